@@ -2,8 +2,10 @@
 
 pymilvus makes a dictionary of each row, in Python: of 141 rows with 18 fields these take as long as the search itself.
 Here the two calls that a question consists of go over a channel of their own, in Milvus' wire format (`milvus.proto`,
-whose messages pymilvus ships): a field of an answer is one list already, and `zip` makes the rows. Everything else is
-pymilvus'. A server at an address is always asked by pymilvus, which knows tokens, TLS and the times of own writes.
+whose messages pymilvus ships): a field of an answer is one list already, and `zip` makes the rows. So do insertions,
+which pymilvus would send again where the file refuses them: the rows of each attempt stay in the server's memory.
+Everything else is pymilvus'. A server at an address is always asked by pymilvus, which knows tokens, TLS and the times
+of own writes.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from searchanything.stores.milvus_client import IN_ORDER_OF_IDS, FoundRows, RowClient, RowPage, RowSearch, in_order
+from searchanything.stores.milvus_insertion import insert_request
 from searchanything.stores.milvus_library import check_status, common_pb2, grpc, milvus_pb2, schema_pb2
 from searchanything.stores.milvus_schema import Entity
 from searchanything.stores.row_checks import MAX_LIMIT
@@ -52,6 +55,11 @@ class LiteClient(RowClient):
             request_serializer=milvus_pb2.QueryRequest.SerializeToString,
             response_deserializer=milvus_pb2.QueryResults.FromString,
         )
+        self._insert_rows = self._rows_channel.unary_unary(
+            f"{_SERVICE}/Insert",
+            request_serializer=milvus_pb2.InsertRequest.SerializeToString,
+            response_deserializer=milvus_pb2.MutationResult.FromString,
+        )
 
     def close(self) -> None:
         self._rows_channel.close()
@@ -75,6 +83,11 @@ class LiteClient(RowClient):
     ) -> list[Entity]:
         del level
         return self._rows(collection, expression, fields, {"limit": str(MAX_LIMIT)}, timeout_s)
+
+    def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> int:
+        answer = self._insert_rows(insert_request(collection, entities), timeout=timeout_s)
+        check_status(answer.status)
+        return int(answer.insert_cnt)
 
     def now(self, timeout_s: float) -> int:
         del timeout_s

@@ -1,11 +1,13 @@
 """A connection to an embedded index that takes nothing on trust.
 
 Milvus Lite keeps all rows in memory. It acknowledges rows that SQLite refused to write (a file that cannot be written,
-a full disk, a database that another program has locked) and shows them until it ends; it drops without a word what it
-cannot read of a damaged file; and any process may end the server that all share. So
+a full disk, a database that another program has locked) and shows them until it ends, as it does those that it refuses
+because another program reads the file; it drops without a word what it cannot read of a damaged file; and any process
+may end the server that all share. So
 
 - after each write the file's own change counter is looked at: where it stands still, nothing was written, the server is
   replaced by one that knows only what is in the file, and the write is tried again or refused with the reason;
+- what makes or drops a collection is looked for in the file, as the server acknowledges that at the second attempt;
 - of each collection that is loaded, the server must find as many rows as the file holds;
 - what a server did not survive is tried again with the next one; of rows to insert, those that are not there.
 """
@@ -24,14 +26,22 @@ from searchanything.core.errors import (
     RegionIndexError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_file import check_place, check_room, count_rows, damaged
+from searchanything.stores.lite_file import (
+    WHOLE_COLLECTION,
+    check_place,
+    check_room,
+    count_rows,
+    damaged,
+    parts_of_collection,
+    wait_for_readers,
+)
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_filters import one_of
-from searchanything.stores.milvus_library import MilvusException
+from searchanything.stores.milvus_library import MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
@@ -58,11 +68,23 @@ class LiteConnection(MilvusConnection):
     # What is tried again
 
     def create_collection(self, spec: CollectionSpec) -> None:
-        self._again(partial(super().create_collection, spec))
+        create = super().create_collection
+
+        def make() -> None:
+            create(spec)
+            self._expect_parts(spec.name, WHOLE_COLLECTION)
+
+        self._again(make)
 
     def drop_collection(self, name: str) -> None:
         drop = super().drop_collection
-        self._again(lambda: drop(name) if self.has_collection(name) else None)
+
+        def drop_what_is_there() -> None:
+            if self.has_collection(name):
+                drop(name)
+            self._expect_parts(name, 0)
+
+        self._again(drop_what_is_there)
 
     def delete(self, name: str, expression: str) -> None:
         self._again(partial(super().delete, name, expression))
@@ -151,7 +173,13 @@ class LiteConnection(MilvusConnection):
     def _write(self, doing: str, call: Callable[[RowClient, float], object]) -> None:
         def checked(client: RowClient, timeout_s: float) -> None:
             before = change_counter(self._lite.file)
-            done = call(client, timeout_s)
+            try:
+                done = call(client, timeout_s)
+            except (grpc.RpcError, MilvusException) as error:
+                if not _is_refusal(error):
+                    raise
+                self._forget_refused(timeout_s)
+                raise IndexUnavailableError(f"{self.uri}: could not {doing}: its file refused that") from error
             if _has_rows(done) and change_counter(self._lite.file) == before:
                 self._lite.retire()
                 raise IndexUnavailableError(
@@ -171,6 +199,17 @@ class LiteConnection(MilvusConnection):
             self._lite.retire()  # it shows rows that it could not write
             check_room(self._lite.file)
             raise
+
+    def _forget_refused(self, timeout_s: float) -> None:
+        """End a server that shows what its file refused; return when it would not refuse them any more.
+
+        Raises: TooLateError, IndexDamagedError.
+        """
+        self._lite.retire()
+        try:
+            wait_for_readers(self._lite.file, timeout_s)
+        except IndexUnavailableError as error:
+            raise TooLateError(f"{error}; which program reads it?") from error
 
     def _check_same_file(self) -> None:
         """Raises: RegionIndexError, once, if the file that this process wrote to was replaced by another."""
@@ -195,6 +234,20 @@ class LiteConnection(MilvusConnection):
                 self._check_server(client)
                 self._checked = self._made_for
             return client
+
+    def _look_at_made(self, name: str) -> None:
+        self._expect_parts(name, WHOLE_COLLECTION - 1)
+
+    def _expect_parts(self, name: str, parts: int) -> None:
+        """Raises: IndexUnavailableError where the file refused what its server acknowledged, which is ended."""
+        for _ in range(_LOOKS):
+            found = parts_of_collection(self._lite.file, name)
+            if found == parts:
+                return
+            if found is not None:
+                self._forget_refused(self._settings.timeout_s)
+                raise IndexUnavailableError(f"{self.uri}: its file refused to have {name} made or dropped")
+            time.sleep(_LOOK_S)
 
     def _check_server(self, client: RowClient) -> None:
         """Raises: IndexDamagedError."""
@@ -241,8 +294,15 @@ class LiteConnection(MilvusConnection):
             raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
 
 
+def _is_refusal(error: Exception) -> bool:
+    """Whether a server says that its file could not be written: without a word, or as an error of its own."""
+    if isinstance(error, MilvusException):
+        return bool(error.code == _CODE_INTERNAL)
+    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNKNOWN
+
+
 def _has_rows(answer: object) -> bool:
-    """Whether rows were inserted or deleted: the answer has their ids or number; what makes collections has none."""
+    """Whether rows were inserted or deleted: the answer is or has their number; what makes collections has none."""
     if isinstance(answer, Mapping):
         return any(answer.get(count) for count in ("insert_count", "delete_count"))
     return bool(answer)

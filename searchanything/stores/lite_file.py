@@ -36,6 +36,12 @@ FILE_NAME_LENGTH = 36  # Milvus Lite's own limit
 _FILE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _MAGIC = b"SQLite format 3\0"
 _LITE_TABLE, _LITE_COLUMNS = "collection_meta", {"collection_name", "meta_type", "blob_field", "string_field"}
+WHOLE_COLLECTION = 3  # its schema, the table of its rows, and then the index of its codes, which is no table
+_PARTS = (
+    f"SELECT count(*) FROM (SELECT meta_type FROM {_LITE_TABLE} "  # noqa: S608 - a name of Milvus Lite's
+    "WHERE collection_name = ? AND meta_type IN ('schema', 'index') "
+    "UNION SELECT type FROM sqlite_master WHERE name = ? AND type = 'table')"
+)
 _BUSY_S = 2.0
 _FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 1 << 20  # left to SQLite's journal, and to what the index's users share
@@ -100,6 +106,16 @@ def why_read_only(file: Path) -> str:
     except IndexUnavailableError as error:
         return str(error.__cause__ or error)
     return ""
+
+
+def wait_for_readers(file: Path, timeout_s: float) -> None:
+    """Wait until no other program is within a transaction: while one reads a file, it refuses what is written.
+
+    Raises: IndexUnavailableError, IndexDamagedError.
+    """
+    with _opened(file, busy_s=timeout_s) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("ROLLBACK")
 
 
 def damaged(file: Path, how: str) -> IndexDamagedError:
@@ -219,11 +235,11 @@ def _hide_from_others(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+def _opened(file: Path, *, busy_s: float = _BUSY_S) -> Iterator[sqlite3.Connection]:
     """Raises: IndexDamagedError for what SQLite calls damage; IndexUnavailableError."""
     address = f"file:{quote(str(file))}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)) as database:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=busy_s, isolation_level=None)) as database:
             yield database
     except sqlite3.OperationalError as error:  # locked, read-only, full, cannot be opened
         raise IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}") from error
@@ -232,15 +248,22 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def count_rows(file: Path, table: str) -> int | None:
-    """How many rows lie in a table; None where somebody is writing, or there is none.
+    """How many rows lie in a table; None where somebody is writing, or there is none."""
+    return _counted(file, f'SELECT count(*) FROM "{table}"')  # noqa: S608 - a collection of ours
 
-    Without a lock, which would make the server's next write fail.
-    """
+
+def parts_of_collection(file: Path, name: str) -> int | None:
+    """How much there is of a collection, 0 to `WHOLE_COLLECTION`; None where somebody is writing."""
+    return _counted(file, _PARTS, name, name)
+
+
+def _counted(file: Path, query: str, *values: str) -> int | None:
+    """A number that is asked for without a lock, which would make the server's next write fail."""
     address = f"file:{quote(str(file))}?mode=ro&immutable=1"
     try:
         before = change_counter(file)
         with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
-            [count] = database.execute(f'SELECT count(*) FROM "{table}"').fetchone()  # noqa: S608 - a collection of ours
+            [count] = database.execute(query, values).fetchone()
         return int(count) if change_counter(file) == before else None
     except (sqlite3.Error, OSError, UnicodeDecodeError):
         return None

@@ -93,9 +93,9 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         )
         return list(found)
 
-    def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> None:
-        """Insert rows, of which there is at least one."""
-        self._get_connection().batch_insert(
+    def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> int:
+        """Insert rows, of which there is at least one; how many the server says that it has taken."""
+        done = self._get_connection().batch_insert(
             collection,
             [],
             insert_param=insert_request(collection, entities),
@@ -103,6 +103,7 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
             timeout=timeout_s,
             context=self._generate_call_context(),
         )
+        return int(done.insert_count)
 
     def now(self, timeout_s: float) -> int:
         """The server's time: who reads as of it sees all that anybody wrote before."""

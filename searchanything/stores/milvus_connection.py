@@ -27,7 +27,7 @@ from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
-from searchanything.stores.milvus_consistency import ReadLevels
+from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
 from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
@@ -62,7 +62,7 @@ class MilvusConnection:
         self._client: RowClient | None = None
         self._made_by = os.getpid()
         self._made_for: tuple[object, ...] | None = None  # which embedded server
-        self._levels = ReadLevels()
+        self._levels = levels_of(settings.uri, settings.database)
         self._uri = shown_address(settings.uri) if self._host is None else str(self._host.file)
 
     @property
@@ -187,7 +187,6 @@ class MilvusConnection:
 
     def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[Entity]:
         """Up to `MAX_LIMIT` rows. `strong`: all that anybody wrote; else at least what this process inserted."""
-
         with self._levels.reading(name, "Strong" if strong else self._read_consistency) as level:
 
             def call(client: RowClient, timeout_s: float) -> list[Entity]:
@@ -367,6 +366,7 @@ class MilvusConnection:
             for number, field in enumerate(spec.fields):
                 schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **_size_of(field))
             client.create_collection(spec.name, schema=schema, timeout=timeout_s, consistency_level="Session")
+            self._look_at_made(spec.name)
         else:
             check_fields(spec, fields_of(client.describe_collection(spec.name, timeout=timeout_s)), self._uri)
         present = client.list_indexes(spec.name, timeout=timeout_s)
@@ -378,6 +378,9 @@ class MilvusConnection:
         if len(wanted):
             client.create_index(spec.name, wanted, timeout=timeout_s, sync=False)  # an empty one needs no waiting
         client.load_collection(spec.name, timeout=timeout_s, _async=True)
+
+    def _look_at_made(self, name: str) -> None:
+        """Before a new collection has an index: what a server acknowledges is there."""
 
     def _vector_index(self, spec: CollectionSpec) -> dict[str, Any]:
         settings = self._settings

@@ -21,7 +21,7 @@ BOUNDED_AFTER_S: Final = 60.0  # far more than a Bounded read lags behind (`comm
 
 
 class ReadLevels:
-    """The levels of one connection's reads. Thread-safe."""
+    """The levels of this process's reads of one server, by whatever connection. Thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
@@ -49,3 +49,11 @@ class ReadLevels:
         with self._lock:
             if unseen and self._unseen[collection] == unseen:
                 del self._unseen[collection]
+
+
+_OF_SERVERS: Final[dict[tuple[str, str], ReadLevels]] = {}
+
+
+def levels_of(uri: str, database: str) -> ReadLevels:
+    """Those of all connections to a server's database: pymilvus keeps the times of insertions for the process, too."""
+    return _OF_SERVERS.setdefault((uri, database), ReadLevels())

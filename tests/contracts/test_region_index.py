@@ -469,12 +469,14 @@ def test_many_threads_at_once(bench: Bench) -> None:
     assert bench.index.counts() == IndexCounts(images=24, empty=0, failed=0, regions=24)
 
 
-def test_another_store_sees_what_was_committed(bench: Bench, open_store: StoreOpener) -> None:
-    row, _ = commit(bench)
+def test_another_store_sees_at_once_what_was_committed(bench: Bench, open_store: StoreOpener) -> None:
     with open_store() as other:
         index = other.open(bench.index.manifest.fingerprint)
-        assert index.newest([row.image]) == {row.image: row}
-        index.delete_images([row.image])
+        for key in "abc":
+            row, _ = commit(bench, key)
+            assert index.newest([row.image]) == {row.image: row}
+            index.delete_images([row.image])
+            assert not bench.index.newest([row.image])
 
 
 def test_an_index_knows_itself(bench: Bench) -> None:

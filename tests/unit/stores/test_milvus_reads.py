@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from contracts.index_rows import HASH_LAYER, manifest_of
@@ -16,7 +17,7 @@ from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_consistency import BOUNDED_AFTER_S, ReadLevels
+from searchanything.stores.milvus_consistency import BOUNDED_AFTER_S, ReadLevels, levels_of
 from searchanything.stores.milvus_index import MilvusRegionIndex
 
 F, G = "f" * 64, "0" * 64
@@ -258,6 +259,19 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
     for _ in range(2):
         connection.query("regions", "", ["id"])
     assert levels == ["Bounded", "Strong", "Bounded"]
+
+
+def test_connections_to_one_server_show_each_others_writes() -> None:
+    """As pymilvus' Session does, which keeps the times of insertions for the process."""
+    uri = f"http://{uuid4().hex}:1"
+    levels_of(uri, "default").inserted("regions")
+    for place, expected in {
+        (uri, "default"): "Session",
+        (uri, "other"): "Bounded",
+        (f"{uri}9", "default"): "Bounded",
+    }.items():
+        with levels_of(*place).reading("regions", "Session") as level:
+            assert level == expected
 
 
 @pytest.mark.parametrize(
