@@ -74,18 +74,21 @@ class LiveIndex:
     def check(self, *, with_models: bool) -> None:
         """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
 
-        `with_models`: on this machine. Raises: as `open` and `encoder`.
+        `with_models`: on this machine, where the weights are looked at, and torch stays unloaded.
+        Raises: as `open` and `encoder`.
         """
-        manifest = self._indexes.live()
-        if manifest is None:
-            if self._settings.models.preset is None:
+        preset = self._settings.models.preset
+        if self._indexes.live() is None:
+            if preset is None:
                 raise PresetError(wiring.CHOOSE_PRESET)
             if with_models:
-                self.encoder()
-        elif with_models:
-            self.open()
-        else:
-            self.open_for_work()
+                self._described(preset, wiring.hash_layer_of(preset, None, self._settings), None)
+            return
+        index, _ = self.open_for_work()
+        if with_models:
+            wiring.words_hasher(index.words)
+            live = index.manifest
+            self._check(live, self._described(live.preset, self._indexes.hash_layer(live.fingerprint), live))
 
     def index(self, *, within_s: float = 0.0) -> RegionIndex:
         """The live index, as of `within_s` ago at most, without its models. Raises: as `open`."""
@@ -306,6 +309,17 @@ class LiveIndex:
         policy = wiring.policy_of(self._settings, manifest)
         tile_px = wiring.tile_side_of(self._settings, manifest)
         return wiring.load_encoder(preset, layer, self._settings, policy=policy, tile_px=tile_px)
+
+    def _described(self, preset: str, layer: bytes, manifest: IndexManifest | None) -> IndexManifest:
+        """What `_load_encoder` gives, as an index would note it; no library of models is loaded."""
+        from searchanything.models.unloaded import unloaded_encoder
+
+        policy = wiring.policy_of(self._settings, manifest)
+        tile_px = wiring.tile_side_of(self._settings, manifest)
+        models = self._settings.models
+        return _manifest_of(
+            unloaded_encoder(preset, _hash_layer(layer), models, policy=policy, tile_px=tile_px), preset
+        )
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""
