@@ -40,6 +40,7 @@ from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
+from searchanything.ingest.contact_sheet import sweep
 from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import within
@@ -279,11 +280,19 @@ class _Change:
             self._round(run, encode=False)
             self.forgotten += run.forget_gone()
             self.left = len(run.compare().lacking)
+            self._erase_tiles()
         except SearchAnythingError as error:
             raise RegionIndexError(
                 f"the layer {self.hasher.digest} is live by now, but what was written meanwhile may not be all there: "
                 f"searchanything sync repair SOURCE; {error}"
             ) from error
+
+    def _erase_tiles(self) -> None:
+        """Erase the replaced index's tiles of images that were encoded again: they may show another picture."""
+        settings = self.connection.settings
+        if settings.service.sheet_images:
+            for bucket in sorted({state.image.bucket for state in self.run.live.iterate_states()}):
+                sweep(wiring.open_tiles(bucket, self.live, settings), self.other)
 
     def _round(self, run: Rehash, *, encode: bool) -> None:
         """Carry over what the other index lacks, once."""
@@ -297,7 +306,9 @@ class _Change:
         """Index what has no kept features, as it is in its source now."""
         source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
         opened = self.connection.models.open_beside(self.other)
-        job = self.connection.job(source, opened, options, said="named")
+        job = replace(
+            self.connection.job(source, opened, options, said="named"), sheet=None
+        )  # tiles are the live one's
         before = IndexProgress(self.done, self.images, self.done, 0, "")
         show = None if self.progress is None else within(self.progress, before)
 
