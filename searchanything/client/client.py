@@ -389,9 +389,10 @@ class Client(Closing):
         """
         with importing():
             from searchanything.backup.backup import restore
+            from searchanything.client.hash_lease import hash_lease
 
         place = wiring.backup_place(str(source), self._settings)
-        return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
+        return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION, hold=hash_lease)
 
     def close(self) -> None:
         """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""

@@ -256,9 +256,15 @@ class LiveIndex:
         return opened
 
     def _remove_replaced(self, manifest: IndexManifest, live: IndexManifest | None) -> None:
-        """Remove what an index of that name held when it was replaced once, so that the new one is empty."""
+        """Remove what an index of that name held when it was replaced once, so that the new one is empty.
+
+        Raises: RegionIndexError where another process fills it.
+        """
         if live is not None and live.fingerprint == manifest.fingerprint:
             return
+        from searchanything.client.hash_lease import check_not_leased
+
+        check_not_leased(self._indexes, manifest.fingerprint)
         there = any(one.fingerprint == manifest.fingerprint for one in self._indexes.manifests())
         if not there or not self._holds_rows(manifest):
             return
