@@ -15,10 +15,11 @@ import base64
 import json
 import logging
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
 from searchanything.core.batching import batches, bounded_batches
@@ -42,6 +43,7 @@ _PART_BYTES: Final = 64 * 2**20  # of the rows in a part, before they are packed
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
 _ROWS_AT_ONCE: Final = 1000  # into the index
 TRIES: Final = 5  # of an image that is replaced while it is read
+Hold: TypeAlias = Callable[[IndexStore, tuple[str, ...]], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,19 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     return BackupReport(place.location, *counts)
 
 
-def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> BackupReport:
+class _MadeLiveError(UsageError):
+    """What is being restored has become live."""
+
+
+@contextmanager
+def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
+
+    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that.
 
     Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
     """
@@ -90,21 +103,43 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
     name, hash_layer = next(members, ("", b""))
     if name != "hash.safetensors":
         raise BackupError(f"{place.location} has no hash layer; {CURE}")
-    _make_room(indexes, manifest.fingerprint)
-    index = indexes.create(manifest, hash_layer)
-    try:
-        name, layer = next(members, ("", b""))
-        if name == WORDS_MEMBER:
-            index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
-        else:
-            members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
-        report = _fill(index, members, checked, place.location)
-        _check_replaceable(indexes, manifest.fingerprint)
-    except BaseException:
-        logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
-        raise
-    indexes.switch(manifest.fingerprint)
+    with hold(indexes, (manifest.fingerprint,)) as renew:
+        _make_room(indexes, manifest.fingerprint)
+        index = indexes.create(manifest, hash_layer)
+        try:
+            members = _undisturbed(members, indexes, manifest.fingerprint, renew)
+            name, layer = next(members, ("", b""))
+            if name == WORDS_MEMBER:
+                index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
+            else:
+                members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
+            report = _fill(index, members, checked, place.location)
+            _check_replaceable(indexes, manifest.fingerprint)
+        except _MadeLiveError:
+            raise
+        except BaseException:
+            logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
+            raise
+        indexes.switch(manifest.fingerprint)
     return report
+
+
+def _undisturbed(
+    members: Iterator[tuple[str, bytes]], indexes: IndexStore, fingerprint: str, renew: Callable[[], None]
+) -> Iterator[tuple[str, bytes]]:
+    """The members of a backup, as long as nobody else makes the index live that they go into.
+
+    Raises: UsageError, and what `renew` raises.
+    """
+    for member in members:
+        renew()
+        live = indexes.live()
+        if live is not None and live.fingerprint == fingerprint:
+            raise _MadeLiveError(
+                f"{indexes.uri}: another process has made the index of these models live before the backup was all "
+                "there; stop what indexes there, delete its images, and restore again"
+            )
+        yield member
 
 
 def _head(manifest: IndexManifest, *, words: bool) -> bytes:

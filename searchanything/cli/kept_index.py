@@ -11,6 +11,7 @@ from searchanything.core.libraries import importing
 
 if TYPE_CHECKING:
     from searchanything.client.client import Client
+    from searchanything.core.settings import MilvusSettings
 
 
 class KeptIndex:
@@ -20,7 +21,7 @@ class KeptIndex:
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[Any, Client] | None = None  # the settings and folder that it was opened with, first
+        self._kept: tuple[Any, Client] | None = None  # first the settings, folder and files that it was opened with
 
     @contextlib.contextmanager
     def __call__(self, uri: str | None, preset: str | None) -> Iterator[Client]:
@@ -33,7 +34,7 @@ class KeptIndex:
             with connect(settings=settings) as client:
                 yield client
             return
-        opened_with = settings, Path.cwd()
+        opened_with = settings, Path.cwd(), _certificates(settings.milvus)
         if self._kept is None or self._kept[0] != opened_with:
             self.close()
             self._kept = opened_with, connect(settings=settings)
@@ -49,3 +50,16 @@ class KeptIndex:
             client = self._kept[1]
             self._kept = None
             client.close()
+
+
+def _certificates(milvus: MilvusSettings) -> tuple[tuple[int, ...] | None, ...]:
+    """The files of a connection as they are now; None for one that is not named, or not there: opening says so."""
+    found: list[tuple[int, ...] | None] = []
+    for path in (milvus.ca_file, milvus.client_cert_file, milvus.client_key_file):
+        state = None
+        if path is not None:
+            with contextlib.suppress(OSError):
+                there = path.stat()
+                state = there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+        found.append(state)
+    return tuple(found)

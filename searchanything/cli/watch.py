@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -51,27 +51,18 @@ def watch(
 
     [bold]searchanything watch s3://holiday --once --format json[/bold]
     """
-    from searchanything.service.tree import ServiceTree, check_watchable
-
-    settings = settings_of(common.uri, common.preset)
-    settings.service.workers = workers or settings.service.workers
-    settings.service.scheduler = scheduler or settings.service.scheduler
-    _warn_of_open_cluster(settings)
-    check_watchable(source, settings)
-    with ServiceTree(source, settings, on_wave=say) as tree:
-        if once:
-            code, document = tree.once()
-            page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
-            lines = [*held_lines(document["held"]), _ended(document) + page]
-            if document["no_image"]:
-                say(no_images_text(source, document["skipped"], total=document["images"]["skipped"]))
-            answer(document, common.format, lambda: plain("\n".join(lines)))
-            raise typer.Exit(code)
-        with _stopped_by_signals(tree.stop):
+    if once:
+        _bring_up_to_date(source, workers, scheduler, common)
+    try:
+        with _stopped_by_signals(_interrupt), _tree(source, workers, scheduler, common) as tree:
             tree.start_watching()
-            _announce(tree, source, common.format)
-            tree.run()
-            say("stopping")
+            with _stopped_by_signals(tree.stop):
+                _announce(tree, source, common.format)
+                tree.run()
+                say("stopping")
+                tree.close()
+    except KeyboardInterrupt:  # while it was starting: what was up by then has been ended
+        say("stopped")
 
 
 def worker(
@@ -143,6 +134,30 @@ def _warn_of_open_cluster(settings: Settings) -> None:
         )
 
 
+def _tree(source: str, workers: int | None, scheduler: str | None, common: CommonOptions) -> ServiceTree:
+    """What is to be entered, once it is looked at whether it can work."""
+    from searchanything.service.tree import ServiceTree, check_watchable
+
+    settings = settings_of(common.uri, common.preset)
+    settings.service.workers = workers or settings.service.workers
+    settings.service.scheduler = scheduler or settings.service.scheduler
+    _warn_of_open_cluster(settings)
+    check_watchable(source, settings)
+    return ServiceTree(source, settings, on_wave=say)
+
+
+def _bring_up_to_date(source: str, workers: int | None, scheduler: str | None, common: CommonOptions) -> NoReturn:
+    """One sync: its report, and its exit code."""
+    with _tree(source, workers, scheduler, common) as tree:
+        code, document = tree.once()
+        page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
+        lines = [*held_lines(document["held"]), _ended(document) + page]
+        if document["no_image"]:
+            say(no_images_text(source, document["skipped"], total=document["images"]["skipped"]))
+        answer(document, common.format, lambda: plain("\n".join(lines)))
+    raise typer.Exit(code)
+
+
 def _announce(tree: ServiceTree, source: str, format: Format) -> None:
     """Where everything is, and what opens it."""
     notes = tree.notes
@@ -203,6 +218,10 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
 
 
 async def _until_signal(work: Any) -> None:  # noqa: ANN401  a coroutine that never returns by itself

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 import numpy as np
 
+from searchanything import wiring
 from searchanything.client.change_lease import CheckLease, change_lease
 from searchanything.client.connection import Connection
 from searchanything.core.batching import batches
@@ -27,6 +28,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.encoder import Encoder
 from searchanything.ingest.beside import Beside, Compared
+from searchanything.ingest.contact_sheet import sweep
 from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import so_far, within
@@ -132,11 +134,19 @@ class Change(Generic[RunT]):
             self._round(run)
             self.forgotten += run.forget_gone()
             self.left = len(run.compare().lacking)
+            self._erase_tiles()
         except SearchAnythingError as error:
             raise RegionIndexError(
                 f"{self.name} is live by now, but what was written meanwhile may not be all there: "
                 f"searchanything sync repair SOURCE; {error}"
             ) from error
+
+    def _erase_tiles(self) -> None:
+        """Erase the replaced index's tiles of images that were encoded again: they may show another picture."""
+        settings = self.connection.settings
+        if settings.service.sheet_images:
+            for bucket in sorted({state.image.bucket for state in self.run.live.iterate_states()}):
+                sweep(wiring.open_tiles(bucket, self.live, settings), self.run.other)
 
     def _round(self, run: RunT) -> None:
         """Carry over what the other index lacks, once."""
@@ -151,6 +161,7 @@ class Change(Generic[RunT]):
         source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
         index, open_encoder = self.connection.models.open_beside(run.other)
         job = self.connection.job(source, (index, lambda: self.recall(open_encoder())), options, said="named")
+        job = replace(job, sheet=None)  # tiles are the live one's
         for wave in batches(run.lacking(bucket=bucket), WAVE_KEYS):
             next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
             keys = [state.image.key for state in wave]

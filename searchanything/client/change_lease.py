@@ -1,4 +1,7 @@
-"""Who gives an index another hash layer or models: one process at a time, by a note beside it that it renews."""
+"""Who fills an index that is not live yet, with another hash layer, other models or a backup: one process at a time.
+
+By a note beside the index, which it renews.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ logger = logging.getLogger(__name__)
 APPLYING_S: Final = 600.0
 RENEW_S: Final = 20.0
 _LEASE: Final = "hash-apply"  # as it was called when only layers were applied
+_DOES: Final = "applies a hash layer or models, or restores a backup"
 
 
 class CheckLease(Protocol):
@@ -31,8 +35,8 @@ class CheckLease(Protocol):
 
 
 @contextlib.contextmanager
-def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[CheckLease]:
-    """Be the only one who replaces the live index; gives what renews the note. `concerned` are both fingerprints.
+def change_lease(indexes: IndexStore, concerned: tuple[str, ...]) -> Iterator[CheckLease]:
+    """Be the only one who fills an index; gives what renews the note. `concerned` are the indexes' fingerprints.
 
     Of two that begin at the same time the later note counts: who finds another one's gives way before it writes, or
     switches.
@@ -44,9 +48,7 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Ch
     def check(*, now: bool = False) -> None:
         is_due = time.monotonic() - kept_at >= RENEW_S
         if (now or is_due) and leased(indexes).get("by") != own:
-            raise RegionIndexError(
-                f"{indexes.uri}: another process applies a hash layer or models as well; this one gives way"
-            )
+            raise RegionIndexError(f"{indexes.uri}: another process {_DOES}; this one gives way")
         if is_due:
             keep()
 
@@ -66,20 +68,29 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Ch
             if leased(indexes).get("by") == own:
                 indexes.remember(_LEASE, b"")
         except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
-            logger.warning("the note that the index is replaced stays for a while: %s", error)
+            logger.warning("the note that an index is being filled stays for a while: %s", error)
 
 
 def check_free(indexes: IndexStore) -> None:
-    """Raises: RegionIndexError where another process replaces the live index."""
+    """Raises: RegionIndexError where another process fills an index."""
     if leased(indexes):
         raise RegionIndexError(
-            f"{indexes.uri}: another process applies a hash layer or models, or was killed on another machine less "
-            f"than {APPLYING_S / 60:.0f} minutes ago; try again later"
+            f"{indexes.uri}: another process {_DOES}, or was killed on another machine less than "
+            f"{APPLYING_S / 60:.0f} minutes ago; try again later"
+        )
+
+
+def check_not_leased(indexes: IndexStore, fingerprint: str) -> None:
+    """Raises: RegionIndexError where another process fills this index, which would become live half filled."""
+    if fingerprint in leased(indexes).get("of", ()):
+        raise RegionIndexError(
+            f"{indexes.uri}: another process {_DOES}, and the index of these models is not whole yet; try again when "
+            f"that is done, or {APPLYING_S / 60:.0f} minutes after it was killed on another machine"
         )
 
 
 def leased(indexes: IndexStore) -> dict[str, Any]:
-    """Who replaces the live index at present; empty if nobody."""
+    """Who fills an index at present; empty if nobody."""
     kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
     is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
     return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept

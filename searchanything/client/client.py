@@ -385,15 +385,15 @@ class Client(Closing):
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> given.BackupReport:
-        """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
-
-        Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
+        """Make the index of a backup, here where nothing is indexed, whatever it was taken from. Raises: UsageError where
+        something is indexed; BackupError; StoreError, RegionIndexError.
         """
         with importing():
             from searchanything.backup.backup import restore
+            from searchanything.client.change_lease import change_lease
 
-        place = wiring.backup_place(str(source), self._settings)
-        return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
+        indexes, place = self._connection.whole(), wiring.backup_place(str(source), self._settings)
+        return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease)
 
     def close(self) -> None:
         """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""

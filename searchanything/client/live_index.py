@@ -79,18 +79,21 @@ class LiveIndex:
     def check(self, *, with_models: bool) -> None:
         """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
 
-        `with_models`: on this machine. Raises: as `open` and `encoder`.
+        `with_models`: on this machine, where the weights are looked at, and torch stays unloaded.
+        Raises: as `open` and `encoder`.
         """
-        manifest = self._indexes.live()
-        if manifest is None:
-            if self._settings.models.preset is None:
+        preset = self._settings.models.preset
+        if self._indexes.live() is None:
+            if preset is None:
                 raise PresetError(wiring.CHOOSE_PRESET)
             if with_models:
-                self.encoder()
-        elif with_models:
-            self.open()
-        else:
-            self.open_for_work()
+                self._described(preset, wiring.hash_layer_of(preset, None, self._settings), None)
+            return
+        index, _ = self.open_for_work()
+        if with_models:
+            wiring.words_hasher(index.words)
+            live = index.manifest
+            self._check(live, self._described(live.preset, self._indexes.hash_layer(live.fingerprint), live))
 
     def index(self, *, within_s: float = 0.0) -> RegionIndex:
         """The live index, as of `within_s` ago at most, without its models. Raises: as `open`."""
@@ -258,9 +261,15 @@ class LiveIndex:
         return opened
 
     def _remove_replaced(self, manifest: IndexManifest, live: IndexManifest | None) -> None:
-        """Remove what an index of that name held when it was replaced once, so that the new one is empty."""
+        """Remove what an index of that name held when it was replaced once, so that the new one is empty.
+
+        Raises: RegionIndexError where another process fills it.
+        """
         if live is not None and live.fingerprint == manifest.fingerprint:
             return
+        from searchanything.client.change_lease import check_not_leased
+
+        check_not_leased(self._indexes, manifest.fingerprint)
         there = any(one.fingerprint == manifest.fingerprint for one in self._indexes.manifests())
         if not there or not self._holds_rows(manifest):
             return
@@ -311,6 +320,17 @@ class LiveIndex:
         policy = asked_regions.policy_of(self._settings, manifest)
         tile_px = asked_regions.tile_side_of(self._settings, manifest)
         return wiring.load_encoder(preset, layer, self._settings, policy=policy, tile_px=tile_px)
+
+    def _described(self, preset: str, layer: bytes, manifest: IndexManifest | None) -> IndexManifest:
+        """What `_load_encoder` gives, as an index would note it; no library of models is loaded."""
+        from searchanything.models.unloaded import unloaded_encoder
+
+        policy = asked_regions.policy_of(self._settings, manifest)
+        tile_px = asked_regions.tile_side_of(self._settings, manifest)
+        models = self._settings.models
+        return _manifest_of(
+            unloaded_encoder(preset, _hash_layer(layer), models, policy=policy, tile_px=tile_px), preset
+        )
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""

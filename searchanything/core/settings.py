@@ -22,9 +22,9 @@ from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of ot
 from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, settings_files, with_new_names
 
 with put_off(*(("asyncio",) if questions_only() else ())):  # for commands that are awaited
-    from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+    from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-    from searchanything.core.unknown_settings import unknown_settings, warn_of_unknown
+    from searchanything.core.unknown_settings import KnownSettings, unknown_settings, warn_of_unknown
 
 OWN_PREFIX = ".searchanything/"
 
@@ -319,7 +319,7 @@ class ServiceSettings(BaseModel):
         return with_new_names(values, "service", cls.renamed)
 
 
-class Settings(BaseSettings):
+class Settings(KnownSettings):
     """Settings of Search Anything, by group."""
 
     model_config = SettingsConfigDict(

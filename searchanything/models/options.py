@@ -45,6 +45,11 @@ class SegmenterOptions:
         }
 
 
+def tiled_description(segmenter: Mapping[str, str | int | float], tile_px: int) -> dict[str, str | int | float]:
+    """The part of a segmenter that looks at large images in tiles as well: codes of such images are others."""
+    return {**segmenter, "tile_px": tile_px}
+
+
 Channels: TypeAlias = tuple[float, float, float]  # red, green, blue
 
 

@@ -23,6 +23,7 @@ from searchanything.core.geometry import GRID_STRIDE, INPUT_MULTIPLE, Letterbox
 from searchanything.core.protocols import FeatureMap, Segmentation, Segmenter
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.encode.wrapped_segmenter import WrappedSegmenter
+from searchanything.models.options import tiled_description
 from searchanything.models.quiet import import_torchvision
 
 OVERLAP: Final = 4  # of a tile's side, the part that it shares with its neighbour is one in so many
@@ -91,8 +92,8 @@ class TiledSegmenter(WrappedSegmenter):
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
-        """The segmenter's, and `tile_px`: codes of tiled images are others."""
-        return {**super().description, "tile_px": self._tile_px}
+        """The segmenter's, and `tile_px`."""
+        return tiled_description(super().description, self._tile_px)
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         """The whole images in one batch, then the tiles of each."""

@@ -35,7 +35,7 @@ _LOW, _HIGH = 0.05, 0.20
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
 SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}
 Rates = NDArray[np.float64]  # (bits + 1,), by distance
-_Name: TypeAlias = tuple[str, tuple[Place, ...], CodeKind]
+_Name: TypeAlias = tuple[str, tuple[Place, ...], CodeKind, bytes]  # the last is the words layer, for words alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,8 @@ class Backgrounds:
     def of(self, index: RegionIndex, kind: CodeKind = "regions") -> Background:
         """The sample of one kind of an index's codes; of a view of some places, of theirs alone."""
         places = index.places if isinstance(index, ScopedIndex) else ()
-        name, now = (index.manifest.fingerprint, places, kind), self.clock()
+        layer = index.words.layer if kind == "words" and index.words is not None else b""  # a restore may bring another
+        name, now = (index.manifest.fingerprint, places, kind, layer), self.clock()
         with self._lock:
             held = self._drawn.get(name)
             if held is not None:

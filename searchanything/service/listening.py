@@ -65,6 +65,7 @@ class Listener:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._events: ChangeEvents | None = None
+        self._unreadable = False  # the last notification was
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
     def start(self) -> None:
@@ -113,12 +114,21 @@ class Listener:
             events.close()
 
     def _take(self, notification: Mapping[str, Any]) -> None:
-        """Hint at its objects. An unreadable notification may concern any object: syncs find them, by polling."""
+        """Hint at its objects. One that cannot be read is skipped: it may concern any object, which a sync finds.
+
+        Until another one can be read the server counts as one that sends none, as it may send no other kind.
+        """
         try:
             self._hint(notification)
         except EventError as error:
-            logger.warning("a notification cannot be read: %s", error)
+            logger.warning("a notification is skipped, as it cannot be read: %s", error)
+            self._unreadable = True
             self._on_offer(False)  # noqa: FBT003
+            return
+        if self._unreadable:
+            self._unreadable = False
+            self._on_offer(True)  # noqa: FBT003
+            self._queue.request_sync("a notification could not be read")
 
     def _report_when_connected(self, events: ChangeEvents) -> None:
         """A sync finds what changed before the server began to send."""

@@ -6,11 +6,13 @@ the stream breaks; what happened meanwhile is lost then, and nobody knows. So he
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self
 
 from minio.error import S3Error
@@ -44,7 +46,7 @@ class BucketEvents(Closing):
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Notifications as they come, in S3's format; an empty one for a line of JSON that is none."""
+        """Notifications as they come, in S3's format; an empty one for a line that is none."""
         if self._closed.is_set():
             return
         try:
@@ -91,6 +93,19 @@ class _NotOfferedError(HTTPError):
     """The server answered with something that is no stream of notifications."""
 
 
+def _line_of_json(readline: Callable[[], bytes]) -> bytes:
+    """The next line, `{}` for one that is no JSON: at half a line minio's iterator ends the stream."""
+    line = readline()
+    try:
+        if line.strip():
+            json.loads(line)
+    except ValueError:
+        return b"{}\n"
+    except RecursionError:  # met again where its notification is looked for
+        pass
+    return line
+
+
 class _OneStream(PoolManager):
     """Connections that carry one stream of notifications; they refuse a second one, and any once they are to end."""
 
@@ -119,6 +134,7 @@ class _OneStream(PoolManager):
             if "xml" in response.headers.get("content-type", ""):  # the server took it for a listing
                 response.close()
                 raise _NotOfferedError("an XML document")
+            response.readline = partial(_line_of_json, response.readline)  # type: ignore[method-assign]
             self.stream = response
             if self._ended.is_set():  # meanwhile, so `end` may not have seen this connection
                 self.end()

@@ -69,6 +69,24 @@ def test_other_settings_get_another_index(
     assert [one.closed for one in opened] == [True, True, True, True, False]
 
 
+@pytest.mark.parametrize("setting", ["CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"])
+def test_other_certificates_get_another_index(
+    opened: list[Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    kept, file = KeptIndex(), tmp_path / "of-the-server.pem"
+    monkeypatch.setenv(f"SEARCHANYTHING_MILVUS__{setting}", str(file))
+    file.write_text("first")
+    for _ in range(2):
+        ask(kept, SERVER)
+    file.with_suffix(".new").write_text("other")
+    file.with_suffix(".new").replace(file)
+    for _ in range(2):
+        ask(kept, SERVER)
+    file.unlink()
+    ask(kept, SERVER)
+    assert [one.closed for one in opened] == [True, True, False]
+
+
 @pytest.mark.parametrize("uri", ["index.db", "memory://kept"])
 def test_an_embedded_index_is_opened_anew(opened: list[Opened], uri: str) -> None:
     kept = KeptIndex()

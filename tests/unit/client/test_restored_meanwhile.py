@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
+from searchanything.backup import backup
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
-from searchanything.core.errors import WordsMissingError
-from searchanything.core.manifest import WordsPart
+from searchanything.core.errors import RegionIndexError, UsageError, WordsMissingError
+from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
+from searchanything.core.settings import Settings
+from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
 
 IMAGES = {
     "a/red.png": drawn(64, 96, red=(8, 4, 44, 60)),
@@ -80,3 +85,56 @@ def test_another_process_has_the_words_of_the_backup(folder: Path, tmp_path: Pat
         writer.restore(tmp_path / "with.tar")
         assert layer_of(standing) == first
         assert standing.query(text="red").hits[0].image.key == "a/red.png"
+
+
+@pytest.mark.parametrize("uri", ["memory://", "index.db"])
+def test_who_indexes_meanwhile_waits_for_the_restore(
+    folder: Path, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same models: it would remove what was restored so far, and make the rest live while it comes."""
+    refused: list[str] = []
+    indexes = MemoryIndexStore() if uri.startswith("memory") else None
+
+    def opened() -> Client:
+        settings = Settings(_env_file=None, milvus={"uri": str(tmp_path / uri)}, models={"preset": "pico"})
+        return Client(settings, indexes=indexes)
+
+    def between(members: Iterator[tuple[str, bytes]], *others: Any) -> Iterator[tuple[str, bytes]]:
+        for member in undisturbed(members, *others):
+            if member[0].startswith("images-"):
+                with pytest.raises(RegionIndexError, match="restores a backup") as info:
+                    other.index(folder)
+                refused.append(str(info.value))
+                assert other.status().images == 0
+            yield member
+
+    undisturbed = backup._undisturbed
+    with opened() as client, opened() as other:
+        client.index(folder)
+        client.backup(tmp_path / "backup.tar")
+        client.delete(folder)
+        monkeypatch.setattr(backup, "_undisturbed", between)
+        assert client.restore(tmp_path / "backup.tar").images == 3
+        assert len(refused) == 1
+        assert len(found(other, folder)) == 4
+        assert other.index(folder).indexed == 0
+
+
+def test_an_index_that_became_live_all_the_same_is_not_filled_any_further(folder: Path, tmp_path: Path) -> None:
+    indexes = MemoryIndexStore()
+    settings = Settings(_env_file=None, milvus={"uri": "memory://"}, models={"preset": "pico"})
+    with Client(settings, indexes=indexes) as client:
+        client.index(folder)
+        client.backup(tmp_path / "backup.tar")
+        client.delete(folder)
+        name, create = client.manifest.fingerprint, indexes.create
+
+        def faster(manifest: IndexManifest, hash_layer: bytes) -> MemoryRegionIndex:
+            made = create(manifest, hash_layer)
+            indexes.switch(name)
+            return made
+
+        indexes.create = faster  # type: ignore[method-assign]
+        with pytest.raises(UsageError, match="another process has made the index of these models live"):
+            client.restore(tmp_path / "backup.tar")
+        assert indexes.open(name).counts() == IndexCounts(0, 0, 0, 0)

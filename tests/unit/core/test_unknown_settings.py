@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 from fakes.environments import without_settings
 
+from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
 from searchanything.core.unknown_settings import unknown_settings
 
@@ -70,3 +72,31 @@ def test_a_file_is_looked_through_as_well_and_each_name_is_told_once(
     assert record.message == (
         f"{ENV_PREFIX}MODELS__PRESETS ({file}) is no setting and does nothing; did you mean {ENV_PREFIX}MODELS__PRESET?"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"milvus": {"urii": "x", "nlist": 8}}, "milvus.urii is no setting, did you mean milvus.uri?"),
+        ({"milvus": {"URI": "x"}}, "milvus.URI is no setting, did you mean milvus.uri?"),
+        ({"milvsu": {"uri": "x"}}, "milvsu is no setting, did you mean milvus?"),
+        ({"uri": "x"}, "uri is no setting, did you mean milvus.uri?"),
+        (
+            {"storage": {"colour": 1}, "serve": {"prot": 1}},
+            "storage.colour is no setting; serve.prot is no setting, did",
+        ),
+    ],
+)
+def test_a_misspelt_name_in_python_is_refused_with_the_nearest_setting(
+    given: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}"):
+        Settings(**given)
+
+
+def test_python_may_give_old_names_and_what_another_version_leaves_in_the_environment_only_warns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}MILVUS__URII", "x")
+    settings = Settings(milvus={"nlist": 8}, service={"shift_s": 60.0})
+    assert (settings.milvus.nlist, settings.service.period_s) == (8, 60.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.hash_layers import layer_file
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, SMALL_BATCHES, Setting, new_index
 from fakes.machine import Machine
 from PIL import Image
@@ -17,7 +18,7 @@ from searchanything import wiring
 from searchanything.client.opening import connect
 from searchanything.core import codes
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import SettingsError, StoreError
+from searchanything.core.errors import RegionIndexError, SettingsError, StoreError
 from searchanything.core.rows import ImageRow
 from searchanything.core.settings import Settings
 from searchanything.drawing.overlays import distinct_colors
@@ -26,7 +27,7 @@ from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import IndexReport
 from searchanything.stores.files import FolderFiles
-from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
 
 INDEX, OTHER = "0a0a0a0a", "0b0b0b0b"
 FORCED = IndexingOptions(batch_images=2, transfer_threads=2, force=True)
@@ -278,6 +279,27 @@ class TestClient:
             assert not client.sync(images, repair=True).differs
             assert not left.exists()
             assert Path(tile.address).exists()
+
+    def test_another_hash_layer_leaves_tiles_alone_until_it_is_live(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        images, layer = tmp_path / "images", layer_file(tmp_path / "other.safetensors")
+        (images / "a.png").write_bytes(RED)
+
+        def never(_store: object, _fingerprint: str) -> None:
+            raise RegionIndexError("the server is gone")
+
+        with connect(settings=settings) as client:
+            _, [tile] = client.operations.refresh_with_sheet(images, ["a.png"], tiles=4)
+            (images / "a.png").write_bytes(GREEN_BLUE)
+            monkeypatch.setattr(MemoryIndexStore, "switch", never)
+            with pytest.raises(RegionIndexError, match="gone"):
+                client.hash_layers.apply(layer, encode=True)
+            assert Path(tile.address).exists()
+            monkeypatch.undo()
+            Machine().install(monkeypatch)
+            assert client.hash_layers.apply(layer).left == 0
+        assert not Path(tile.address).exists(), "what is live now shows another picture"
 
     def test_by_default_there_are_none(self, settings: Settings, tmp_path: Path) -> None:
         assert Settings(_env_file=None).service.sheet_images == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,17 @@ def test_the_sample_follows_the_index() -> None:
     index.delete_images([ImageRef("bucket", f"{number}.jpg") for number in range(150)])
     now = 3 * LOOK_S + 3
     assert len(backgrounds.of(index).codes) == 550
+
+
+def test_words_of_another_layer_have_a_sample_of_their_own() -> None:
+    backgrounds, ref = Backgrounds(clock=lambda: 0.0), ImageRef("bucket", "a.jpg")
+    for layer, bits in ((b"one", 64), (b"two", 128)):  # as before and after a restore: one fingerprint, as many rows
+        index = filled(0)
+        index.add_words(layer, bits)
+        words = b"\x0f" * (bits // 8)
+        index.insert_regions([replace(region_row(ref, number, generation=1), words_code=words) for number in range(10)])
+        index.insert_images([image_row(ref, generation=1)])
+        assert backgrounds.of(index, "words").codes.tobytes() == words * 10
 
 
 @pytest.mark.parametrize("rate", [0, -1e-4, 1.5, "1e-4", True, float("nan")])

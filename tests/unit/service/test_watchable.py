@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,22 +17,28 @@ from searchanything.client.opening import connect
 from searchanything.client.operations import Operations
 from searchanything.core.errors import IndexMismatchError, PresetError, SettingsError, WeightsMissingError
 from searchanything.core.settings import MilvusSettings, Settings
-from searchanything.models import presets
+from searchanything.models import presets, unloaded
 from searchanything.models.hashing import HashLayer
 from searchanything.service import tree
 from searchanything.stores import milvus_connection
 from searchanything.stores.memory import MemoryIndexStore
 
-LAZY = presets.lazy_models
+LAZY, DESCRIBE = presets.lazy_models, presets.describe
+
+
+def _use_models(monkeypatch: pytest.MonkeyPatch, segmenter: FakeSegmenter) -> None:
+    """Fakes in place of a preset's models, and of their files."""
+    monkeypatch.setattr("searchanything.wiring._models", {})
+    monkeypatch.setattr(presets, "lazy_models", lambda *_: lazy_fakes(segmenter, FakeEmbedder()))
+    monkeypatch.setattr(unloaded, "describe", lambda *_: (segmenter.description, FakeEmbedder().description))
 
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder, indexed with the preset pico, whose models are fakes."""
-    monkeypatch.setattr(presets, "lazy_models", lambda *_: lazy_fakes(FakeSegmenter(), FakeEmbedder()))
+    _use_models(monkeypatch, FakeSegmenter())
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
     monkeypatch.setattr(presets, "load_hash", lambda _: layer)
-    monkeypatch.setattr("searchanything.wiring._models", {})
     stores: dict[str, MemoryIndexStore] = {}
     shared = lambda milvus: stores.setdefault(milvus.uri, MemoryIndexStore(milvus.uri))  # noqa: E731
     monkeypatch.setattr("searchanything.wiring.open_index_store", shared)
@@ -66,8 +74,7 @@ def test_settings_that_contradict_the_index_are_refused(with_models: bool) -> No
 def test_models_that_are_not_those_of_the_index_are_refused_where_they_would_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("searchanything.wiring._models", {})
-    monkeypatch.setattr(presets, "lazy_models", lambda *_: lazy_fakes(FakeSegmenter(weights="other"), FakeEmbedder()))
+    _use_models(monkeypatch, FakeSegmenter(weights="other"))
     with pytest.raises(IndexMismatchError):
         opened("pico").operations.check_usable()
     opened("pico").operations.check_usable(with_models=False)
@@ -76,10 +83,45 @@ def test_models_that_are_not_those_of_the_index_are_refused_where_they_would_run
 @pytest.mark.usefixtures("images")
 def test_missing_weights_are_told_where_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "lazy_models", LAZY)
+    monkeypatch.setattr(unloaded, "describe", DESCRIBE)
     monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "none"))
     with pytest.raises(WeightsMissingError):
         opened("paper", "memory://nothing-there").operations.check_usable()
     opened("paper", "memory://nothing-there").operations.check_usable(with_models=False)
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_told(device: str) -> None:
+    settings = Settings(_env_file=None, milvus={"uri": "memory://watchable"}, models={"device": device})
+    with connect(settings=settings) as client, pytest.raises(SettingsError, match="device"):
+        client.operations.check_usable()
+
+
+def test_neither_an_empty_place_nor_an_index_needs_torch_to_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(RED)
+    code = """if True:
+    import sys
+    from searchanything.client.opening import connect
+    from searchanything.core.settings import Settings
+    from searchanything.stores.memory import MemoryIndexStore
+    from searchanything import wiring
+
+    store = MemoryIndexStore("memory://here")
+    wiring.open_index_store = lambda _: store
+    settings = Settings(_env_file=None, models={"preset": "pico"}, ingest={"tiles": 256})
+    with connect(settings=settings) as client:
+        client.operations.check_usable()
+        print("torch" in sys.modules)
+        client.index(sys.argv[1])
+        assert store.live() is not None and "torch" in sys.modules
+        client.operations.check_usable()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "images"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("scheduler", [None, "tls://10.0.0.5:8786"])

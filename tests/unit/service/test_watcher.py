@@ -254,20 +254,22 @@ def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_pat
     asyncio.run(main())
 
 
-def test_a_notification_that_cannot_be_read_does_not_end_the_listening() -> None:
+def test_a_notification_that_cannot_be_read_is_skipped_and_asks_for_a_sync() -> None:
     queue, offered, sound = WaveQueue(WaveLimits()), [], threading.Event()
     hint = HintFilter(queue, "images", Scope())
     record = {"s3": {"bucket": {"name": "images"}, "object": {"key": "a.jpg"}}}
+    events = Events(None, [{}, {"Records": [None]}, {"Records": [record]}, {"Records": []}])
+    events.connected = False  # what is offered is said of the notifications alone
 
     def take(notification: Any) -> None:
         hint(notification)
-        sound.set()
+        if notification == {"Records": []}:
+            sound.set()
 
-    listener = Listener(
-        lambda: Events(None, [{"Records": [None]}, {"Records": [record]}]), take, queue, on_offer=offered.append
-    )
+    listener = Listener(lambda: events, take, queue, on_offer=offered.append)
     listener.start()
     assert sound.wait(20)
     listener.stop()
     assert queue.take() == ("a.jpg",)
-    assert False in offered
+    assert offered == [False, False, True]
+    assert queue.take_pending() == ("a notification could not be read",)

@@ -86,7 +86,7 @@ def test_closing_ends_the_iteration_whether_the_stream_is_open_or_not(mute: Mute
     assert outcome == [None]
 
 
-LINES = [b"{}", b"[]", b"3", b"null", b'{"Event": "s3:TestEvent"}', b"[" * 5000]
+LINES = [b"{}", b"[]", b"3", b"null", b'{"Event": "s3:TestEvent"}', b"[" * 5000, b'{"Records": [{', b"\xff"]
 
 
 @pytest.mark.parametrize("mute", [ANSWER + chunk(b"\n".join(LINES)) + chunk(b'\n{"Records": [1]}\n')], indirect=True)
