@@ -269,9 +269,7 @@ class Client(Closing):
     ) -> Estimate:
         """What indexing a source from nothing would take: time, size and memory, from `images` random ones of it.
 
-        Nothing is written to the index, nor is one made.
-
-        Raises: as `index`.
+        Nothing is written to the index, nor is one made. Raises: as `index`.
         """
         return self._parts.ingestion.estimate(source, images=images, patterns=patterns, progress=progress)
 
@@ -385,8 +383,9 @@ class Client(Closing):
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> given.BackupReport:
-        """Make the index of a backup, here where nothing is indexed, whatever it was taken from. Raises: UsageError where
-        something is indexed; BackupError; StoreError, RegionIndexError.
+        """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
+
+        Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
         with importing():
             from searchanything.backup.backup import restore
