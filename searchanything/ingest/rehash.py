@@ -33,7 +33,8 @@ from searchanything.features.liveness import open_files
 
 logger = logging.getLogger(__name__)
 
-IMAGES_AT_ONCE: Final = 256  # per question to an index
+IMAGES_AT_ONCE: Final = 256  # whose rows are held
+COMPARED_AT_ONCE: Final = 8192  # per question to an index, which looks at all its rows for each where it is embedded
 LISTINGS: Final = 3  # of the files of features: what a compaction merged meanwhile is in a file of another name
 
 
@@ -74,14 +75,14 @@ class Rehash:
         return (state for state, is_lacking in self._compared(bucket=bucket) if is_lacking)
 
     def _compared(self, *, bucket: str | None = None) -> Iterator[tuple[ImageState, bool]]:
-        for states in batches(self.live.iterate_states(bucket=bucket), IMAGES_AT_ONCE):
+        for states in batches(self.live.iterate_states(bucket=bucket), COMPARED_AT_ONCE):
             there = self.other.generations({state.image for state in states})
             self.progress(0)
             yield from ((state, self._is_lacking(state.image, state.generation, there)) for state in states)
 
     def forget_failed_attempts(self) -> None:
         """Delete what only failed to be indexed in the other index, so that it is lacking there, and tried again."""
-        for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), IMAGES_AT_ONCE):
+        for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), COMPARED_AT_ONCE):
             known = self.live.newest({state.image for state in states})
             self.other.delete_images(
                 {one.image for one in states if one.image in known and known[one.image].outcome is not Outcome.FAILED}
@@ -90,11 +91,12 @@ class Rehash:
     def carry_failed(self) -> set[str]:
         """Carry over what is known of images that failed; returns the buckets in which others are lacking."""
         buckets: set[str] = set()
-        for states in batches(self.lacking(), IMAGES_AT_ONCE):
-            newest = self.live.newest({state.image for state in states}).values()
-            failed = [row for row in newest if row.outcome is Outcome.FAILED]
-            self._commit([], [replace(row, code=bytes(self.hasher.bits // 8)) for row in failed])
-            buckets |= {row.image.bucket for row in newest if row.outcome is not Outcome.FAILED}
+        for states in batches(self.lacking(), COMPARED_AT_ONCE):
+            buckets |= {state.image.bucket for state in states if state.outcome is not Outcome.FAILED}
+            failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+            newest = self.live.newest(failed).values() if failed else ()
+            rows = [row for row in newest if row.outcome is Outcome.FAILED]
+            self._commit([], [replace(row, code=bytes(self.hasher.bits // 8)) for row in rows])
         return buckets
 
     def carry_kept(self, cache: FeatureCache) -> int:
@@ -117,7 +119,7 @@ class Rehash:
         While others write the other index that is what it `held`: the live one never had what is new there.
         """
         forgotten = 0
-        for states in batches(self.other.iterate_states(), IMAGES_AT_ONCE):
+        for states in batches(self.other.iterate_states(), COMPARED_AT_ONCE):
             known = self.live.generations({state.image for state in states})
             self.progress(0)
             gone = {one.image: one.generation for one in states if one.image not in known and self._is_of_before(one)}
