@@ -268,7 +268,9 @@ class MilvusConnection:
             return {"ef": MAX_EF if everywhere else max(limit, self._settings.ef)}
         return {"nprobe": MAX_NPROBE if everywhere else self._settings.nprobe}
 
-    # Calling
+    @property
+    def _timeout_s(self) -> float:
+        return self._settings.timeout_s
 
     @property
     def _read_consistency(self) -> str:
@@ -306,7 +308,7 @@ class MilvusConnection:
     def _call(self, doing: str, call: Callable[[RowClient, float], Result], connect: Callable[[], RowClient]) -> Result:
         client = self._once("connect", connect)
         try:
-            return self._once(doing, lambda: call(client, self._settings.timeout_s))
+            return self._once(doing, lambda: call(client, self._timeout_s))
         except TooLateError:
             raise  # other threads' calls may be well under way
         except IndexUnavailableError:
@@ -344,7 +346,7 @@ class MilvusConnection:
     def _connect(self, socket_path: str | None) -> RowClient:
         settings = self._settings
         if socket_path is not None:
-            return LiteClient(socket_path, settings.timeout_s)
+            return LiteClient(socket_path, self._timeout_s)
         return RowClient(
             settings.uri,
             token="" if settings.token is None else settings.token.get_secret_value(),

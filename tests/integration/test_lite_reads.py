@@ -24,7 +24,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
-from searchanything.stores import milvus_index
+from searchanything.stores import lite_connection, milvus_index
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.milvus_client import RowClient, RowSearch
@@ -299,3 +299,23 @@ def test_what_does_not_fit_into_one_answer_is_asked_for_in_parts(
     index.delete_before(dict.fromkeys(refs[:500], 6))
     assert {row.image for row in index.regions_of(refs)} == set(refs[500:])
     assert index.newest(refs).keys() == set(refs[500:])
+
+
+def test_a_large_file_has_more_time_to_be_loaded(
+    index: RegionIndex, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million images took longer than the timeout: then no process could ever open the index again."""
+    allowed: dict[str, float] = {}
+    load = RowClient.load_collection
+
+    def noted(self: RowClient, name: str, *arguments: Any, timeout: float, **options: Any) -> Any:
+        allowed[name] = timeout
+        return load(self, name, *arguments, timeout=timeout, **options)
+
+    monkeypatch.setattr(RowClient, "load_collection", noted)
+    monkeypatch.setattr(lite_connection, "_LOADED_BYTES_S", 1000.0)
+    size, timeout_s = file.stat().st_size, MilvusSettings().timeout_s
+    with opened(file) as store:
+        store.open(NAME)
+    assert set(index.collections) <= allowed.keys()
+    assert all(seconds >= timeout_s + size / 1000 for seconds in allowed.values())
