@@ -119,7 +119,7 @@ def _changed(
 
 
 def _is_image(scope: Scope, known: StoredObject) -> bool:
-    """Whether an object that the index has as an image is one that is meant."""
+    """Whether an object that the index has as an image is a wanted one."""
     key = known.ref.key
     if not scope.may_be_image(key):
         return False

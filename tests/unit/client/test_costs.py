@@ -125,7 +125,7 @@ def test_a_run_asks_for_the_rows_of_what_changed_alone(monkeypatch: pytest.Monke
         assert set(asked) >= {path.relative_to(tmp_path / "images").as_posix() for path in paths}
 
 
-def test_a_run_still_counts_an_indexed_image_that_is_not_meant_as_skipped(
+def test_a_run_still_counts_an_indexed_image_that_is_not_wanted_as_skipped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with client_of(monkeypatch, tmp_path) as client:
