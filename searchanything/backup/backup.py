@@ -1,6 +1,6 @@
 """An index into a backup and back: manifest, hash layer, images and regions, whatever the index lies in.
 
-A backup is taken while the index is in use. Images are read some hundred at a time, fewer where they have much
+A backup is taken while the index is in use. Images are read some thousand at a time, fewer where they have much
 metadata: their newest committed rows, then their regions. An image whose regions are not all there was replaced
 between the two reads, and is read again. So each image is in the backup as it was at one moment, whole, and nothing is
 that belongs to nobody. What is committed after its images were read is not in it; a sync finds it.
@@ -15,10 +15,10 @@ import base64
 import json
 import logging
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
@@ -38,8 +38,8 @@ _FORMAT: Final = "searchanything-backup"
 FORMAT_VERSION: Final = 1
 WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
 WORDS_MEMBER: Final = "words.safetensors"
-_IMAGES_AT_ONCE: Final = 256
-_PART_BYTES: Final = 64 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
+_FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
+_PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
 _ROWS_AT_ONCE: Final = 1000  # into the index
 TRIES: Final = 5  # of an image that is replaced while it is read
@@ -57,7 +57,7 @@ class BackupReport:
 
 
 def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
-    """Write the live index. Memory holds some hundred images, and 120 bytes for each of all.
+    """Write the live index. Memory holds some thousand images, and 120 bytes for each of all.
 
     Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
     """
@@ -164,10 +164,12 @@ def _each_once(index: RegionIndex) -> Iterator[ImageRef]:
 
 def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow], int]]:
     """Images with all their regions, some at a time, and how many could not be read whole."""
-    for images in batches(_each_once(index), _IMAGES_AT_ONCE):
+    remaining, at_once = _each_once(index), _FEWEST_AT_ONCE
+    while images := list(islice(remaining, at_once)):
         waiting: set[ImageRef] = set(images)
         for _ in range(TRIES):
             newest = index.newest(waiting) if waiting else {}
+            at_once = _as_many_as_fit(newest.values(), at_once)
             waiting = set()  # one without a row was deleted meanwhile
             for some in bounded_batches(newest.values(), _PART_BYTES, size_of=_bytes_of):
                 rows, regions = _whole(index, some)
@@ -182,10 +184,21 @@ def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow]
             yield [], [], len(waiting)
 
 
+def _as_many_as_fit(rows: Collection[ImageRow], before: int) -> int:
+    """How many image rows like these may be held at once."""
+    if not rows:
+        return before
+    mean = sum(map(_row_bytes, rows)) // len(rows)
+    return min(_MOST_AT_ONCE, max(_FEWEST_AT_ONCE, _PART_BYTES // mean))
+
+
 def _bytes_of(row: ImageRow) -> int:
     """About what an image and its regions take, each of which has the image's metadata."""
-    metadata = len(json.dumps(dict(row.metadata), ensure_ascii=False).encode())
-    return (row.regions + 1) * (_LETTERS_BYTES + metadata)
+    return (row.regions + 1) * _row_bytes(row)
+
+
+def _row_bytes(row: ImageRow) -> int:
+    return _LETTERS_BYTES + len(json.dumps(dict(row.metadata), ensure_ascii=False).encode())
 
 
 def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[RegionRow]]:

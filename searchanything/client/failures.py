@@ -17,7 +17,7 @@ from searchanything.ingest.reports import FailedImage, IndexProgress, IndexRepor
 if TYPE_CHECKING:  # to list failures takes nothing that indexes
     from searchanything.ingest.commit import Failed
 
-_ROWS_AT_ONCE: Final = 256  # per question to the index
+_ROWS_AT_ONCE: Final = 8192  # per question to the index
 
 
 @dataclass(frozen=True, slots=True, eq=False)

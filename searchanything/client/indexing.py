@@ -94,7 +94,7 @@ class Ingestion:
             report_progress = listing.progress(shown)
             if report_progress is not None:  # the first batch may take long: what there is is known before
                 report_progress(IndexProgress(0, None, 0, 0, ""))
-            report = index_images(job, listed, progress=report_progress, omissions=omissions)
+            report = index_images(job, listed, progress=report_progress, omissions=omissions, seen=known)
             if not force:
                 states = sidecars.changed(index, store.bucket)  # failures were tried again with the listing
                 changed = sorted({one.image.key for one in states if one.outcome is not Outcome.FAILED})

@@ -128,7 +128,9 @@ class MilvusSettings(BaseModel):
     consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         "Session", description="Consistency level of searches."
     )
-    timeout_s: float = Field(30.0, gt=0, le=MOST_SECONDS, description="Longest wait for one call, in seconds.")
+    timeout_s: float = Field(
+        30.0, gt=0, le=MOST_SECONDS, description="Longest wait for a call, in seconds; embedded, 1 more per 10 MB."
+    )
     release_after_s: float = Field(
         3600.0,
         ge=0,

@@ -22,7 +22,8 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, ImageState, Outcome, row_id
 from searchanything.core.types import ImageRef
 
-IMAGES_AT_ONCE: Final = 256  # per question to an index
+IMAGES_AT_ONCE: Final = 256  # whose rows are held
+COMPARED_AT_ONCE: Final = 8192  # per question to an index, which looks at all its rows for each where it is embedded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,7 @@ class Beside(ABC):
 
     def forget_failed_attempts(self) -> None:
         """Delete what only failed to be indexed in the other index, so that it is lacking there, and tried again."""
-        for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), IMAGES_AT_ONCE):
+        for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), COMPARED_AT_ONCE):
             known = self.live.newest({state.image for state in states})
             self.other.delete_images(
                 {one.image for one in states if one.image in known and known[one.image].outcome is not Outcome.FAILED}
@@ -79,11 +80,12 @@ class Beside(ABC):
     def carry_failed(self) -> set[str]:
         """Carry over what is known of images that failed; returns the buckets in which others are lacking."""
         buckets: set[str] = set()
-        for states in batches(self.lacking(), IMAGES_AT_ONCE):
-            newest = self.live.newest({state.image for state in states}).values()
-            failed = [row for row in newest if row.outcome is Outcome.FAILED]
-            self.commit_images([replace(row, code=bytes(self.other.manifest.bits // 8)) for row in failed])
-            buckets |= {row.image.bucket for row in newest if row.outcome is not Outcome.FAILED}
+        for states in batches(self.lacking(), COMPARED_AT_ONCE):
+            buckets |= {state.image.bucket for state in states if state.outcome is not Outcome.FAILED}
+            failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+            newest = self.live.newest(failed).values() if failed else ()
+            rows = [row for row in newest if row.outcome is Outcome.FAILED]
+            self.commit_images([replace(row, code=bytes(self.other.manifest.bits // 8)) for row in rows])
         return buckets
 
     def forget_gone(self) -> int:
@@ -92,7 +94,7 @@ class Beside(ABC):
         While others write the other index that is what it held `before`: the live one never had what is new there.
         """
         forgotten = 0
-        for states in batches(self.other.iterate_states(), IMAGES_AT_ONCE):
+        for states in batches(self.other.iterate_states(), COMPARED_AT_ONCE):
             known = self.live.generations({state.image for state in states})
             self.progress(0)
             gone = {one.image: one.generation for one in states if one.image not in known and self._is_of_before(one)}
@@ -118,7 +120,7 @@ class Beside(ABC):
 
     def _compared(self, *, bucket: str | None = None) -> Iterator[tuple[ImageState, int | None, bool]]:
         """The live index's images, each with the generation that stands for it, and whether it is lacking."""
-        for states in batches(self.live.iterate_states(bucket=bucket), IMAGES_AT_ONCE):
+        for states in batches(self.live.iterate_states(bucket=bucket), COMPARED_AT_ONCE):
             standing = self.standing(states)
             self.progress(0)
             for state, generation in zip(states, standing, strict=True):

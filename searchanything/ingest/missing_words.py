@@ -15,7 +15,7 @@ from searchanything.core.types import ImageRef
 from searchanything.features.kept_regions import kept_regions
 from searchanything.features.layout import FeatureCache
 
-_IMAGES_AT_ONCE = 256
+_IMAGES_AT_ONCE = 4096  # per question to the index, with an id and a code for each region
 
 
 def lacking_words(index: RegionIndex, *, bucket: str, key_prefix: str = "") -> Iterator[ImageRef]:

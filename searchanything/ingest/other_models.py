@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from searchanything.core.batching import batches
 from searchanything.core.rows import ImageRow, ImageState
 from searchanything.core.types import ImageRef
 from searchanything.ingest.beside import Beside, newest_at_least
+
+ROWS_AT_ONCE: Final = 2048  # held, with all their metadata, of each index
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -28,10 +32,12 @@ class OtherModels(Beside):
         older = {
             one.image for one, newest in zip(states, standing, strict=True) if newest is None and one.image in there
         }
-        same = self._of_same_content(older) if older else {}
+        same: dict[ImageRef, int] = {}
+        for some in batches(older, ROWS_AT_ONCE):
+            same |= self._of_same_content(some)
         return [same.get(one.image) if newest is None else newest for one, newest in zip(states, standing, strict=True)]
 
-    def _of_same_content(self, images: set[ImageRef]) -> dict[ImageRef, int]:
+    def _of_same_content(self, images: Sequence[ImageRef]) -> dict[ImageRef, int]:
         ours, theirs = self.live.newest(images), self.other.newest(images)
         return {
             image: row.generation

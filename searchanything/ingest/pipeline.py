@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything.core.counting import counted
+from searchanything.core.digests import KnownImages
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.freed_memory import release_freed_memory
 from searchanything.core.libraries import LazyModule
@@ -57,19 +58,21 @@ def index_images(
     total: int | None = None,
     progress: OnProgress | None = None,
     omissions: Omissions | None = None,
+    seen: KnownImages | None = None,
 ) -> IndexReport:
     """Bring the index up to date with these objects. One bad image never stops the run.
 
     Unchanged objects (same etag and metadata, indexed or empty before) are skipped; known failures are tried again;
     of objects that vanish meanwhile `job.may_forget` says whether they leave the index. `omissions` are those of the
-    listing, and belong into the report.
+    listing, and belong into the report. `seen` is what the index held of the source when the run began: what is still
+    so need not be asked for.
 
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
     the listing breaks, after everything that it gave is indexed.
     """
     counters = Counters(total, progress)
     broken: list[StoreError] = []
-    _index_rounds(job, partial(plan_listed, job, _until_broken(objects, broken), counters), counters)
+    _index_rounds(job, partial(plan_listed, job, _until_broken(objects, broken), counters, seen=seen), counters)
     if broken:
         raise broken[0]
     if omissions is not None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
+from searchanything.core.digests import KnownImages
 from searchanything.core.errors import StoreError, StoreUnavailableError, UnusableKeyError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
@@ -75,13 +76,22 @@ class IndexingJob:
 
 
 def plan_listed(
-    job: IndexingJob, objects: Iterable[StoredObject], counters: Counters, pool: Executor
+    job: IndexingJob,
+    objects: Iterable[StoredObject],
+    counters: Counters,
+    pool: Executor,
+    seen: KnownImages | None = None,
 ) -> Iterator[Attempt]:
-    """Attempts at the images among listed `objects` that the index does not have as they are."""
+    """Attempts at the images among listed `objects` that the index does not have as they are.
+
+    Where `seen` says what the index held when the run began, rows are asked for of those alone that are not as it was:
+    each question to an embedded index looks at all rows there are.
+    """
     usable = (sound_object(one) for one in objects if is_usable(one.ref.key, counters))
     for listed in batches(usable, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
         with counters.watch.stage("plan"):
+            foreign = _changed(job, foreign, seen, counters)
             known = job.index.newest([one.ref for one in foreign if job.scope.may_be_image(one.ref.key)])
             images = _images(job, foreign, known, pool, counters)
             rows = [known.get(one.ref) for one in images]
@@ -90,6 +100,30 @@ def plan_listed(
             attempt = _attempt(job, one, known.get(one.ref), counters, unchanged=unchanged)
             if attempt is not None:
                 yield attempt
+
+
+def _changed(
+    job: IndexingJob, listed: Sequence[StoredObject], seen: KnownImages | None, counters: Counters
+) -> list[StoredObject]:
+    """The listed objects but for images that the index has as they are by their digests; those are counted."""
+    if seen is None or job.options.force or not job.options.listing_is_enough:
+        return list(listed)
+    same = seen.agree(seen.find([one.ref for one in listed]), [(one.etag, one.modified_at_ms) for one in listed])
+    changed = []
+    for one, is_same in zip(listed, same.tolist(), strict=True):
+        if is_same and one.modified_at_ms != 0 and _is_image(job.scope, one):
+            counters.skip_unchanged(one.ref.key)
+        else:
+            changed.append(one)
+    return changed
+
+
+def _is_image(scope: Scope, known: StoredObject) -> bool:
+    """Whether an object that the index has as an image is a wanted one."""
+    key = known.ref.key
+    if not scope.may_be_image(key):
+        return False
+    return scope.needs_type(key) or scope.why_skipped(key, known.content_type) is None
 
 
 def _images(

@@ -23,7 +23,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 
 _SUFFIXES = (".json", ".parquet")
-_BATCH_ROWS = 1000  # rows whose images are asked for at once
+_BATCH_ROWS = 8000  # rows whose images are asked for at once: an embedded index looks at all of its own each time
 ROW_GROUP_ROWS = 8000  # of a Parquet file: up to 32 MB where every mask is as long as it may be
 CATEGORY_ID = 1  # COCO's evaluation takes a number 0 for "none", so all numbers begin with 1
 

@@ -48,6 +48,7 @@ _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new
 _IDS_PER_READ: Final = 1024
 _CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
 _CODE_SEGCORE: Final = 2000  # loading brings it about on a damaged file alone, an expression elsewhere
+_LOADED_BYTES_S: Final = 10e6  # a fifth of what two busy cores were seen to load of a collection
 _LOOKS, _LOOK_S = 5, 0.05  # at the numbers of rows: somebody may be writing
 Result = TypeVar("Result")
 
@@ -64,6 +65,16 @@ class LiteConnection(MilvusConnection):
         self._written: str | None = None  # which file this process wrote to
         self._checked: tuple[object, ...] | None = None  # which server
         self._loaded: set[str] = set()
+
+    @property
+    def _timeout_s(self) -> float:
+        """Longer by the size of the file: the server loads all of a collection before its first answer from it, looks
+        at all rows for each one, and does one thing at a time, so others may have to wait for that as well.
+        """
+        try:
+            return self._settings.timeout_s + self._lite.file.stat().st_size / _LOADED_BYTES_S
+        except OSError:
+            return self._settings.timeout_s
 
     # What is tried again
 
@@ -251,7 +262,7 @@ class LiteConnection(MilvusConnection):
 
     def _check_server(self, client: RowClient) -> None:
         """Raises: IndexDamagedError."""
-        present = self._sound("list its collections", lambda: client.list_collections(timeout=self._settings.timeout_s))
+        present = self._sound("list its collections", lambda: client.list_collections(timeout=self._timeout_s))
         for name in self._loaded & set(present):
             self._load_and_check(client, name)
 
@@ -263,12 +274,12 @@ class LiteConnection(MilvusConnection):
             self._load_and_check(client, name)
 
     def _load_and_check(self, client: RowClient, name: str) -> None:
-        self._sound(f"load {name}", lambda: client.load_collection(name, timeout=self._settings.timeout_s))
+        self._sound(f"load {name}", lambda: client.load_collection(name, timeout=self._timeout_s))
         self._check_rows(client, name)
 
     def _check_rows(self, client: RowClient, name: str) -> None:
         """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds."""
-        timeout_s = self._settings.timeout_s
+        timeout_s = self._timeout_s
         there, found = None, 0
         for _ in range(_LOOKS):
             there = count_rows(self._lite.file, name)

@@ -102,8 +102,6 @@ class MilvusConnection:
             if self._host is not None:
                 self._host.release()
 
-    # Collections and aliases
-
     def has_collection(self, name: str) -> bool:
         return self._read("look for a collection", lambda client, t: bool(client.has_collection(name, timeout=t)))
 
@@ -168,8 +166,6 @@ class MilvusConnection:
         """Remove an alias, if there is one; its collection stays."""
         if self.alias_target(alias) is not None:
             self._write("drop an alias", lambda client, t: client.drop_alias(alias, timeout=t))
-
-    # Rows
 
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
         self._write("insert rows", lambda client, t: client.add(name, entities, t))
@@ -267,7 +263,9 @@ class MilvusConnection:
             return {"ef": MAX_EF if everywhere else max(limit, self._settings.ef)}
         return {"nprobe": MAX_NPROBE if everywhere else self._settings.nprobe}
 
-    # Calling
+    @property
+    def _timeout_s(self) -> float:
+        return self._settings.timeout_s
 
     @property
     def _read_consistency(self) -> str:
@@ -305,7 +303,7 @@ class MilvusConnection:
     def _call(self, doing: str, call: Callable[[RowClient, float], Result], connect: Callable[[], RowClient]) -> Result:
         client = self._once("connect", connect)
         try:
-            return self._once(doing, lambda: call(client, self._settings.timeout_s))
+            return self._once(doing, lambda: call(client, self._timeout_s))
         except TooLateError:
             raise  # other threads' calls may be well under way
         except IndexUnavailableError:
@@ -343,7 +341,7 @@ class MilvusConnection:
     def _connect(self, socket_path: str | None) -> RowClient:
         settings = self._settings
         if socket_path is not None:
-            return LiteClient(socket_path, settings.timeout_s)
+            return LiteClient(socket_path, self._timeout_s)
         return RowClient(
             settings.uri,
             token="" if settings.token is None else settings.token.get_secret_value(),
@@ -395,6 +393,4 @@ class MilvusConnection:
 
 
 def _size_of(field: FieldSpec) -> dict[str, int]:
-    if field.size is None:
-        return {}
-    return {"dim" if field.type == "BINARY_VECTOR" else "max_length": field.size}
+    return {} if field.size is None else {"dim" if field.type == "BINARY_VECTOR" else "max_length": field.size}

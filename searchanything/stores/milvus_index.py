@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
 from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
@@ -24,6 +23,7 @@ from searchanything.stores.milvus_filters import (
     quote,
     says_all,
 )
+from searchanything.stores.milvus_portions import Portions, portions
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
     IMAGE_HIT_OUTPUT,
@@ -50,12 +50,10 @@ from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, che
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024
-_AGES_PER_READ = 128
 _ALWAYS_FIT = 256  # rows of one answer, whatever is in them
 _TRIES = 3  # of a search whose rows are deleted before they are read
 _ID_OUTPUT = ["id", "generation"]
 _SAMPLE_ROWS = 8192  # of one page: for each the server looks at all ids
-Item = TypeVar("Item")
 
 
 class MilvusRegionIndex:
@@ -82,6 +80,7 @@ class MilvusRegionIndex:
         self._kind = kind
         self._words = words
         self._limits = RowLimits(manifest.bits)
+        self._portions = Portions(connection.embedded)
         self._known_codes = CodeMemory()
         self._known_generations = GenerationMemory()
         self._too_many: dict[str, int] = {}  # rows of a collection that were too large for one answer
@@ -116,7 +115,7 @@ class MilvusRegionIndex:
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
         wanted = {image.image_id: image for image in images}
         newest: dict[ImageRef, ImageRow] = {}
-        for ids in _portions(list(wanted), _IDS_PER_READ):
+        for ids in self._portions.images(self._images, list(wanted)):
             for row in map(image_row_of, self._rows_of(self._images, ids, IMAGE_OUTPUT)):
                 known = newest.get(row.image)
                 if known is None or known.generation < row.generation:
@@ -128,7 +127,7 @@ class MilvusRegionIndex:
         state = self._connection.rows_state()
         newest = self._known_generations.find(state, wanted)
         read = dict.fromkeys((one for one in sorted(wanted) if one not in newest), 0)
-        for ids in _portions(list(read), _IDS_PER_READ):
+        for ids in self._portions.images(self._images, list(read)):
             for row in self._rows_of(self._images, ids, GENERATION_OUTPUT):
                 read[row["image_id"]] = max(row["generation"], read[row["image_id"]])
         self._known_generations.keep(state, read)
@@ -158,7 +157,7 @@ class MilvusRegionIndex:
         return {row.id: row for row in map(region_row_of, self._by_ids(self._regions, ids, REGION_ROW_OUTPUT))}
 
     def _by_ids(self, collection: str, ids: Collection[str], fields: list[str]) -> Iterator[Entity]:
-        for portion in _portions(sorted(set(ids)), _IDS_PER_READ):
+        for portion in portions(sorted(set(ids)), _IDS_PER_READ):
             yield from self._connection.query(collection, one_of("id", portion), fields)
 
     def iterate_codes(
@@ -177,7 +176,7 @@ class MilvusRegionIndex:
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         ids = sorted({image.image_id for image in images})
-        for portion in _portions(ids, _IDS_PER_READ):
+        for portion in self._portions.images(self._regions, ids):
             yield from map(region_row_of, self._rows_of(self._regions, portion, REGION_ROW_OUTPUT, strong=True))
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
@@ -220,7 +219,7 @@ class MilvusRegionIndex:
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
         if self._words is None:
             return
-        for portion in _portions(sorted({image.image_id for image in images}), _IDS_PER_READ):
+        for portion in self._portions.images(self._words_name, sorted({image.image_id for image in images})):
             rows = self._rows_of(self._words_name, portion, ["id", "code"], strong=True)
             yield from ((row["id"], code_of(row)) for row in rows)
 
@@ -242,7 +241,7 @@ class MilvusRegionIndex:
         if within:  # ids do not say where an image lies
             return self._codes_within(collection, ids, within)
         found = self._known_codes.find(collection, ids)
-        for portion in _portions([one for one in dict.fromkeys(ids) if one not in found], _IDS_PER_DELETE):
+        for portion in portions([one for one in dict.fromkeys(ids) if one not in found], self._portions.codes):
             rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
             read = {row["id"]: code_of(row) for row in rows}
             self._known_codes.keep(collection, read)
@@ -254,7 +253,7 @@ class MilvusRegionIndex:
 
     def _codes_within(self, collection: str, ids: Sequence[str], within: Sequence[Place]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
+        for portion in portions(list(dict.fromkeys(ids)), self._portions.codes):
             rows = self._connection.query(collection, one_of("id", portion), ["id", "code", "bucket", "key"])
             seen = (row for row in rows if lies_in(ImageRef(row["bucket"], row["key"]), within))
             found |= {row["id"]: code_of(row) for row in seen}
@@ -269,7 +268,7 @@ class MilvusRegionIndex:
         ages = {image.image_id: generation for image, generation in generations.items()}
         with self._connection.writing():
             for collection in self._collections_to_empty:
-                for ids in _portions(sorted(ages), _AGES_PER_READ):
+                for ids in self._portions.images_of_ages(collection, sorted(ages)):
                     self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
 
     def _delete_older(self, collection: str, ages: Mapping[str, int]) -> None:
@@ -280,11 +279,12 @@ class MilvusRegionIndex:
         while True:
             rows = self._connection.query(collection, expression, ["id", "image_id", "generation"])
             if len(rows) >= MAX_LIMIT and len(ages) > 1:  # many generations that nobody has deleted yet
-                for image_id, generation in ages.items():
-                    self._delete_older(collection, {image_id: generation})
+                self._portions.too_many(collection, len(ages))
+                for ids in portions(list(ages), (len(ages) + 1) // 2):
+                    self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
                 return
             doomed = [row["id"] for row in rows if row["generation"] < ages[row["image_id"]]]
-            for portion in _portions(doomed, _IDS_PER_DELETE):
+            for portion in portions(doomed, _IDS_PER_DELETE):
                 self._connection.delete(collection, one_of("id", portion))
             if len(rows) < MAX_LIMIT:
                 return
@@ -293,7 +293,7 @@ class MilvusRegionIndex:
         self._known_codes.clear()
         with self._connection.writing():
             for collection in self._collections_to_empty[1:]:
-                for portion in _portions(sorted(set(ids)), _IDS_PER_DELETE):
+                for portion in portions(sorted(set(ids)), _IDS_PER_DELETE):
                     self._connection.delete(collection, one_of("id", portion))
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
@@ -301,7 +301,7 @@ class MilvusRegionIndex:
         ids = sorted({image.image_id for image in images})
         with self._connection.writing():
             for collection in self._collections_to_empty:
-                for portion in _portions(ids, _IDS_PER_DELETE):
+                for portion in portions(ids, _IDS_PER_DELETE):
                     self._connection.delete(collection, one_of("image_id", portion))
 
     def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
@@ -335,6 +335,7 @@ class MilvusRegionIndex:
             return rows
         if len(ids) == 1:
             return list(self._connection.iterate(collection, expression, fields))
+        self._portions.too_many(collection, len(ids))
         half = len(ids) // 2
         return [
             *self._rows_of(collection, ids[:half], fields, strong=strong),
@@ -355,7 +356,7 @@ class MilvusRegionIndex:
         named = filter is not None and bool(filter.images)
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
-            for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
+            for portion in portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
                 asked = partial(self._connection.search, collection, list(portion), expression)
                 search = partial(asked, limit=limit, effort=effort)
                 found += self._found(collection, search, fields, most=len(portion) * limit)
@@ -393,7 +394,3 @@ class MilvusRegionIndex:
 def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:
     """The rows of a bucket and prefix exactly: an expression cannot say every name (see `objects_expression`)."""
     return (one for one in entities if bucket in (None, one["bucket"]) and one["key"].startswith(key_prefix))
-
-
-def _portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

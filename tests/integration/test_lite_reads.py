@@ -24,6 +24,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
+from searchanything.stores import lite_connection, milvus_index
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.milvus_client import RowClient, RowSearch
@@ -258,3 +259,63 @@ def test_words_and_whole_images_are_found_by_columns_too(file: Path, calls: list
         [[hit]] = index.search_images(CODE[None], limit=3)
         assert (hit.image, hit.region, hit.distance_bits, hit.box_xyxy) == (image, None, 0, (0.0, 0.0, 640.0, 480.0))
         assert calls == ["nearest"] * 2
+
+
+def many(index: RegionIndex, images: int, *, regions: int) -> list[ImageRef]:
+    """Images of some regions each, of generation 5."""
+    refs = [ImageRef("b", f"many/{number}.jpg") for number in range(images)]
+    index.insert_regions([near(ref, number, generation=5) for ref in refs for number in range(regions)])
+    index.insert_images([image_row(ref, generation=5, regions=regions) for ref in refs])
+    return refs
+
+
+def test_many_images_are_one_question_for_a_server_that_looks_at_all_rows_for_each(
+    index: RegionIndex, calls: list[str]
+) -> None:
+    refs = many(index, 1500, regions=2)
+    calls.clear()
+    assert len(index.newest(refs)) == 1500
+    assert len(index.generations(refs)) == 1500
+    assert len(list(index.regions_of(refs))) == 3000
+    assert len(index.codes_of([row_id(ref, 5, 0) for ref in refs])) == 1500
+    assert calls == ["rows"] * 4
+    calls.clear()
+    index.delete_before(dict.fromkeys(refs, 5))
+    assert calls == ["rows"] * 2
+    assert len(index.newest(refs)) == 1500
+
+
+def test_what_does_not_fit_into_one_answer_is_asked_for_in_parts(
+    index: RegionIndex, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = many(index, 600, regions=2)
+    monkeypatch.setattr(milvus_index, "MAX_LIMIT", 700)
+    calls.clear()
+    assert {row.image for row in index.regions_of(refs)} == set(refs)
+    assert len(calls) == 3, "600 images were too many, twice 300 were not"
+    calls.clear()
+    assert len(list(index.regions_of(refs))) == 1200
+    assert len(calls) == 2, "which is remembered"
+    index.delete_before(dict.fromkeys(refs[:500], 6))
+    assert {row.image for row in index.regions_of(refs)} == set(refs[500:])
+    assert index.newest(refs).keys() == set(refs[500:])
+
+
+def test_a_large_file_has_more_time_to_be_loaded(
+    index: RegionIndex, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million images took longer than the timeout: then no process could ever open the index again."""
+    allowed: dict[str, float] = {}
+    load = RowClient.load_collection
+
+    def noted(self: RowClient, name: str, *arguments: Any, timeout: float, **options: Any) -> Any:
+        allowed[name] = timeout
+        return load(self, name, *arguments, timeout=timeout, **options)
+
+    monkeypatch.setattr(RowClient, "load_collection", noted)
+    monkeypatch.setattr(lite_connection, "_LOADED_BYTES_S", 1000.0)
+    size, timeout_s = file.stat().st_size, MilvusSettings().timeout_s
+    with opened(file) as store:
+        store.open(NAME)
+    assert set(index.collections) <= allowed.keys()
+    assert all(seconds >= timeout_s + size / 1000 for seconds in allowed.values())

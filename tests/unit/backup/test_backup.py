@@ -22,7 +22,7 @@ from searchanything.backup.files import ObjectsPlace, Sealed, TarPlace, packed, 
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
-from searchanything.core.rows import RegionRow
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.stores.files import FolderFiles
@@ -357,3 +357,28 @@ def test_a_part_is_unpacked_line_by_line() -> None:
     for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), gzip.compress(b" " * (3 << 20))):
         with pytest.raises(BackupError, match="regions-0 is damaged"):
             list(unzipped("regions-0", cut, "here"))
+
+
+def test_so_many_images_are_asked_for_as_their_metadata_leave_room_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+    newest = MemoryRegionIndex.newest
+
+    def noted(index: MemoryRegionIndex, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        asked.append(len(images))
+        return newest(index, images)
+
+    monkeypatch.setattr(MemoryRegionIndex, "newest", noted)
+    for letters, expected in ((1, [256, 2244]), (50_000, [256, 324, 324, 324])):
+        asked.clear()
+        store = MemoryIndexStore()
+        index = store.create(manifest_of(F), HASH_LAYER)
+        metadata = {"text": "a" * letters}
+        refs = [ImageRef("b", f"{number}.jpg") for number in range(2500 if letters == 1 else 1228)]
+        index.insert_images([image_row(ref, generation=1, regions=0, metadata=metadata) for ref in refs])
+        store.switch(F)
+        assert back_up(store, TarPlace(tmp_path / f"{letters}.tar")).images == len(refs)
+        assert sum(asked) == len(refs)
+        assert asked[0] == expected[0]
+        assert len(asked) == len(expected)

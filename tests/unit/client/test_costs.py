@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from searchanything.client import failures, syncing
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.manifest import IndexCounts
-from searchanything.core.rows import Outcome
+from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
+from searchanything.images.scopes import Patterns
 from searchanything.ingest import sync
 from searchanything.ingest.reports import IndexProgress
 from searchanything.stores.memory import MemoryRegionIndex
@@ -87,3 +89,75 @@ def test_a_wave_does_not_count_what_an_untrained_index_holds(monkeypatch: pytest
 
         monkeypatch.setattr(MemoryRegionIndex, "counts", counts)
         assert client.refresh(tmp_path / "images", ()).found_no_image
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of which an index is asked for the rows."""
+    asked: list[str] = []
+    newest = MemoryRegionIndex.newest
+
+    def noted(index: MemoryRegionIndex, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        asked.extend(image.key for image in images)
+        return newest(index, images)
+
+    monkeypatch.setattr(MemoryRegionIndex, "newest", noted)
+    return asked
+
+
+def test_a_run_asks_for_the_rows_of_what_changed_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with client_of(monkeypatch, tmp_path) as client:
+        first = client.index(tmp_path / "images")
+        assert first.indexed > 2
+        paths = sorted(path for path in (tmp_path / "images").rglob("*") if path.is_file())
+        asked = asked_for(monkeypatch)
+        again = client.index(tmp_path / "images")
+        assert (again.unchanged, again.indexed, asked) == (first.indexed, 0, [])
+        os.utime(paths[0], (1, 1))
+        touched = client.index(tmp_path / "images")
+        assert (touched.unchanged, touched.indexed) == (first.indexed, 0)
+        assert asked == [paths[0].relative_to(tmp_path / "images").as_posix()]
+        paths[0].write_bytes(paths[1].read_bytes())
+        changed = client.index(tmp_path / "images")
+        assert (changed.unchanged, changed.indexed) == (first.indexed - 1, 1)
+        asked.clear()
+        forced = client.index(tmp_path / "images", force=True)
+        assert forced.indexed == first.indexed
+        assert set(asked) >= {path.relative_to(tmp_path / "images").as_posix() for path in paths}
+
+
+def test_a_run_still_counts_an_indexed_image_that_is_not_wanted_as_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with client_of(monkeypatch, tmp_path) as client:
+        first = client.index(tmp_path / "images")
+        one = next(path for path in (tmp_path / "images").rglob("*") if path.is_file())
+        without = Patterns(exclude=(one.relative_to(tmp_path / "images").as_posix(),))
+        again = client.index(tmp_path / "images", patterns=without)
+        assert (again.unchanged, again.skipped, again.indexed) == (first.indexed - 1, 1, 0)
+
+
+def test_a_run_tries_known_failures_again_and_asks_for_their_rows_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with client_of(monkeypatch, tmp_path) as client:
+        client.index(tmp_path / "images")
+        (tmp_path / "images" / "broken.jpg").write_bytes(b"none")
+        assert client.index(tmp_path / "images").failed == 1
+        asked = asked_for(monkeypatch)
+        assert client.index(tmp_path / "images").failed == 1
+        assert set(asked) == {"broken.jpg"}
+
+
+def test_failures_are_asked_for_some_thousand_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with client_of(monkeypatch, tmp_path) as client:
+        client.index(tmp_path / "images")
+        index = client.operations.search_context().index
+        refs = [ImageRef("b", f"{number}.jpg") for number in range(3000)]
+        index.insert_images([image_row(ref, generation=1, outcome=Outcome.FAILED, regions=0) for ref in refs])
+        questions: list[int] = []
+        newest = MemoryRegionIndex.newest
+        monkeypatch.setattr(
+            MemoryRegionIndex, "newest", lambda one, images: (questions.append(1), newest(one, images))[1]
+        )
+        assert len(client.failures()) == 3000
+        assert len(questions) == 1
