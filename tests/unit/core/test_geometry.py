@@ -447,6 +447,7 @@ def test_box_iou_is_the_naive_one(seed: int, count: int, others: int) -> None:
     generator = np.random.default_rng(seed)
     boxes = generator.integers(0, 8, (count + others, 4)).astype(np.float32)  # empty and inverted ones among them
     boxes[:, 2:] = np.where(generator.random((len(boxes), 1)) < 0.8, boxes[:, :2] + boxes[:, 2:], boxes[:, :2])
+    boxes /= 4  # sides of less than a pixel, too
     found = box_iou(boxes[:count], boxes[count:])
     assert found.shape == (count, others)
     expected = [[iou(one, other) for other in boxes[count:].tolist()] for one in boxes[:count].tolist()]
