@@ -179,7 +179,10 @@ def test_a_probe_that_does_not_fit_is_its_owners_to_replace(saved: Probe, said: 
              '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
              '{"format": "searchanything-probe/1", "bits": 1e999, "fingerprint": "f", "right": [], "wrong": []}',
              '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}',
-             '{"format": "searchanything-probe/2", "bits": 8, "fingerprint": "f", "right": ["AA=="], "wrong": []}']
+             '{"format": "searchanything-probe/2", "bits": 8, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 8, "fingerprint": "f", "right": ["A!A=="], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 7, "fingerprint": "f", "right": [""], "wrong": []}',
+             " " * 2**20 + json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict())]
 )  # fmt: skip
 def test_what_is_no_probe(text: str, tmp_path: Path) -> None:
     (tmp_path / "probe.json").write_text(text)
