@@ -362,6 +362,7 @@ def test_a_part_is_unpacked_line_by_line() -> None:
     lines = [json.dumps({"n": number, "text": "ä" * 29_000}, ensure_ascii=False) for number in range(5000)]
     packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=1)
     assert [one["n"] for one in unzipped("regions-0", packed, "here")] == list(range(5000))  # 290 MB
-    for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), gzip.compress(b" " * (3 << 20))):
+    long = gzip.compress(b" " * (3 << 20) + b"{}\n")  # would take as much memory as it says
+    for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), long):
         with pytest.raises(BackupError, match="regions-0 is damaged"):
             list(unzipped("regions-0", cut, "here"))
