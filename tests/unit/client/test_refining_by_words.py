@@ -17,7 +17,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.remote_results import Marks
 from searchanything.core.errors import UsageError
-from searchanything.core.types import ImageRef, RegionRef
+from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import refine as refining
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name, taught
 from searchanything.search.refine import marked_regions, search_by_probe
@@ -124,6 +124,8 @@ def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatc
     assert far in {hit.image for hit in page.hits}, "no question by codes brings it"
     without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None, max_limit=16384)
     assert far not in {hit.image for hit in without.hits}
+    others = search_by_probe(index, probe, PageRequest(30), filter=Filter(key_prefix="b"), max_limit=16384)
+    assert {hit.image.key[0] for hit in others.hits} == {"b"}, "a filter holds for both searches"
     assert not page.exact
     [row] = index.regions_of([page.hits[-1].image])
     ideal = probe.questions[0]
