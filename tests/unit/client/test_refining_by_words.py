@@ -96,11 +96,14 @@ def test_a_region_without_a_words_code_counts_as_the_others_do_in_the_mean() -> 
 
 
 def test_marks_of_another_layer_are_judged_by_codes_alone() -> None:
-    index, other = index_of({"a": 0, "b": 1, "c": 0}), index_of({"a": 0}, layer=b"other")
+    kinds: dict[str, int | None] = {f"{'ab'[number % 2]}{number}": number % 2 for number in range(12)}
+    index, other = index_of({"a": 0, "b": 1, "c": 0}), index_of(kinds, layer=b"other")
     probe = probe_of(index, refs("a"), refs("b"))
     assert probe.words is not None
     without = replace(probe, words=None)
     assert ranked(other, probe) == ranked(other, without)
+    judged = replace(probe, words=replace(probe.words, layer=str(layer_name(other.words))))
+    assert ranked(other, judged) != ranked(other, without), "words codes of one layer would tell them apart"
 
 
 def test_words_codes_separate_marks_of_one_code() -> None:
