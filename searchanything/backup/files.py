@@ -209,10 +209,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if not member.isreg() or member.size > MEMBER_BYTES:
         raise tarfile.ReadError(f"{member.name!r} is no part of a backup")
     file = tar.extractfile(member)
-    data = b"" if file is None else file.read()
-    if len(data) != member.size:
-        raise tarfile.ReadError(f"{member.name} is cut short")
-    return data
+    return b"" if file is None else file.read()  # a ReadError where the file ends before
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -219,7 +219,7 @@ class Letterbox:
             size = self.stored_size(side)
             sampled = self.mask_in_box(masks[waiting], (0, 0, self.width, self.height), size)
             found.update(zip(waiting, encode_rles(sampled), strict=True))
-            waiting = [one for one in waiting if max(size) > 1 and len(found[one].counts) > STORED_MASK_BYTES]
+            waiting = [one for one in waiting if len(found[one].counts) > STORED_MASK_BYTES]  # never at 1 x 1
             side = min(side, max(self.grid_size)) // 2
         return tuple(found[number] for number in range(len(masks)))
 

@@ -53,7 +53,7 @@ class P3Map:
         coverage = coverage_on(self._letterbox, self._features.device)
         share = masks * coverage
         if whole:
-            share = torch.cat([share, ((coverage > 0) * coverage)[None]])
+            share = torch.cat([share, coverage[None]])
         weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
         sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
         return exact_product(weights / sums, self._features.float().flatten(1).T)

@@ -18,7 +18,7 @@ from contracts.test_restored import F, filled
 
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
-from searchanything.backup.files import ObjectsPlace, Sealed, TarPlace, packed, unzipped
+from searchanything.backup.files import MEMBER_BYTES, ObjectsPlace, Sealed, TarPlace, packed, unzipped
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
@@ -242,6 +242,10 @@ def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]
          "manifest.json does not hold what it should"),
         ("end.json", b"{}", "end.json does not hold"),
         ("end.json", b"[", "end.json is damaged"),
+        ("end.json", b"[]", "end.json is no JSON object"),
+        ("end.json", b'{"files": {}, "images": 1}', "end.json does not hold"),
+        ("end.json", b'{"files": {}, "images": 1, "regions": "3"}', "end.json does not hold"),
+        ("end.json", b'{"files": [], "images": 1, "regions": 3}', "end.json does not hold"),
         ("end.json", b"[" * 100_000, "end.json is damaged"),
         ("images-00000000.jsonl.gz", gzip.compress(b"[" * 100_000), "images-00000000.jsonl.gz is damaged"),
     ],
@@ -281,8 +285,12 @@ def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> 
         link = tarfile.TarInfo("manifest.json")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    with pytest.raises(BackupError, match="no part of a backup"):
-        restore(MemoryIndexStore(), TarPlace(tmp_path / "link.tar"), schema_version=SCHEMA_VERSION)
+    large = tarfile.TarInfo("manifest.json")
+    large.size = MEMBER_BYTES + 1
+    (tmp_path / "large.tar").write_bytes(large.tobuf() + bytes(10_240))
+    for name in ("link.tar", "large.tar"):
+        with pytest.raises(BackupError, match="no part of a backup"):
+            restore(MemoryIndexStore(), TarPlace(tmp_path / name), schema_version=SCHEMA_VERSION)
 
 
 def test_rows_of_another_schema_are_refused_with_the_way_out(store: MemoryIndexStore, tmp_path: Path) -> None:
@@ -354,7 +362,8 @@ def test_a_part_is_unpacked_line_by_line() -> None:
     lines = [json.dumps({"n": number, "text": "ä" * 29_000}, ensure_ascii=False) for number in range(5000)]
     packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=1)
     assert [one["n"] for one in unzipped("regions-0", packed, "here")] == list(range(5000))  # 290 MB
-    for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), gzip.compress(b" " * (3 << 20))):
+    long = gzip.compress(b" " * (3 << 20) + b"{}\n")  # would take as much memory as it says
+    for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), long):
         with pytest.raises(BackupError, match="regions-0 is damaged"):
             list(unzipped("regions-0", cut, "here"))
 

@@ -115,6 +115,10 @@ def test_segment_without_a_preset_follows_the_index(tmp_path: Path) -> None:
         client._settings.models.preset = None
         with pytest.raises(PresetError, match="no preset chosen"):
             client.segment(tmp_path / "images" / "0.png")
+        client._settings.models.preset = "pico"
+        client.index(tmp_path / "images")
+        client._settings.models.preset = None
+        assert len(client.segment(tmp_path / "images" / "0.png").regions) == 2
 
 
 @pytest.mark.usefixtures("machine")

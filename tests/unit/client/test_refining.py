@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
 from searchanything.search.probe import Marked, Probe, taught
 from searchanything.search.refine import region_rows, search_by_probe
-from searchanything.search.search import PageRequest
+from searchanything.search.search import Page, PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -68,6 +68,42 @@ def _asked(index: MemoryRegionIndex, probe: Probe, filter: Filter | None = None)
     return list(page.hits)
 
 
+def test_pages_and_bounds_are_cut_from_one_order() -> None:
+    index = index_of(CODES)
+    index.insert_regions(
+        [region_row(ImageRef("bucket", "query"), one, generation=1, code=CODES["right"].tobytes()) for one in (1, 2)]
+    )
+    probe = Probe(BASE[None], BASE[None][:0], "f")
+
+    def asked(**request: Any) -> Page:
+        return search_by_probe(index, probe, PageRequest(**request), filter=None, max_limit=16384)
+
+    every = asked(limit=9).hits
+    named = [(hit.image.key, hit.region, hit.distance_bits) for hit in every]
+    assert named == [
+        ("query", 0, 0), ("wrong", 0, 40), ("like wrong", 0, 44),
+        ("query", 1, 80), ("query", 2, 80), ("right", 0, 80), ("like right", 0, 92),
+    ]  # fmt: skip
+    assert asked(limit=2, offset=3).hits == every[3:5]
+    assert asked(limit=9, offset=7).hits == ()
+    assert asked(limit=9, most_bits=44).hits == every[:3]
+    assert asked(limit=9, group_by_image=True).hits == (every[0], *every[1:3], *every[5:])
+    unlike = Probe(CODES["like right"][None], BASE[None], "f")
+    page = search_by_probe(index, unlike, PageRequest(limit=9, most_bits=0), filter=None, max_limit=16384)
+    assert [hit.image.key for hit in page.hits] == ["like right"]
+    empty = search_by_probe(index, unlike, PageRequest(limit=9, offset=1, most_bits=0), filter=None, max_limit=16384)
+    assert empty.hits == ()
+    assert empty.nearest == page.hits[0], "what is nearest does not depend on the page"
+
+
+def test_not_all_regions_are_looked_at_where_there_are_more() -> None:
+    index = index_of(CODES)
+    probe = Probe(BASE[None], BASE[None][:0], "f")
+    for most, is_exact in ((4, False), (5, False), (6, True)):
+        page = search_by_probe(index, probe, PageRequest(limit=2), filter=None, max_limit=most)
+        assert page.exact == is_exact, "as many as were asked for may not be all"
+
+
 def test_garbage_is_no_hit() -> None:
     index = index_of(CODES)
     index.insert_regions([region_row(ImageRef("bucket", "query"), 0, generation=2, code=BASE.tobytes())])
@@ -84,7 +120,36 @@ def test_precision_is_cross_validated() -> None:
     assert Probe(right, wrong, "f").precision() == 1.0
     noise = rng.integers(0, 256, (40, 32), dtype=np.uint8)
     assert float(Probe(noise[:20], noise[20:], "f").precision() or 0) < 0.8, "what is not there is not claimed"
-    assert Probe(right, wrong[:1], "f").precision() is None
+    assert Probe(right, wrong[:1], "f").precision() is Probe(right[:1], wrong, "f").precision() is None
+
+
+def left_one_out(right: np.ndarray, wrong: np.ndarray) -> float | None:
+    """Of the marks that the others' mean calls right, the share that is, mark by mark; None where one call is close."""
+    called = []
+    for one in range(len(right) + len(wrong)):
+        left = np.delete(right, one, 0) if one < len(right) else right
+        out = np.delete(wrong, one - len(right), 0) if one >= len(right) else wrong
+        weights = left.mean(axis=0) - 0.4 * out.mean(axis=0)
+        middle = (np.mean(left @ weights) + np.mean(out @ weights)) / 2
+        score = np.concatenate([right, wrong])[one] @ weights
+        if abs(score - middle) < 1e-3:
+            return None
+        called.append(bool(score > middle))
+    return sum(called[: len(right)]) / max(sum(called), 1)
+
+
+def test_precision_is_that_of_leaving_each_mark_out() -> None:
+    rng = np.random.default_rng(11)
+    found = []
+    for _ in range(150):
+        codes = rng.integers(0, 256, (rng.integers(4, 9), 2), dtype=np.uint8)
+        codes = np.unique(codes, axis=0)
+        signs = np.unpackbits(codes, axis=1) * 2.0 - 1
+        expected = left_one_out(signs[:2], signs[2:]) if len(codes) >= 4 else None
+        if expected is not None:
+            assert Probe(codes[:2], codes[2:], "f").precision() == pytest.approx(expected)
+            found.append(expected)
+    assert {0.0, 1.0} < set(found), "none called right, all rightly, and between"
 
 
 def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
@@ -113,7 +178,11 @@ def test_a_probe_that_does_not_fit_is_its_owners_to_replace(saved: Probe, said: 
     "text", ["", "[]", "{}", '{"format": "searchanything-probe/1"}', "[" * 10_000,
              '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
              '{"format": "searchanything-probe/1", "bits": 1e999, "fingerprint": "f", "right": [], "wrong": []}',
-             '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}']
+             '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}',
+             '{"format": "searchanything-probe/2", "bits": 8, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 8, "fingerprint": "f", "right": ["A!A=="], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 7, "fingerprint": "f", "right": [""], "wrong": []}',
+             " " * 2**20 + json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict())]
 )  # fmt: skip
 def test_what_is_no_probe(text: str, tmp_path: Path) -> None:
     (tmp_path / "probe.json").write_text(text)
@@ -194,6 +263,21 @@ def test_a_probe_has_at_most_a_hundred_marks_of_each_kind(right: int, wrong: int
     ):
         with pytest.raises(UsageError, match=f"at most 100 right and 100 wrong marks .* got {right} right"):
             make()
+
+
+def test_scores_worked_out_by_hand() -> None:
+    """The right marks' mean as signs is 1 1 0 0 0 0 -1 -1; less 0.4 of the wrong one's, eight weights."""
+    probe = Probe(np.array([[0b11110000], [0b11001100]], np.uint8), np.array([[0b10101010]], np.uint8), "f")
+    np.testing.assert_allclose(probe.weights, [0.6, 1.4, -0.4, 0.4, -0.4, 0.4, -1.4, -0.6], rtol=1e-6)
+    codes = np.array([[0b11111111], [0b11000000], [0b11010100]], np.uint8)
+    np.testing.assert_allclose(probe.scores(codes), [0.0, 4.0 / 8, 5.6 / 8], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(probe.scores(codes, codes), probe.scores(codes), "it has no words codes")
+    assert probe.questions.tolist() == [[0b11010100], [0b11110000], [0b11001100]]
+
+
+def test_marks_of_two_lengths_are_no_probe() -> None:
+    with pytest.raises(UsageError, match="same length"):
+        Probe(BASE[None], BASE[None, :16], "f")
 
 
 def test_copies_are_not_counted() -> None:

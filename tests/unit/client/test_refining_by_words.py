@@ -17,7 +17,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.remote_results import Marks
 from searchanything.core.errors import UsageError
-from searchanything.core.types import ImageRef, RegionRef
+from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import refine as refining
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name, taught
 from searchanything.search.refine import marked_regions, search_by_probe
@@ -96,11 +96,14 @@ def test_a_region_without_a_words_code_counts_as_the_others_do_in_the_mean() -> 
 
 
 def test_marks_of_another_layer_are_judged_by_codes_alone() -> None:
-    index, other = index_of({"a": 0, "b": 1, "c": 0}), index_of({"a": 0}, layer=b"other")
+    kinds: dict[str, int | None] = {f"{'ab'[number % 2]}{number}": number % 2 for number in range(12)}
+    index, other = index_of({"a": 0, "b": 1, "c": 0}), index_of(kinds, layer=b"other")
     probe = probe_of(index, refs("a"), refs("b"))
     assert probe.words is not None
     without = replace(probe, words=None)
     assert ranked(other, probe) == ranked(other, without)
+    judged = replace(probe, words=replace(probe.words, layer=str(layer_name(other.words))))
+    assert ranked(other, judged) != ranked(other, without), "words codes of one layer would tell them apart"
 
 
 def test_words_codes_separate_marks_of_one_code() -> None:
@@ -124,6 +127,8 @@ def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatc
     assert far in {hit.image for hit in page.hits}, "no question by codes brings it"
     without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None, max_limit=16384)
     assert far not in {hit.image for hit in without.hits}
+    others = search_by_probe(index, probe, PageRequest(30), filter=Filter(key_prefix="b"), max_limit=16384)
+    assert {hit.image.key[0] for hit in others.hits} == {"b"}, "a filter holds for both searches"
     assert not page.exact
     [row] = index.regions_of([page.hits[-1].image])
     ideal = probe.questions[0]

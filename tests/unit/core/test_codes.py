@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core import codes
-from searchanything.core.codes import hamming, next_generation, pack_signs, stacked
+from searchanything.core.codes import generation_at, hamming, next_generation, pack_signs, stacked
 
 seed = st.integers(0, 2**32 - 1)
 code_bytes = st.integers(1, 40)
@@ -57,6 +57,15 @@ def test_distances_are_those_of_whole_numbers(seed: int, queries: int, count: in
     assert (found.dtype, found.shape) == (np.int32, (queries, count))
     numbers, others = ([int.from_bytes(row.tobytes(), "big") for row in rows] for rows in (one, other))
     assert found.tolist() == [[(a ^ b).bit_count() for b in others] for a in numbers]
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_distances_to_many_codes_are_those_of_whole_numbers(width: int) -> None:
+    """More than are counted at a time, and no multiple of that."""
+    codes = np.random.default_rng(5).integers(0, 256, (20_001, width), dtype=np.uint8)
+    numbers = [int.from_bytes(row.tobytes(), "big") for row in codes]
+    expected = [[(asked ^ other).bit_count() for other in numbers] for asked in numbers[:2]]
+    assert hamming(codes[:2], codes).tolist() == expected
 
 
 def test_the_longest_distance_does_not_overflow() -> None:
@@ -108,6 +117,18 @@ def test_a_generation_lies_above_the_one_it_replaces(frozen: int, ahead: int, mo
     assert 0 < min(taken) <= max(taken) <= 2**20 + 1
     if ahead >= 1024:
         assert len(set(taken)) > 45, "so many workers at once would hardly take the same one"
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 10**18])
+def test_the_least_draw_lies_above_it_too(frozen: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes.secrets, "randbelow", lambda _: 0)
+    replaced = frozen // 1024 * 1024 + ahead
+    assert next_generation(after=replaced) > replaced
+
+
+def test_generations_of_an_age_lie_so_many_seconds_back(frozen: int) -> None:
+    assert generation_at(age_s=2.5) == frozen - 2_500_000_000
+    assert generation_at(age_s=1e12) == 0, "older than 1970"
 
 
 def test_one_that_replaces_something_old_is_a_time_like_any_other(frozen: int) -> None:

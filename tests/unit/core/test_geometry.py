@@ -193,6 +193,26 @@ def test_the_mask_of_the_smallest_box_is_the_cell_of_its_centre(
     assert mask[cell]
 
 
+def test_a_cell_counts_from_half_of_what_it_shows_on() -> None:
+    """36 x 64 px at their own size: row 0 lies in the middle of row 3 of the cells, the first that shows the image."""
+    letterbox = Letterbox(36, 64, 64)
+    assert (letterbox.scaled_size, letterbox.offset, letterbox.grid_size) == ((36, 64), (14, 0), (16, 16))
+    half, less = letterbox.box_mask((0, 4, 22, 10)), letterbox.box_mask((0, 4, 21.9, 10))
+    drawn = np.zeros((36, 64), dtype=np.bool_)
+    drawn[4:10, :22] = True
+    np.testing.assert_array_equal(half, letterbox.grid_mask(drawn))
+    # Rows 4 to 9 fill one half of row 4 of the cells and all of row 5; columns to 22 a half of the sixth.
+    assert np.argwhere(half).tolist() == [[4, column] for column in range(5)] + [[5, column] for column in range(6)]
+    assert np.argwhere(less).tolist() == [[row, column] for row in (4, 5) for column in range(5)]
+    top = letterbox.box_mask((0, 0, 64, 1))
+    assert np.argwhere(top).tolist() == [[3, column] for column in range(16)], "half of the row that is no padding"
+    drawn[:] = False
+    drawn[8, 10:40] = True
+    drawn[20, 3] = True
+    thin = letterbox.grid_mask(drawn)
+    assert np.argwhere(thin).tolist() == [[5, column] for column in range(2, 10)] + [[8, 0]]
+
+
 @given(small_letterbox, st.integers(0, 299), st.integers(0, 299))
 def test_no_pixel_is_lost_on_the_grid(letterbox: Letterbox, row: int, column: int) -> None:
     mask = np.zeros((letterbox.height, letterbox.width), dtype=np.bool_)
@@ -265,6 +285,36 @@ def test_very_long_images_can_be_sampled() -> None:
     assert letterbox.image_masks(letterbox.coverage[None] > 0).all()
 
 
+@given(small_side, small_side, small_input, small_input, seed)
+@settings(max_examples=40)
+def test_masks_of_another_grid_are_sampled_at_the_centres_of_cells(
+    height: int, width: int, one: int, other: int, seed: int
+) -> None:
+    """Without the code's fractional cells: a centre in image pixels by shares of the scaled sides, there and back."""
+    here, there = Letterbox(height, width, one), Letterbox(height, width, other)
+    generator = np.random.default_rng(seed)
+    mask = generator.random(there.grid_size) < 0.5
+    [found] = here.regrid(mask[None], there)
+    shown = on_image(here) > 0
+    assert not found[~shown].any()
+    for row, column in generator.permutation(np.argwhere(shown))[:40].tolist():
+        places = []
+        for axis, cell in enumerate((row, column)):
+            share = (4 * cell + 2 - here.offset[axis]) / here.scaled_size[axis]
+            places.append((share * there.scaled_size[axis] + there.offset[axis]) / 4 - 0.5)
+        value = bilinear(mask, places[0], places[1])
+        assert abs(value - 0.5) < 1e-5 or found[row, column] == (value > 0.5)
+
+
+@given(any_letterbox)
+def test_stored_masks_are_as_fine_as_image_and_grid_allow(letterbox: Letterbox) -> None:
+    longest = max(letterbox.height, letterbox.width)
+    stored = letterbox.stored_size()
+    assert max(stored) == min(256, max(letterbox.grid_size), longest)
+    for side, whole in zip(stored, (letterbox.height, letterbox.width), strict=True):
+        assert side == 1 or abs(side - whole * max(stored) / longest) <= 0.5 + 1e-9
+
+
 NOISES = {
     "noise": lambda generator, shape: generator.random(shape) < 0.5,
     "sparse": lambda generator, shape: generator.random(shape) < 0.1,
@@ -290,7 +340,7 @@ def test_noise_costs_resolution_and_plain_shapes_do_not() -> None:
     noise = np.random.default_rng(0).random(letterbox.grid_size) < 0.5
     plain = letterbox.box_mask((100, 200, 500, 600))
     assert letterbox.stored_mask(plain).size == (192, 256)
-    assert max(letterbox.stored_mask(noise).size) < 256
+    assert letterbox.stored_mask(noise).size in ((96, 128), (48, 64)), "half as fine, and again"
     np.testing.assert_array_equal(decode_rle(letterbox.stored_mask(plain)), plain)
 
 
@@ -349,6 +399,14 @@ def test_a_stored_mask_grows_with_its_shape(height: int, width: int, factor: int
         np.testing.assert_array_equal(grown[factor // 2 :: factor, factor // 2 :: factor], mask)
 
 
+def test_a_stored_mask_keeps_its_edges_where_they_are() -> None:
+    drawn = np.zeros((5, 6), dtype=np.bool_)
+    drawn[:, 2:4] = True
+    expected = np.zeros((20, 24), dtype=np.bool_)
+    expected[:, 8:16] = True
+    np.testing.assert_array_equal(mask_of_size(encode_rle(drawn), 20, 24), expected)
+
+
 @given(small_letterbox, seed)
 def test_boxes_are_tight(letterbox: Letterbox, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -389,6 +447,7 @@ def test_box_iou_is_the_naive_one(seed: int, count: int, others: int) -> None:
     generator = np.random.default_rng(seed)
     boxes = generator.integers(0, 8, (count + others, 4)).astype(np.float32)  # empty and inverted ones among them
     boxes[:, 2:] = np.where(generator.random((len(boxes), 1)) < 0.8, boxes[:, :2] + boxes[:, 2:], boxes[:, :2])
+    boxes /= 4  # sides of less than a pixel, too
     found = box_iou(boxes[:count], boxes[count:])
     assert found.shape == (count, others)
     expected = [[iou(one, other) for other in boxes[count:].tolist()] for one in boxes[:count].tolist()]

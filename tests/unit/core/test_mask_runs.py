@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -49,3 +50,30 @@ def test_any_runs_that_fill_the_grid_are_decoded_as_they_say(data: st.DataObject
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=40)))
 def test_what_was_encoded_is_decoded(mask: BoolMask) -> None:
     np.testing.assert_array_equal(decode_rle(encode_rle(mask)), mask)
+
+
+def overflowing() -> str:
+    """Two rising ramps of runs whose sum is 2^64 + 9, each number of less than 35 bits."""
+    steps = 47_000
+    step, rest = divmod(2**64 + 9, steps * (steps + 1))
+    runs = [0] + [step * (place // 2) for place in range(2, 2 * steps + 2)]
+    runs[-1] += rest
+    assert sum(runs) == 2**64 + 9
+    return text_of(runs)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param(text_of([5, -1, 5]), id="a negative run"),
+        pytest.param("Y" + "P" * 12 + "1", id="2^65 + 9"),
+        pytest.param("y", id="9 and 64"),
+        pytest.param("9p", id="9, 64"),
+        pytest.param("\x190", id="41 less 64"),
+        pytest.param(overflowing(), id="2^64 + 9 cells"),
+    ],
+)
+def test_what_comes_to_nine_cells_in_fewer_bits_alone_is_refused(counts: str) -> None:
+    assert check_rle(MaskRLE((3, 3), "Y0")).tolist() == check_rle(MaskRLE((3, 3), "9")).tolist() == [9]
+    with pytest.raises(ValueError, match="fill a mask"):
+        check_rle(MaskRLE((3, 3), counts))

@@ -101,6 +101,14 @@ def test_no_mask_is_made_larger_than_an_image(size: tuple[int, int]) -> None:
         mask_of_size(encode_rle(np.ones((4, 4), np.bool_)), 80_000, 80_000)
 
 
+def test_a_mask_is_no_larger_than_its_reader_allows() -> None:
+    rle = encode_rle(np.ones((4, 4), np.bool_))
+    for read in (decode_rle, check_rle):
+        assert read(rle, most_cells=16).sum() == 16
+        with pytest.raises(ValueError, match="at most 15 cells, got 4 x 4"):
+            read(rle, most_cells=15)
+
+
 @pytest.mark.parametrize("counts", ["oooooooooooooo0", "ooooooooooooo", "\x7f\x7f", "oooooooO0" * 9, "P" * 99])
 def test_numbers_beyond_any_mask_are_refused(counts: str) -> None:
     with pytest.raises(ValueError, match="fill a mask"):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core.geometry import Letterbox
-from searchanything.core.types import BoolMasks, RGBImage, size_class_of
+from searchanything.core.types import BoolMasks, RGBImage, SizeClass, size_class_of
 from searchanything.images.crop_policy import CropPolicy
-from searchanything.images.crops import image_crop, region_crops
+from searchanything.images.crops import crop_windows, image_crop, region_crops
 
 SIDE = 32
 
@@ -132,6 +132,7 @@ def test_what_a_policy_says_of_a_size_is_what_its_crops_show(policy: CropPolicy,
     assert (policy.context(size_class) > 1) == (crop.max() == 200)
     (bare,) = region_crops(image, letterbox, half, boxes, size_px=SIDE, policy=policy.unmasked)
     assert bare.min() > 0
+    assert policy.unmasked.context(size_class) == policy.context(size_class), "the same surroundings"
     for other in CropPolicy:
         (theirs,) = region_crops(image, letterbox, half, boxes, size_px=SIDE, policy=other)
         assert policy.like(other, size_class) == np.array_equal(crop, theirs)
@@ -158,6 +159,39 @@ def test_any_box_gives_a_centred_crop_of_the_image(
         assert filled.sum() == SIDE - before - after
         assert 0 <= after - before <= 1
     assert (crop[rows][:, columns] == 255).all()
+
+
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    corners=st.tuples(*[st.integers(-40, 300).map(lambda quarters: quarters / 4)] * 4),
+    policy=st.sampled_from([CropPolicy.BOX, CropPolicy.CONTEXT]),
+)
+def test_a_window_has_the_pixels_that_the_box_touches(
+    size: tuple[int, int], corners: tuple[float, float, float, float], policy: CropPolicy
+) -> None:
+    """One axis at a time, pixel by pixel; such small boxes are shown three times as large by `context`."""
+    spans = [(min(corners[axis::2]), max(corners[axis::2])) for axis in (0, 1)]
+    box = (spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+    windows, masked = crop_windows(np.array([box], dtype=np.float32), size, policy)
+    assert not masked.any()
+    around = (
+        1 if policy is CropPolicy.CONTEXT and size_class_of(box) is SizeClass.SMALL else 0
+    )  # of its sides, each way
+    for axis, (low, high) in enumerate(spans):
+        low, high = low - around * (high - low), high + around * (high - low)
+        touched = [pixel for pixel in range(size[1 - axis]) if low < pixel + 1 and pixel < high]
+        start, end = windows[0, axis], windows[0, axis + 2]
+        assert 0 <= start < end <= size[1 - axis]
+        if touched:
+            assert (start, end) == (touched[0], touched[-1] + 1)
+        else:
+            assert end - start == 1
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_boxes_that_are_not_finite_are_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        crop_windows(np.array([[0, 0, 9, 9], [0, 0, wrong, 9]], dtype=np.float32), (20, 20), CropPolicy.PAPER)
 
 
 @given(height=st.integers(1, 300), width=st.integers(1, 300), data=st.data())

@@ -52,14 +52,16 @@ LIMITED = replace(SMALL_BATCHES, max_pixels=2000)
 def test_every_outcome_is_counted_and_recorded() -> None:
     setting = Setting()
     mixed_bucket(setting)
+    setting.store.put("torn.png", RED[:50])  # its size can be read, its pixels cannot
     report = setting.run(options=LIMITED)
-    assert (report.indexed, report.empty, report.failed, report.skipped, report.unchanged) == (2, 1, 4, 1, 0)
+    assert (report.indexed, report.empty, report.failed, report.skipped, report.unchanged) == (2, 1, 5, 1, 0)
     assert report.regions == 3
     assert {failure.key: failure.error for failure in report.failures} == {
         "cut.png": "ImageError",
         "foreign.png": "ImageError",
         "large.png": "ImageError",
         "poison.png": "RuntimeError",
+        "torn.png": "ImageError",
     }
     assert all(failure.key in failure.message or failure.key == "poison.png" for failure in report.failures)
     outcomes = {key: outcome for key, (_, outcome, _, _) in setting.visible().items()}
@@ -71,6 +73,7 @@ def test_every_outcome_is_counted_and_recorded() -> None:
         "foreign.png": Outcome.FAILED,
         "large.png": Outcome.FAILED,
         "poison.png": Outcome.FAILED,
+        "torn.png": Outcome.FAILED,
     }
     whole(setting.index)
     assert without_garbage(setting.index)

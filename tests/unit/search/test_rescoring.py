@@ -15,7 +15,7 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import UsageError
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import CodeKind, Hit, ImageRef
-from searchanything.search.rescoring import QueryValues, similarities
+from searchanything.search.rescoring import QueryValues, mean_of, similarities
 from searchanything.search.search import PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -143,6 +143,19 @@ def test_equal_codes_score_the_same_to_the_last_bit_wherever_they_stand() -> Non
     assert len({found[place] for place in (0, 5, 500, 1000)}) == 1
     alone = similarities(generator.normal(size=256).astype(np.float32) * 0, codes[:1])
     assert alone.tolist() == [0.0]
+
+
+def test_several_codes_ask_by_their_majority_and_where_they_part_by_the_first() -> None:
+    one, other = 0b11001010, 0b10101100
+    for codes, code, mean in (
+        ([one], one, [1, 1, -1, -1, 1, -1, 1, -1]),
+        ([one, other], one, [1, 0, 0, -1, 1, 0, 0, -1]),
+        ([other, one], other, [1, 0, 0, -1, 1, 0, 0, -1]),
+        ([one, other, other], other, [1, -1 / 3, 1 / 3, -1, 1, 1 / 3, -1 / 3, -1]),
+    ):
+        values = mean_of(np.array(codes, dtype=np.uint8)[:, None])
+        assert values.code.tolist() == [code]
+        np.testing.assert_allclose(values.projection, mean, atol=1e-7)
 
 
 def test_whole_images_are_rescored_alike() -> None:

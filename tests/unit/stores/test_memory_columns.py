@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from contracts.index_rows import region_row
 from fakes.matching import matcher
@@ -21,7 +22,8 @@ TEXTS = st.sampled_from(["", "a", "b", "x/", "x/1", "y", "small"])
 INTEGERS = st.sampled_from([INT64_MIN, -1, 0, 1, 2**53, 2**53 + 1, INT64_MAX])
 NUMBERS = INTEGERS | st.sampled_from([0.0, 0.1, 1.0, 1.5, float(2**53), -0.5, 1e30])
 ANY = TEXTS | NUMBERS | st.booleans()
-COMPARISONS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+SIGNS = ["==", "!=", "<", "<=", ">", ">="]
+COMPARISONS = st.sampled_from(SIGNS)
 
 
 def values_of(kind: Kind) -> st.SearchStrategy[Any]:
@@ -93,6 +95,30 @@ def test_columns_say_what_rows_say(
     expected = {name for name, row in kept.items() if matcher(predicate)(row)}
     found = table.nearest(table._codes.filled[:1], 100, predicate)
     assert {row.id for one in found for row, _ in one} == (expected if kept else set())
+
+
+EDGES = [0, 1, 2, 1.0, 0.5, 0.1, -1, 2**53, 2**53 + 1, 2.0**53, 2**63 - 1, -(2**63), 2.0**63, 1e30, -1e30]
+
+
+@pytest.mark.parametrize(("name", "kind"), [one for one in REGION_COLUMNS.items() if one[1] is not Kind.TEXT])
+def test_columns_of_numbers_say_what_rows_say_of_every_edge(name: str, kind: Kind) -> None:
+    areas = [0, 1, 2, 2**53, 2**53 + 1, 2**63 - 1]
+    made = [
+        region_row(IMAGES[0], n, generation=1 + n % 2, area_px=area, score=[0.0, 0.1, 0.5, 1.0][n % 4])
+        for n, area in enumerate(areas)
+    ]
+    table: Table[RegionRow] = Table(32)
+    table.insert(made)
+    field = Column(name, kind)
+    tested: list[Predicate] = [Compare(field, sign, value) for sign in SIGNS for value in EDGES]
+    for excluded in (False, True):
+        tested += [Among(field, (value,), excluded) for value in EDGES]
+        tested += [Among(field, (2, 0.1, value), excluded) for value in EDGES]
+    for predicate in tested:
+        is_meant = matcher(predicate)
+        found = [row.region for row in table.rows if is_meant(row)]
+        chosen = np.flatnonzero(table._columns.chosen(predicate)).tolist()
+        assert chosen == found, predicate
 
 
 @given(first=rows(), more=rows(), bucket=st.sampled_from([None, "a", "b", "c"]), prefix=TEXTS)
