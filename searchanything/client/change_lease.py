@@ -47,7 +47,7 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, ...]) -> Iterator[Ch
 
     def check(*, now: bool = False) -> None:
         is_due = time.monotonic() - kept_at >= RENEW_S
-        if (now or is_due) and leased(indexes).get("by") != own:
+        if (now or is_due) and _note(indexes).get("by") != own:  # its own one may have run out in one long step
             raise RegionIndexError(f"{indexes.uri}: another process {_DOES}; this one gives way")
         if is_due:
             keep()
@@ -65,7 +65,7 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, ...]) -> Iterator[Ch
         yield check
     finally:
         try:
-            if leased(indexes).get("by") == own:
+            if _note(indexes).get("by") == own:
                 indexes.remember(_LEASE, b"")
         except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
             logger.warning("the note that an index is being filled stays for a while: %s", error)
@@ -80,6 +80,11 @@ def check_free(indexes: IndexStore) -> None:
         )
 
 
+def _note(indexes: IndexStore) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
+    return kept
+
+
 def check_not_leased(indexes: IndexStore, fingerprint: str) -> None:
     """Raises: RegionIndexError where another process fills this index, which would become live half filled."""
     if fingerprint in leased(indexes).get("of", ()):
@@ -91,7 +96,7 @@ def check_not_leased(indexes: IndexStore, fingerprint: str) -> None:
 
 def leased(indexes: IndexStore) -> dict[str, Any]:
     """Who fills an index at present; empty if nobody."""
-    kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
+    kept = _note(indexes)
     is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
     return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from searchanything.client.hash_on_first_index import (
     sample_of_index,
 )
 from searchanything.core.arguments import check_kind, check_progress
-from searchanything.core.errors import PresetError, UsageError
+from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, PresetError, UsageError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
@@ -114,7 +115,7 @@ class Models:
         memory = CropMemory()  # of the sample's crops
         if choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
-        change = self._replace(live, encoder, preset, memory, progress)
+        change = self._replace(live, encoder, memory, preset, progress)
         return ModelChange(
             preset=preset,
             layer=encoder.hasher.digest,
@@ -128,15 +129,16 @@ class Models:
         )
 
     def _replace(
-        self, live: IndexManifest, encoder: Encoder, preset: str, memory: CropMemory, progress: OnProgress | None
+        self, live: IndexManifest, encoder: Encoder, memory: CropMemory, preset: str, progress: OnProgress | None
     ) -> Change[OtherModels]:
         """Fill an index of these models beside the live one, and switch to it."""
         wanted = manifest_of(encoder, preset)
+        words = self._words(wanted, memory.recalling(encoder), progress)
         change = Change(
             connection=self.connection,
             live=live,
             beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, memory.recalling(encoder), index, progress), progress=done
+                live=index, other=self._beside(wanted, encoder, words), progress=done
             ),
             encode=True,
             recall=memory.recalling,
@@ -177,18 +179,23 @@ class Models:
             raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
         return sample
 
-    def _beside(
-        self, wanted: IndexManifest, encoder: Encoder, live: RegionIndex, progress: OnProgress | None
-    ) -> RegionIndex:
-        """The index of the other models: made, or what is there of it, with words codes if the live one has them."""
+    def _words(self, wanted: IndexManifest, encoder: Encoder, progress: OnProgress | None) -> WordsLayer | None:
+        """A words layer for the wanted index, where the live one has words codes and that one has none yet."""
+        live, indexes = self.connection.models.index(), self.connection.indexes
+        if live.words is None:
+            return None
+        with contextlib.suppress(IndexNotFoundError, IndexDamagedError):  # what a killed `drop` left of one
+            if indexes.open(wanted.fingerprint).words is not None:
+                return None
+        options = LearningOptions.of(self.connection.settings)
+        return learn_words(partial(self._sample, live, encoder, options), encoder, options, progress=progress)
+
+    def _beside(self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None) -> RegionIndex:
+        """The index of the other models: made, or what is there of it."""
         indexes, name = self.connection.indexes, wanted.fingerprint
         made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
         other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one
-        if other.words is None and live.words is not None:
-            options = LearningOptions.of(self.connection.settings)
-            layer: WordsLayer = learn_words(
-                partial(self._sample, live, encoder, options), encoder, options, progress=progress
-            )
-            indexes.add_words(name, layer.to_bytes(), bits=layer.bits)
+        if words is not None and other.words is None:
+            indexes.add_words(name, words.to_bytes(), bits=words.bits)
         self.connection.models.forget(name)
         return indexes.open(name)

@@ -405,8 +405,10 @@ def test_two_do_not_apply_layers_at_once(
             client.hash_layers.apply(another)
     monkeypatch.setattr(change_lease, "RENEW_S", -1.0)
 
-    answers = iter([{}])  # nobody at first, then another process that looked at the same time
-    monkeypatch.setattr(change_lease, "leased", lambda _: next(answers, {"by": "somebody"}))
+    remember = MemoryIndexStore.remember  # another process that looked at the same time writes its note last
+    monkeypatch.setattr(
+        MemoryIndexStore, "remember", lambda store, name, _: remember(store, name, json.dumps(note).encode())
+    )
     with pytest.raises(RegionIndexError, match="this one gives way"):
         client.hash_layers.apply(layer)
     assert client.manifest.hash_digest == digest_of(another)

@@ -17,6 +17,7 @@ from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, drawn, poisoned
 from PIL import Image
 
 from searchanything.cli.app import run
+from searchanything.client import change_lease
 from searchanything.client.client import Client
 from searchanything.client.model_change import ModelChange
 from searchanything.core.errors import PresetError, RegionIndexError, SettingsError, UsageError
@@ -465,6 +466,23 @@ def test_two_do_not_change_an_index_at_once(client: Client, tmp_path: Path) -> N
     assert "another process applies a hash layer or models" in refused[0]
     assert "another process applies a hash layer or models" in refused[1]
     assert "is live" in refused[2]
+
+
+def test_a_step_that_takes_longer_than_a_lease_lasts(
+    client: Client, machine: TwoPresets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a batch of large models on a CPU: its own note has run out, and nobody took its place."""
+    segment = machine.other.segmenter.segment
+
+    def slow(found: list[RGBImage]) -> object:
+        note = json.loads(client._indexes.recall("hash-apply"))
+        note["at"] -= 2 * change_lease.APPLYING_S
+        client._indexes.remember("hash-apply", json.dumps(note).encode())
+        return segment(found)
+
+    monkeypatch.setattr(machine.other.segmenter, "segment", slow)
+    assert client.models.apply(NEW).encoded == 3
+    assert json.loads(client._indexes.recall("hash-apply") or b"{}") == {}
 
 
 def test_what_cannot_be_applied_is_refused_before_anything_is_made(client: Client, images: Path) -> None:
