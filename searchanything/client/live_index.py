@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import math
 import threading
 import time
@@ -28,9 +30,12 @@ if TYPE_CHECKING:  # who only reads an index needs none of these
 else:
     asked_regions = LazyModule("searchanything.encode.asked_regions")
 
+logger = logging.getLogger(__name__)
+
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
+PRESETS_BEFORE: Final = "presets-before"
 WORDS_NOTICED_S: Final = 10.0  # by who writes: it takes calls, of which a server answers one in a tenth of a second
 Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
@@ -50,6 +55,7 @@ class LiveIndex:
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
         self._words_sought: dict[str, float] = {}  # when
+        self._followed: set[str] = set()  # presets that were asked for, and that the index had before
         self._met_makings: dict[str, Hashable] = {}  # of what is open
 
     def manifest(self, *, within_s: float = 0.0) -> IndexManifest:
@@ -66,15 +72,32 @@ class LiveIndex:
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:
-        """The index's preset. Raises: PresetError if another one was asked for."""
+        """The index's preset. Raises: PresetError if another one was asked for, but for one that it had before."""
         asked = self._settings.models.preset
-        if asked is not None and asked != manifest.preset:
+        if asked is not None and asked != manifest.preset and not self._had_before(asked, manifest):
             raise PresetError(
                 f"the index at {self._indexes.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked "
                 f"for; leave the preset out, name another index, or give this one other models: "
                 f"searchanything models apply {asked}"
             )
         return manifest.preset
+
+    def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
+        """Whether the index had a preset until it was given other models: who still names it follows the index."""
+        if preset not in self._followed:
+            if preset not in json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"):
+                return False
+            self._followed.add(preset)
+            logger.warning(
+                "the setting models.preset is %r, which the index at %s had before; it has %r now, which is followed",
+                *(preset, self._indexes.uri, manifest.preset),
+            )
+        return True
+
+    def note_replaced(self, preset: str) -> None:
+        """Let those who name this preset follow the index, when it has another one."""
+        before = {*json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"), preset}
+        self._indexes.remember(PRESETS_BEFORE, json.dumps(sorted(before)).encode())
 
     def check(self, *, with_models: bool) -> None:
         """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
@@ -189,7 +212,7 @@ class LiveIndex:
         Raises: PresetError, WeightsMissingError, ModelError.
         """
         preset, live = self._settings.models.preset, None
-        if preset is None:
+        if preset is None or preset in self._followed:
             live = self._indexes.live()
             preset = None if live is None else live.preset
         encoder = self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), live)

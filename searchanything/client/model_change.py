@@ -21,7 +21,7 @@ from searchanything.client.hash_on_first_index import (
     sample_of_index,
 )
 from searchanything.core.arguments import check_kind, check_progress
-from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, PresetError, UsageError
+from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
@@ -84,7 +84,7 @@ class Models:
         sample of the images. Words codes are made where the index has them. If so many images are gone or fail that it
         may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes.
 
-        Raises: IndexNotFoundError; PresetError for a preset that is unknown, or that `models.preset` contradicts;
+        Raises: IndexNotFoundError; PresetError for an unknown preset, or where `models.preset` contradicts the index;
         UsageError where there is no image, or nothing but the layer would change; WeightsMissingError, ModelError;
         RegionIndexError where another process changes models or layer; and what `refresh` raises. After any of them the
         index is as it was, and the same call goes on, but for a RegionIndexError which says that the models are live: a
@@ -96,11 +96,8 @@ class Models:
         start = time.monotonic()
         self.connection.whole()
         live, settings = self.connection.models.manifest(), self.connection.settings
-        if settings.models.preset not in (None, preset):
-            raise PresetError(
-                f"the setting models.preset is {settings.models.preset!r}, but {preset!r} is to be applied: leave it "
-                "out wherever this index is used, so that all follow the index"
-            )
+        if settings.models.preset != preset:
+            self.connection.models.preset_of(live)
         if progress is not None:
             progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
         choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
@@ -138,7 +135,7 @@ class Models:
             connection=self.connection,
             live=live,
             beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, encoder, words), progress=done
+                live=index, other=self._beside(wanted, encoder, words, live), progress=done
             ),
             encode=True,
             recall=memory.recalling,
@@ -190,8 +187,11 @@ class Models:
         options = LearningOptions.of(self.connection.settings)
         return learn_words(partial(self._sample, live, encoder, options), encoder, options, progress=progress)
 
-    def _beside(self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None) -> RegionIndex:
+    def _beside(
+        self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None, live: IndexManifest
+    ) -> RegionIndex:
         """The index of the other models: made, or what is there of it."""
+        self.connection.models.note_replaced(live.preset)
         indexes, name = self.connection.indexes, wanted.fingerprint
         made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
         other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one

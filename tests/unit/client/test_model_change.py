@@ -157,6 +157,30 @@ def test_who_was_connected_before_asks_and_writes_the_new_one(client: Client, im
         assert (hits.fingerprint, hits.hits[0].distance_bits) == (client.manifest.fingerprint, 0)
 
 
+def test_who_names_the_preset_of_before_follows(
+    client: Client, machine: TwoPresets, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a deployment does whose settings name a preset for its first index: nobody has to be restarted."""
+    with opened(client._indexes, OLD) as settled:  # type: ignore[arg-type]
+        assert settled.models.apply(NEW).replaced == OLD
+        client.hash_layers.drop(next(one.index for one in client.hash_layers.list() if not one.live))
+        assert settled.query(images / "1.png", limit=1).hits[0].distance_bits == 0
+        seen = machine.seen()
+        assert settled.segment(images / "0.png").regions
+        assert machine.seen() == (seen[0], seen[1] + 1)
+        add(images / "new.png")
+        assert settled.index(images).indexed == 1
+    assert [record.message for record in caplog.records if "which is followed" in record.message] == [
+        "the setting models.preset is 'pico', which the index at memory:// had before; it has 'small' now, which is "
+        "followed"
+    ]
+    with (
+        opened(client._indexes, "base") as stranger,  # type: ignore[arg-type]
+        pytest.raises(PresetError, match="models apply base"),
+    ):
+        stranger.query(images / "1.png")
+
+
 def test_until_all_is_there_questions_go_to_the_old_one(client: Client, images: Path) -> None:
     old, said = client.manifest.fingerprint, []
 
@@ -496,10 +520,10 @@ def test_what_cannot_be_applied_is_refused_before_anything_is_made(client: Clien
         with pytest.raises(error):
             call()
     with (
-        opened(client._indexes, OLD) as old,  # type: ignore[arg-type]
-        pytest.raises(PresetError, match=r"models\.preset is 'pico'"),
+        opened(client._indexes, "base") as neither,  # type: ignore[arg-type]
+        pytest.raises(PresetError, match=r"'pico', but 'base' was asked for"),
     ):
-        old.models.apply(NEW)
+        neither.models.apply(NEW)
     assert len(client._indexes.manifests()) == 1
     client.delete(images)
     with pytest.raises(UsageError, match=r"index SOURCE --preset small"):
