@@ -32,8 +32,12 @@ def waited_for(process: subprocess.Popen[bytes], log: Path, pattern: str) -> str
 def test_it_starts_answers_and_ends(tmp_path: Path, wish: signal.Signals) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "searchanything.cli.app", "serve", "--uri", "memory://", "--port", "0"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, stderr=stream, stdout=stream, cwd=tmp_path)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by what is started as well
+    try:
+        with log.open("w") as stream:
+            process = subprocess.Popen(command, stderr=stream, stdout=stream, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     try:
         url = waited_for(process, log, r"at (http://127\.0\.0\.1:\d+)")
         with urllib.request.urlopen(f"{url}/v1/server") as response:  # noqa: S310 - our own
