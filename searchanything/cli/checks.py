@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -227,7 +227,7 @@ def index_answers(patient: Patient) -> Iterator[Finding]:
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()
-            refusal = _refusal(client)
+            refusal, before = _refusal(client), client.operations.presets_before()
     except LibraryError as error:
         yield Finding("index", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
         yield models(patient, None)
@@ -250,7 +250,7 @@ def index_answers(patient: Patient) -> Iterator[Finding]:
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
         yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)
-    yield models(patient, status["preset"])
+    yield models(patient, status["preset"], before)
 
 
 def _refusal(client: Client) -> str:
@@ -262,14 +262,19 @@ def _refusal(client: Client) -> str:
     return ""
 
 
-def models(patient: Patient, of_index: str | None) -> Finding:
-    """Whether the weights of the chosen preset are on this machine, undamaged and fit for the index."""
+def models(patient: Patient, of_index: str | None, before: Collection[str] = ()) -> Finding:
+    """Whether the weights of the chosen preset are on this machine, undamaged and fit for the index.
+
+    Who chose one that the index had `before` follows it.
+    """
     try:
         with importing():
             from searchanything.models.presets import describe
     except LibraryError as error:
         return Finding("models", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
     chosen = patient.preset or patient.settings.models.preset
+    if chosen in before:
+        chosen = of_index
     if chosen and of_index and chosen != of_index:
         message = f"preset {chosen} is asked for, the index was made with {of_index}"
         return Finding("models", "broken", message, f"--preset {of_index}, or another --uri")

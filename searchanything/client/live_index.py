@@ -85,7 +85,7 @@ class LiveIndex:
     def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
         """Whether the index had a preset until it was given other models: who still names it follows the index."""
         if preset not in self._followed:
-            if preset not in json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"):
+            if preset not in self.presets_before():
                 return False
             self._followed.add(preset)
             logger.warning(
@@ -94,9 +94,13 @@ class LiveIndex:
             )
         return True
 
+    def presets_before(self) -> set[str]:
+        """The presets that the index had, before it was given other models. Raises: RegionIndexError."""
+        return set(json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"))
+
     def note_replaced(self, preset: str) -> None:
         """Let those who name this preset follow the index, when it has another one."""
-        before = {*json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"), preset}
+        before = self.presets_before() | {preset}
         self._indexes.remember(PRESETS_BEFORE, json.dumps(sorted(before)).encode())
 
     def check(self, *, with_models: bool) -> None:

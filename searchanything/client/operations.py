@@ -117,6 +117,13 @@ class Operations:
         """Look whether an index can be written, or made, here. Raises: as `IndexStore.check_writable`."""
         self._asking.connection.indexes.check_writable()
 
+    def presets_before(self) -> set[str]:
+        """Presets that the index had before it was given other models; who names one of them follows the index.
+
+        Raises: RegionIndexError.
+        """
+        return self._models.presets_before()
+
     def load_models(self, *, texts: bool = False) -> None:
         """Load the models of the index now, rather than at the first need; with `texts` what embeds texts as well.
 

@@ -27,7 +27,7 @@ class FakeClient:
         self, manifest: IndexManifest | None = MANIFEST, failed: int = 0, refusal: RegionIndexError | None = None
     ) -> None:
         self.manifest, self.failed, self.refusal = manifest, failed, refusal
-        self.lost = 0
+        self.lost, self.before = 0, set[str]()
 
     @property
     def operations(self) -> "FakeClient":
@@ -36,6 +36,9 @@ class FakeClient:
     def check_writable(self) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    def presets_before(self) -> set[str]:
+        return self.before
 
     def __enter__(self) -> "FakeClient":
         return self
@@ -211,6 +214,15 @@ def test_failed_images_are_mentioned(capsys):
 def test_preset_that_contradicts_the_index(capsys):
     finding = examine(capsys, "--preset", "small", code=1)["models"]
     assert finding["cure"].startswith("--preset pico")
+
+
+def test_a_preset_that_the_index_had_before_is_sound(capsys, monkeypatch):
+    client = FakeClient()
+    client.before = {"small"}
+    looked: list[str] = []
+    monkeypatch.setattr(presets, "describe", lambda name, _settings: looked.append(name) or ({}, {}))
+    found = examine(capsys, "--preset", "small", client=client)["models"]
+    assert (found["state"], looked) == ("ok", ["pico"])
 
 
 def test_missing_weights(capsys, monkeypatch):
