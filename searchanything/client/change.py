@@ -9,6 +9,8 @@ dropped, and to go back is to apply it: it is brought up to date in the same way
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar
@@ -107,14 +109,34 @@ class Change(Generic[RunT]):
                 )
             if len(self.seen.lacking) == stuck:
                 break
-        lost, limits = len(self.seen.lacking) + self.report.failed, self.connection.forget_limits()
-        if self.encode and lost > limits.images and lost > limits.share * self.images:
-            raise UsageError(
-                f"{lost:,} of {self.images:,} images are gone from their source, unwanted there or cannot be read, "
-                "which may be a mistake: nothing was changed; `searchanything sync check SOURCE` says which"
-            )
+        if self.encode:
+            self._check_lost()
         self.forgotten = self.run.forget_gone()
         self._check_whole()
+
+    def _check_lost(self) -> None:
+        """Raises: UsageError where so much could not be read that it may be a mistake, of all or of one source."""
+        limits = self.connection.forget_limits()
+
+        def is_much(lost: int, images: int) -> bool:
+            return lost > limits.images and lost > limits.share * images
+
+        lost = len(self.seen.lacking) + self.report.failed
+        if is_much(lost, self.images):
+            raise UsageError(_too_much(lost, self.images, "SOURCE"))
+        if not len(self.seen.lacking):
+            return
+        lacking = {state.image for state in self.run.lacking()}
+        for bucket, number in sorted(Counter(image.bucket for image in lacking).items()):
+            counts, there = self.run.live.counts(bucket=bucket), self.run.other.counts(bucket=bucket)
+            if is_much(number, counts.images + counts.empty + counts.failed):
+                raise UsageError(_too_much(number, counts.images + counts.empty + counts.failed, source_of(bucket)))
+            if not there.images + there.empty:
+                source = source_of(bucket)
+                raise UsageError(
+                    f"{source}: none of its {counted(number, 'image')} is there; nothing was changed. Is its disk "
+                    f"mounted? If it is gone for good: searchanything delete {shlex.quote(source)}"
+                )
 
     def _check_whole(self) -> None:
         """Raises: RegionIndexError where rows are gone that were written once, such as of an index of long ago."""
@@ -190,3 +212,10 @@ class Change(Generic[RunT]):
     def _show(self, now: IndexProgress) -> None:
         if self.progress is not None:  # what was indexed meanwhile comes on top
             self.progress(replace(now, total=max(self.total, now.done)))
+
+
+def _too_much(lost: int, images: int, source: str) -> str:
+    return (
+        f"{lost:,} of {images:,} images are gone from their source, unwanted there or cannot be read, which may be a "
+        f"mistake: nothing was changed; `searchanything sync check {shlex.quote(source)}` says which"
+    )

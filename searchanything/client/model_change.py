@@ -82,7 +82,7 @@ class Models:
         written meanwhile; then all switch at once. The replaced index stays: to go back is to apply its preset.
         `hash_file`: as for `index`; a layer that this preset had here before is taken again, else one is trained on a
         sample of the images. Words codes are made where the index has them. If so many images are gone or fail that it
-        may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes.
+        may be a mistake (`ingest.forget_images`, `…forget_share`), or all of one source, nothing changes.
 
         Raises: IndexNotFoundError; PresetError for an unknown preset, or where `models.preset` contradicts the index;
         UsageError where there is no image, or nothing but the layer would change; WeightsMissingError, ModelError;
@@ -172,7 +172,7 @@ class Models:
             return IndexingJob(store, lambda: encoder, scratch, self.connection.options(), scope)
 
         sample = sample_of_index(live, job, options)
-        if not sample:
+        if not sample and options.images:
             raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
         return sample
 

@@ -342,6 +342,37 @@ def test_many_images_that_are_gone_are_not_forgotten_by_the_way(client: Client, 
     assert (client.models.apply(NEW).left, len(outcomes(client))) == (0, 4)
 
 
+def test_a_folder_that_is_not_there_is_not_forgotten_by_the_way(client: Client, tmp_path: Path) -> None:
+    """As that of a disk that is not mounted, however few of the index's images it has."""
+    another = tmp_path / "another"
+    another.mkdir()
+    for name in ("a", "b"):
+        add(another / f"{name}.png")
+    client.index(another)
+    another.rename(tmp_path / "unmounted")
+    with pytest.raises(UsageError, match=r"another: none of its 2 images is there.*searchanything delete"):
+        client.models.apply(NEW)
+    assert (client.manifest.preset, len(outcomes(client))) == (OLD, 5)
+    (tmp_path / "unmounted").rename(another)
+    assert (client.models.apply(NEW).left, len(outcomes(client))) == (0, 5)
+
+
+def test_much_of_one_folder_is_much(client: Client, images: Path, tmp_path: Path) -> None:
+    another = tmp_path / "another"
+    another.mkdir()
+    for number in range(12):
+        add(another / f"{number}.png")
+    for number in range(120):
+        shutil.copy(images / "1.png", images / f"more{number}.png")
+    client.index(images)
+    client.index(another)
+    for number in range(11):
+        (another / f"{number}.png").unlink()
+    with pytest.raises(UsageError, match=r"11 of 12 images are gone.*sync check \S*another"):
+        client.models.apply(NEW)
+    assert client.manifest.preset == OLD
+
+
 def test_few_images_that_are_gone_are_left_and_counted(client: Client, images: Path) -> None:
     (images / "2.png").unlink()
     change = client.models.apply(NEW)
@@ -443,6 +474,16 @@ def test_a_layer_is_trained_on_images_of_the_index_once(images: Path, tmp_path: 
         assert (again.layer, again.encoded) == (change.layer, 0)
         layer = HashLayer.from_bytes(store.hash_layer(client.manifest.fingerprint))
         assert layer.provenance["feature_fingerprint"] == client.manifest.feature_fingerprint
+
+
+@pytest.mark.usefixtures("untrained")
+def test_no_sample_is_no_training(client: Client, images: Path) -> None:
+    with opened(client._indexes, OLD) as before:  # type: ignore[arg-type]
+        before.index(images, add_words=True)
+    client._settings.ingest.hash_sample_images = 0
+    assert client.models.apply(NEW).encoded == 3
+    assert not client.manifest.hash_trained
+    assert live_of(client).count_words() == 6
 
 
 @pytest.mark.usefixtures("untrained")
