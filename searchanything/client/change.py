@@ -12,8 +12,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Final, Generic, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, UsageError
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.encoder import Encoder
@@ -39,6 +39,28 @@ from searchanything.ingest.sync import WAVE_KEYS
 
 RunT = TypeVar("RunT", bound=Beside)
 LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeCounts:
+    """How many images a change of layer or models carried over or encoded, and what became of the others.
+
+    `carried` images needed no model; `encoded` ones were segmented and embedded, of which `failed` could not be;
+    `forgotten` ones are no more in the replaced index. `left` are lacking: the next sync of their source indexes them,
+    if it has them.
+    """
+
+    carried: int = 0
+    encoded: int = 0
+    failed: int = 0
+    forgotten: int = 0
+    left: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document: what is live by now and what it replaced, then the counts."""
+        names = [one.name for one in sorted(fields(self), key=lambda one: bool(one.kw_only))]
+        return {name: getattr(self, name) for name in names} | {"seconds": round(self.seconds, 3)}
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -82,13 +104,24 @@ class Change(Generic[RunT]):
             indexes.switch(fingerprint)
             self._catch_up()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The fields of `ChangeCounts`, but for the time."""
+        encoded = self.report.indexed + self.report.empty
+        return {
+            "carried": self.done,
+            "encoded": encoded,
+            "failed": self.report.failed,
+            "forgotten": self.forgotten,
+            "left": self.left,
+        }
+
     def _begin(self) -> None:
         live = self.connection.models.index()
         self.run = self.beside(live, self._carried)
         if live.manifest.fingerprint != self.live.fingerprint:
             raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
-        counts = live.counts()
-        self.images = counts.images + counts.empty + counts.failed
+        self.images = _images_of(live.counts())
 
     def _fill(self) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
@@ -128,11 +161,11 @@ class Change(Generic[RunT]):
             return
         lacking = {state.image for state in self.run.lacking()}
         for bucket, number in sorted(Counter(image.bucket for image in lacking).items()):
-            counts, there = self.run.live.counts(bucket=bucket), self.run.other.counts(bucket=bucket)
-            if is_much(number, counts.images + counts.empty + counts.failed):
-                raise UsageError(_too_much(number, counts.images + counts.empty + counts.failed, source_of(bucket)))
+            source, there = source_of(bucket), self.run.other.counts(bucket=bucket)
+            images = _images_of(self.run.live.counts(bucket=bucket))
+            if is_much(number, images):
+                raise UsageError(_too_much(number, images, source))
             if not there.images + there.empty:
-                source = source_of(bucket)
                 raise UsageError(
                     f"{source}: none of its {counted(number, 'image')} is there; nothing was changed. Is its disk "
                     f"mounted? If it is gone for good: searchanything delete {shlex.quote(source)}"
@@ -212,6 +245,10 @@ class Change(Generic[RunT]):
     def _show(self, now: IndexProgress) -> None:
         if self.progress is not None:  # what was indexed meanwhile comes on top
             self.progress(replace(now, total=max(self.total, now.done)))
+
+
+def _images_of(counts: IndexCounts) -> int:
+    return counts.images + counts.empty + counts.failed
 
 
 def _too_much(lost: int, images: int, source: str) -> str:

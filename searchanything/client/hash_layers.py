@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from searchanything import wiring
-from searchanything.client.change import Change
+from searchanything.client.change import Change, ChangeCounts
 from searchanything.client.change_lease import leased
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_flags, check_kind, check_progress
@@ -60,26 +60,14 @@ class LayerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class HashChange:
+class HashChange(ChangeCounts):
     """What `apply` did. `layer` and `replaced` are sha256 of layers' files; nothing was `replaced` where it was live.
 
-    `carried` images got codes of kept features, or had failed; `encoded` ones were segmented and embedded again, of
-    which `failed` could not be; `forgotten` ones are no more in the replaced index. `left` are lacking: the next sync
-    of their source indexes them, if it has them.
+    `carried` images got codes of kept features, or had failed; `encoded` ones had none.
     """
 
     layer: str
     replaced: str | None
-    carried: int = 0
-    encoded: int = 0
-    failed: int = 0
-    forgotten: int = 0
-    left: int = 0
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `searchanything hash apply --format json`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,16 +118,7 @@ class HashLayers:
             progress=progress,
         )
         change.apply(wanted.fingerprint)
-        return HashChange(
-            layer=hasher.digest,
-            replaced=live.hash_digest,
-            carried=change.done,
-            encoded=change.report.indexed + change.report.empty,
-            failed=change.report.failed,
-            forgotten=change.forgotten,
-            left=change.left,
-            seconds=time.monotonic() - start,
-        )
+        return HashChange(hasher.digest, live.hash_digest, **change.counts, seconds=time.monotonic() - start)
 
     def drop(self, layer: str) -> None:
         """Delete the codes of a layer that is not live, by the sha256 of the layer or by their `index` (8 digits or

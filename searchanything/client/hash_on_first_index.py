@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Final, Self, TypeAlias
+from pathlib import Path
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -34,9 +35,11 @@ from searchanything.ingest.progress import so_far, within
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
+from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
 
+UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
 SAMPLING: Final = "sampling"
 TRAINING: Final = "training the hash"
 Sample: TypeAlias = list[tuple[IndexingJob, list[StoredObject]]]  # what is done with which images
@@ -73,6 +76,13 @@ class _Collector:
 
     def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         """What vanished meanwhile was there when it was drawn."""
+
+
+def chosen_hash(hash_file: str | Path | None) -> HashChoice:
+    """What a `hash_file` names: a layer's file, none that is trained, or what belongs to the preset."""
+    if hash_file == UNTRAINED:
+        return UNTRAINED
+    return Path(hash_file) if hash_file else None
 
 
 def sample_of_source(job: IndexingJob, options: LearningOptions) -> Sample:

@@ -8,11 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
-from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words, sample_of_source
+from searchanything.client.hash_on_first_index import (
+    LearningOptions,
+    chosen_hash,
+    learn_hash,
+    learn_words,
+    sample_of_source,
+)
 from searchanything.client.syncing import Syncing
 from searchanything.core.arguments import check_flags, check_kind, check_progress, several, whole_number_of
 from searchanything.core.batching import batches
@@ -45,7 +51,6 @@ from searchanything.ingest.vanished import Said
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
-UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
 OPENING: Final = "opening the index"
 MAKING: Final = "making the index and loading the models"
 
@@ -82,7 +87,7 @@ class Ingestion:
             if found is None:
                 return sum_reports((before, nothing_listed(omissions)))
             objects = found
-        choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
+        choice = chosen_hash(hash_file)
         with in_notebooks(progress, "indexing") as shown:
             opened = self._open_or_make((store, scope), shown, choice, add_words=add_words)
             index = opened[0]

@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from searchanything import wiring
-from searchanything.client.change import Change
+from searchanything.client.change import Change, ChangeCounts
 from searchanything.client.change_lease import check_free
 from searchanything.client.connection import Connection
 from searchanything.client.hash_on_first_index import (
     LearningOptions,
     Sample,
+    chosen_hash,
     learn_hash,
     learn_words,
     sample_of_index,
@@ -34,36 +35,20 @@ from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.words_layer import WordsLayer
 from searchanything.search.committed import holds_rows
-from searchanything.wiring import HashChoice
 
 LOADING_MODELS: Final = "loading the models"
 CARRYING: Final = "looking at failures"
-_UNTRAINED: Final = "untrained"  # as `hash_file`
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChange:
+class ModelChange(ChangeCounts):
     """What `apply` did. `preset` and `layer` (the sha256 of its file) are live; `replaced` is the preset of before, or
-    None where nothing was replaced.
-
-    `encoded` images were segmented and embedded, of which `failed` could not be; of `carried` ones the failure was
-    known. `forgotten` ones are no more in the replaced index. `left` are lacking: the next sync of their source indexes
-    them, if it has them.
+    None where nothing was replaced. Of `carried` images it was known that they fail.
     """
 
     preset: str
     layer: str
     replaced: str | None
-    encoded: int = 0
-    failed: int = 0
-    carried: int = 0
-    forgotten: int = 0
-    left: int = 0
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `searchanything models apply --format json`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +85,7 @@ class Models:
             self.connection.models.preset_of(live)
         if progress is not None:
             progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
-        choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
+        choice = chosen_hash(hash_file)
         encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
         if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
             if hash_file is None:
@@ -113,17 +98,8 @@ class Models:
         if choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
         change = self._replace(live, encoder, memory, preset, progress)
-        return ModelChange(
-            preset=preset,
-            layer=encoder.hasher.digest,
-            replaced=live.preset,
-            encoded=change.report.indexed + change.report.empty,
-            failed=change.report.failed,
-            carried=change.done,
-            forgotten=change.forgotten,
-            left=change.left,
-            seconds=time.monotonic() - start,
-        )
+        taken = time.monotonic() - start
+        return ModelChange(preset, encoder.hasher.digest, live.preset, **change.counts, seconds=taken)
 
     def _replace(
         self, live: IndexManifest, encoder: Encoder, memory: CropMemory, preset: str, progress: OnProgress | None
