@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -66,6 +67,10 @@ os.execve(binary, [str(binary), "run", "standalone"], environment)
 """
 
 
+class ServerEndedError(RuntimeError):
+    """The server ended before it could be used."""
+
+
 class MilvusServerMissingError(RuntimeError):
     """The environment of the test server has not been made."""
 
@@ -108,13 +113,22 @@ class MilvusServer:
 
         `same_address`: on the ports of the last start, so that its clients find it again.
         """
+        is_again = same_address and bool(self._ports)
+        try:
+            self._start(other_ports=not is_again)
+        except ServerEndedError:  # such as by a port that somebody else has taken since it was found free
+            if is_again:
+                raise
+            self._start(other_ports=True)
+
+    def _start(self, *, other_ports: bool) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         names = [f"{name}_port" for name in _PORTS] + ["internal_port", "etcd_port", "etcd_peer_port", "metrics_port"]
-        if not (same_address and self._ports):
+        if other_ports:
             self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
         arguments = [f"{name}={port}" for name, port in self._ports.items()] + ["users=1"] * self._users
         log_path = self._folder / "server.log"
-        with log_path.open("ab") as log:
+        with log_path.open("wb" if other_ports else "ab") as log:
             self._process = subprocess.Popen(
                 [str(milvus_python()), "-c", _LAUNCHER, str(self._folder), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -148,7 +162,9 @@ class MilvusServer:
             else:
                 return
         if process.poll() is not None:
-            raise RuntimeError(f"the Milvus server ended at once: {log_path.read_text(errors='replace')[-2000:]}")
+            log = log_path.read_text(errors="replace")
+            reasons = [line for line in log.splitlines() if re.search(r"panic|SIG[A-Z]+:|in use|terminate", line)][:5]
+            raise ServerEndedError(f"the Milvus server ended at once: {reasons}\n{log[-2000:]}")
         raise RuntimeError(f"the Milvus server was not usable within {_READY_TIMEOUT_S} s: {last}")
 
 
