@@ -55,6 +55,8 @@ CURES: Final[Mapping[str, str]] = {
     "ProbeMismatchError": "Mark hits of this index instead; a saved probe is good for indexes of the same models.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
+    "WebhookError": "Nothing to do but to see that the webhook answers: what it did not take is sent again "
+    "(`searchanything standing list` says when).",
     "BackupError": "Take another backup, or index the images again, which needs no backup.",
     "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",

@@ -21,7 +21,9 @@ from typing import Final
 
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
+from searchanything.service.deliveries import Deliveries
 from searchanything.service.wave_lines import write_lines_to
+from searchanything.service.work import worker_client
 
 from .automations import ensure_automations
 from .deployments import deploy
@@ -67,10 +69,12 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 async def bring_up_to_date(source: str) -> int:
     """One sync; 3 if images failed, are exhausted or were held back, or there is none at all, as of `sync repair`."""
+    settings = load_settings()
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
         state = await sync(source, return_state=True)
         report = (await report_of(state)).total
+        await asyncio.to_thread(Deliveries(worker_client, settings.standing.every_s).once)
     no_image = state.name == NO_IMAGE
     sys.stdout.write(json.dumps({**report.to_dict(), "no_image": no_image}) + "\n")
     return 3 if report.failed or report.given_up or report.held or no_image else 0

@@ -15,8 +15,10 @@ from prefect.states import Cancelled, Completed
 
 from searchanything.core.counting import counted
 from searchanything.core.settings import load_settings
+from searchanything.service.deliveries import Deliveries
 from searchanything.service.reports import WaveReport
 from searchanything.service.watcher import Watcher, Work
+from searchanything.service.work import worker_client
 
 from .engine import workers
 from .index import index, report_of
@@ -54,17 +56,20 @@ async def watch(source: str, period_s: float | None = None) -> State[None]:
 
 @contextlib.asynccontextmanager
 async def watcher_of(source: str) -> AsyncIterator[Watcher]:
-    """The watcher of this process: the outermost block opens it and closes it."""
+    """The watcher of this process, with what sends matches: the outermost block opens and closes them."""
     if _open:
         yield _open[0]
         return
-    watcher = Watcher(source, load_settings())
+    settings = load_settings()
+    watcher, deliveries = Watcher(source, settings), Deliveries(worker_client, settings.standing.every_s)
     _open.append(watcher)
+    deliveries.start()
     try:
         yield watcher
     finally:
         _open.clear()
         watcher.close()
+        await asyncio.to_thread(deliveries.stop)
 
 
 class _Period:

@@ -107,14 +107,15 @@ class Scale:
         return Matching(
             sample=0 if self.rates is None else len(self.background.codes),
             max_false_match=most,
-            nearest=None if page.nearest is None else self._judged(page.nearest),
-            hits=tuple(map(self._judged, page.hits)),
+            nearest=None if page.nearest is None else self.judged(page.nearest),
+            hits=tuple(map(self.judged, page.hits)),
             rows=self.background.rows,
             bits=8 * self.background.codes.shape[1],
             before=before,
         )
 
-    def _judged(self, hit: Hit) -> Hit:
+    def judged(self, hit: Hit) -> Hit:
+        """The hit with its rate."""
         return hit if self.rates is None else replace(hit, false_match=float(self.rates[hit.distance_bits]))
 
 

@@ -37,7 +37,9 @@ logger = logging.getLogger(__name__)
 _FORMAT: Final = "searchanything-backup"
 FORMAT_VERSION: Final = 1
 WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
+NOTES_VERSION: Final = 3  # with standing queries, likewise
 WORDS_MEMBER: Final = "words.safetensors"
+NOTE: Final = "note-"  # and its name: what lies beside the index, after all rows
 _FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
 _PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
@@ -56,8 +58,10 @@ class BackupReport:
     left_out: int = 0
 
 
-def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
-    """Write the live index. Memory holds some thousand images, and 120 bytes for each of all.
+def back_up(indexes: IndexStore, place: BackupPlace, notes: Mapping[str, bytes] | None = None) -> BackupReport:
+    """Write the live index, and notes that lie beside it, by their names.
+
+    Memory holds some thousand images, and 120 bytes for each of all.
 
     Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
     """
@@ -67,7 +71,7 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
     with place.writing() as write:
         sealed = Sealed(write)
-        sealed.write("manifest.json", _head(live, words=index.words is not None))
+        sealed.write("manifest.json", _head(live, words=index.words is not None, notes=bool(notes)))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
@@ -77,6 +81,8 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
             if rows:
                 sealed.write(f"images-{number:08}.jsonl.gz", packed([_image_document(row) for row in rows]))
             counts = [before + more for before, more in zip(counts, (len(rows), len(regions), left_out), strict=True)]
+        for name, data in (notes or {}).items():
+            sealed.write(f"{NOTE}{name}", data)
         sealed.close({"images": counts[0], "regions": counts[1]})
     return BackupReport(place.location, *counts)
 
@@ -113,15 +119,27 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hol
                 index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
             else:
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
-            report = _fill(index, members, checked, place.location)
+            notes = dict[str, bytes]()
+            report = _fill(index, members, checked, place.location, notes)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             raise
         except BaseException:
             logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
             raise
+        _keep_notes(indexes, notes)
         indexes.switch(manifest.fingerprint)
     return report
+
+
+def _keep_notes(indexes: IndexStore, notes: Mapping[str, bytes]) -> None:
+    """All of them, the first one last, which names the others; none where there is one like it."""
+    first = next(iter(notes), None)
+    if first is not None and indexes.recall(first):
+        logger.warning("there are standing queries already: those of the backup are left out")
+        return
+    for name, data in reversed(list(notes.items())):
+        indexes.remember(name, data)
 
 
 def _undisturbed(
@@ -142,10 +160,10 @@ def _undisturbed(
         yield member
 
 
-def _head(manifest: IndexManifest, *, words: bool) -> bytes:
+def _head(manifest: IndexManifest, *, words: bool, notes: bool) -> bytes:
     head = {
         "format": _FORMAT,
-        "version": WORDS_VERSION if words else FORMAT_VERSION,
+        "version": NOTES_VERSION if notes else WORDS_VERSION if words else FORMAT_VERSION,
         "program": package_version(),
         "manifest": asdict(manifest),
     }
@@ -221,9 +239,9 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
     head = json_of(name, data, location)
     if head.get("format") != _FORMAT:
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
-    if head.get("version") not in (FORMAT_VERSION, WORDS_VERSION):
+    if head.get("version") not in (FORMAT_VERSION, WORDS_VERSION, NOTES_VERSION):
         raise BackupError(
-            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION} and {WORDS_VERSION}: "
+            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION} to {NOTES_VERSION}: "
             f"restore it with searchanything {head.get('program')}"
         )
     try:
@@ -261,8 +279,17 @@ def _check_replaceable(indexes: IndexStore, own: str) -> IndexManifest | None:
     return live
 
 
-def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str) -> BackupReport:
+def _fill(
+    index: RegionIndex,
+    members: Iterable[tuple[str, bytes]],
+    checked: Checked,
+    location: str,
+    notes: dict[str, bytes],
+) -> BackupReport:
     for name, data in members:
+        if name.startswith(NOTE):
+            notes[name.removeprefix(NOTE)] = data
+            continue
         try:
             documents = unzipped(name, data, location)
             for some in batches(documents, _ROWS_AT_ONCE):

@@ -122,9 +122,14 @@ class Question:
         """The image, or the indexed regions that are the question. Raises: UsageError."""
         if self.like:
             return named_regions(client, [*([] if self.image is None else [self.image]), *self.like])
-        if self.image is None:
-            return None
-        return named_region(client, self.image) or _indexed_object(client, self.image) or self.image
+        return indexed_question(client, self.image)
+
+
+def indexed_question(client: Client, image: str | None) -> str | ImageRef | RegionRef | None:
+    """A region or an object of the index, where an image is named so; else the image as it is. Raises: UsageError."""
+    if image is None:
+        return None
+    return named_region(client, image) or _indexed_object(client, image) or image
 
 
 def words_alone(

@@ -85,6 +85,7 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
         "duplicates",
         "Group nearly equal regions, or whole images, of different images.",
     ),
+    "standing": ("standing", "app", "Standing queries: asked of all that is indexed from now on."),
     "export": ("export", "export", "Write the index's regions, masks and codes as COCO JSON or Parquet."),
     "backup": (
         "backup",

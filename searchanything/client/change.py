@@ -18,8 +18,9 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from searchanything import wiring
-from searchanything.client.change_lease import CheckLease, change_lease
+from searchanything.client.change_lease import change_lease
 from searchanything.client.connection import Connection
+from searchanything.client.lease import CheckLease
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
@@ -220,7 +221,8 @@ class Change(Generic[RunT]):
         for wave in batches(run.lacking(bucket=bucket), WAVE_KEYS):
             next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
             keys = [state.image.key for state in wave]
-            self.report = sum_reports((self.report, refresh_images(job, keys, progress=self._encoding())))
+            known = replace(job, replaced=run.live.newest({state.image for state in wave}))
+            self.report = sum_reports((self.report, refresh_images(known, keys, progress=self._encoding())))
 
     def _encoding(self) -> OnProgress:
         """Keeps the lease while a wave is encoded, and says how far the whole is."""

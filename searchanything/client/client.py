@@ -66,6 +66,11 @@ class Client(Closing):
         return self._parts.models
 
     @property
+    def standing(self) -> given.StandingQueries:
+        """Questions that are kept, and asked of all that is indexed from then on."""
+        return self._parts.standing
+
+    @property
     def uri(self) -> str:
         """The URI of the index."""
         return self._indexes.uri
@@ -149,13 +154,9 @@ class Client(Closing):
         with importing():
             from searchanything.answers.duplicates import find_duplicates
 
+        index, show = self._connection.read_index(), self.open_image
         return find_duplicates(
-            self._connection.read_index(),
-            whole_images=whole_images,
-            max_bits=max_bits,
-            bucket=bucket,
-            key_prefix=key_prefix,
-            open_image=self.open_image,
+            index, whole_images=whole_images, max_bits=max_bits, bucket=bucket, key_prefix=key_prefix, open_image=show
         )
 
     def compare(
@@ -323,10 +324,7 @@ class Client(Closing):
         return self._parts.syncing.delete(source)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
-        """The known failures, of one source if asked, in the order of their keys.
-
-        Raises: IndexNotFoundError, RegionIndexError, UsageError.
-        """
+        """The known failures, of one source if asked, by their keys. Raises: RegionIndexError, UsageError."""
         return self._parts.failures.known(source)
 
     def empty_images(self, source: SourceName | None = None) -> list[ImageRef]:
@@ -372,15 +370,17 @@ class Client(Closing):
         return export_regions(self._connection.read_index(), destination, bucket=bucket, key_prefix=key_prefix)
 
     def backup(self, target: str | Path) -> given.BackupReport:
-        """Write the live index to a tar file, or as objects below `s3://bucket/prefix`; it may be in use meanwhile.
+        """Write the live index, with its standing queries, to a tar file, or as objects below `s3://bucket/prefix`.
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
         with importing():
             from searchanything.backup.backup import back_up
+            from searchanything.client.standing_memory import StandingMemory
 
         check_kind(target, str | Path, "target", "a tar file's path or s3://bucket/prefix")
-        return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
+        indexes, place = self._connection.whole(), wiring.backup_place(str(target), self._settings)
+        return back_up(indexes, place, StandingMemory(indexes).notes())
 
     def restore(self, source: str | Path) -> given.BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.

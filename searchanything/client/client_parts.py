@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from searchanything.client.kept_features import KeptFeatures
     from searchanything.client.model_change import Models
     from searchanything.client.operations import Operations
+    from searchanything.client.standing_queries import StandingQueries
     from searchanything.client.syncing import Syncing
 
 
@@ -91,6 +92,13 @@ class ClientParts:
             from searchanything.client.model_change import Models
 
         return Models(self.connection)
+
+    @cached_property
+    def standing(self) -> StandingQueries:
+        with importing():
+            from searchanything.client.standing_queries import StandingQueries
+
+        return StandingQueries.of(self.asking)
 
     @cached_property
     def operations(self) -> Operations:

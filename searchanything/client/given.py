@@ -15,6 +15,7 @@ from searchanything.client.combining import PartInput
 from searchanything.client.hash_layers import HashLayers
 from searchanything.client.model_change import Models
 from searchanything.client.operations import Operations
+from searchanything.client.standing_queries import StandingQueries
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.settings import Settings
 from searchanything.features.compact import Compaction
@@ -40,5 +41,6 @@ __all__ = [
     "SearchResults",
     "Segments",
     "Settings",
+    "StandingQueries",
     "StoredInput",
 ]

@@ -21,6 +21,7 @@ from searchanything.client.hash_on_first_index import (
     learn_words,
     sample_of_index,
 )
+from searchanything.client.standing_features import StandingFeatures
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
@@ -119,6 +120,7 @@ class Models:
             stage=CARRYING,
             progress=progress,
         )
+        StandingFeatures.of(self.connection).make_all(wanted.feature_fingerprint, encoder)
         change.apply(wanted.fingerprint)
         return change
 

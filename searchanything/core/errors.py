@@ -30,6 +30,7 @@
     │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   │   └── IndexFullError         whose disk has no room left
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
+    ├── WebhookError               a webhook that did not take what it was sent
     ├── BackupError                a backup that is damaged, cut short, or of another version
     ├── LibraryError               a library that this package needs cannot be loaded
     ├── ServiceError               a part of the ingestion service did not come up, or ended
@@ -226,6 +227,10 @@ class IndexFullError(IndexReadOnlyError):
 
 class IndexUnavailableError(RegionIndexError):
     """The region index cannot be reached, or answered too late."""
+
+
+class WebhookError(SearchAnythingError):
+    """A webhook did not take what it was sent: it cannot be reached, or refused."""
 
 
 class BackupError(SearchAnythingError):

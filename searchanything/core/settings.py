@@ -20,6 +20,7 @@ from searchanything.core.put_off import put_off, questions_only
 from searchanything.core.serve_settings import MOST_SECONDS, ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
 from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, settings_files, with_new_names
+from searchanything.core.standing_settings import StandingSettings
 
 with put_off(*(("asyncio",) if questions_only() else ())):  # for commands that are awaited
     from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
@@ -36,7 +37,7 @@ def default_index_uri() -> str:
 
 def default_features_dir() -> Path:
     """Where features of folders' images are kept: `~/.local/share/searchanything/features`."""
-    return Path.home() / ".local" / "share" / "searchanything" / "features"
+    return Path(default_index_uri()).with_name("features")
 
 
 def default_digests_dir() -> Path:
@@ -61,8 +62,7 @@ class StorageSettings(BaseModel):
     credentials: Literal["auto", "aws", "anonymous"] = Field(
         "auto",
         description="Without keys here: AWS's own credential chain (`aws`: environment, profile, web identity, role "
-        "of container "
-        "or instance), none (`anonymous`), or the chain at AWS and none elsewhere (`auto`).",
+        "of container or instance), none (`anonymous`), or the chain at AWS and none elsewhere (`auto`).",
     )
     profile: str | None = Field(None, description="Profile in `~/.aws`; by default `AWS_PROFILE`, else `default`.")
     secure: bool = Field(default=True, description="Speak TLS to the endpoint.")
@@ -184,8 +184,7 @@ class IngestSettings(BaseModel):
         24 * 3600.0,
         ge=1,
         le=MOST_SECONDS,
-        description="`sync repair` deletes regions without an image that are older than this; no attempt may take "
-        "longer.",
+        description="`sync repair` deletes regions without an image that are older; no attempt may take longer.",
     )
     forget_images: int = Field(
         10,
@@ -340,6 +339,7 @@ class Settings(KnownSettings):
     search: SearchSettings = Field(default_factory=SearchSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
+    standing: StandingSettings = Field(default_factory=StandingSettings)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -69,6 +69,7 @@ class EncodedQuery:
     """What a prompt chose in an image, its code (B,) uint8, and the (bits,) float32 that the code holds the signs of.
 
     Both are all zero if nothing was chosen. `words_code` (V,) uint8 is that of f_I alone, V = 0 without words.
+    `features`, of one row, are what the code was made of; None if nothing was chosen, or they were not kept.
     """
 
     segmentation: Segmentation
@@ -76,6 +77,7 @@ class EncodedQuery:
     code: Codes
     projection: FloatArray
     words_code: Codes
+    features: FeatureBatch | None = None
 
 
 class Stopwatch:
@@ -257,7 +259,7 @@ class Encoder:
         with watch.stage("hash"):
             projection = self.hasher.project(features.mask, features.image)
             words_code = self._words_codes(features.image)[0]
-        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0], words_code)
+        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0], words_code, features)
 
     def encode_text(self, text: str) -> QueryValues:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""

@@ -52,7 +52,7 @@ class Attempt:
     """One attempt at one object. `previous` is what the index knew of it when the attempt began.
 
     `data` are the bytes until they are decoded, `height` and `width` the decoded image's; `tile` is a JPEG file for a
-    contact sheet, where one is wanted.
+    contact sheet, where one is wanted. `replaced` is what another index, which this one is to replace, has of it.
     """
 
     stored: StoredObject
@@ -64,6 +64,7 @@ class Attempt:
     failed: Failed | None = None
     vanished: bool = False
     tile: bytes | None = None
+    replaced: ImageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,16 @@ def _features(attempt: Attempt, image: EncodedImage) -> ImageFeatures:
     return ImageFeatures(stored.ref, stored.etag, attempt.generation, features.mask, features.image)
 
 
+def _first_at(attempt: Attempt, outcome: Outcome) -> int:
+    """When this content was first indexed, or first failed to be; 0 where that is now.
+
+    What had failed and is indexed is new: nobody could find it before.
+    """
+    known = [one for one in (attempt.previous, attempt.replaced) if one and one.etag == attempt.stored.etag]
+    same = [one for one in known if (one.outcome is Outcome.FAILED) is (outcome is Outcome.FAILED)]
+    return min((one.first_at_ms for one in same), default=0)
+
+
 def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, code_bytes: int) -> ImageRow:
     stored, previous, failed = attempt.stored, attempt.previous, attempt.failed
     again = previous is not None and previous.etag == stored.etag
@@ -239,7 +250,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         error=failed.error if failed else "",
         message=failed.message if failed else reason,
         attempts=previous.attempts + 1 if previous and again else 1,
-        first_at_ms=previous.first_at_ms if previous and again else now_ms,
+        first_at_ms=_first_at(attempt, outcome) or now_ms,
         last_at_ms=now_ms,
         image_width=image.width if image else attempt.width,
         image_height=image.height if image else attempt.height,

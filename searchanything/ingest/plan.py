@@ -58,7 +58,8 @@ class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
     The encoder is opened at the first image that there is to encode: a source without changes needs none. `may_forget`
-    says of keys that are indexed and gone whether their rows go.
+    says of keys that are indexed and gone whether their rows go. `replaced` are rows of another index that this one is
+    to replace: what they say of when a content was first indexed stays.
     """
 
     store: ImageStore
@@ -70,6 +71,7 @@ class IndexingJob:
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
     may_forget: MayForget = lambda _: True
+    replaced: Mapping[ImageRef, ImageRow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -239,7 +241,8 @@ def _attempt(
             counters.skip_exhausted(stored.ref.key)
             return None
     generation = next_generation(after=previous.generation if previous else 0)
-    return Attempt(stored=stored, generation=generation, previous=previous)
+    replaced = job.replaced.get(stored.ref)
+    return Attempt(stored=stored, generation=generation, previous=previous, replaced=replaced)
 
 
 def is_exhausted(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:

@@ -45,6 +45,7 @@ from searchanything.core.errors import (
     StoreUnavailableError,
     TooLargeError,
     UsageError,
+    WebhookError,
     WordsMissingError,
 )
 from searchanything.core.escaping import printable
@@ -79,6 +80,7 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     ProbeMismatchError: 409,
     IndexUnavailableError: 503,
     BackupError: 502,
+    WebhookError: 502,
     ServiceError: 503,
     ServeError: 503,
     AccessError: 401,

@@ -171,7 +171,10 @@ class MilvusIndexStore(Closing):
         with self._connection.writing():
             self._connection.create_collection(self._meta.spec)
             self._meta.load()
-            self._meta.keep_note(name, data)
+            if data:
+                self._meta.keep_note(name, data)
+            else:
+                self._meta.forget_notes(name)
 
     def switch(self, fingerprint: str) -> None:
         index = self.open(fingerprint)

@@ -18,6 +18,7 @@ class Asked:
     method: str
     target: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(slots=True)
@@ -38,18 +39,19 @@ def web_server(answer: Callable[[Asked], Answer]) -> Iterator[WebServer]:
 
         def _any(self) -> None:
             length = int(self.headers.get("content-length", 0))
-            self.rfile.read(length)
-            asked = Asked(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+            body = self.rfile.read(length)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, self.path, headers, body)
             seen.asked.append(asked)
-            status, headers, body = answer(asked)
+            status, headers, answered = answer(asked)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             if not any(name.lower() in ("content-length", "transfer-encoding") for name in headers):
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(answered)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(answered)
 
         do_GET = do_HEAD = do_PUT = do_POST = _any  # noqa: N815  the base class asks for these names
 

@@ -166,4 +166,5 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
         "SEARCHANYTHING_SERVICE__BATCH_KEYS": "8",
         "SEARCHANYTHING_SERVICE__WAVE_KEYS": "32",
         "SEARCHANYTHING_SERVICE__SHEET_IMAGES": "3",
+        "SEARCHANYTHING_STANDING__EVERY_S": "1",
     }

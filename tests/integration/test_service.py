@@ -11,15 +11,23 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from contracts.index_rows import image_row, random_codes, region_row
+from fakes.http_servers import web_server
+from fakes.models import drawn, fake_encoder
 from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_bench, until
 from urllib3 import make_headers
 
+from searchanything.answers.standing_answers import StandingQuery
+from searchanything.client.standing_features import picture_of
+from searchanything.client.standing_memory import Kept, StandingMemory
 from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef
+from searchanything.prompts.prompt import Points
 from searchanything.service.events import MAX_KEY_BYTES
 from searchanything.service.tree import deploy_flows
 
@@ -52,6 +60,38 @@ def test_a_finished_wave_is_a_line(bench: Bench) -> None:
     assert all(re.match(r"\d\d:\d\d:\d\d  \d", line) for line in bench.waves)
     bench.store.delete("watched/bad-line.png")
     until(lambda: bench.row("watched/bad-line.png") is None, "the bad image is forgotten")
+
+
+def test_what_matches_a_standing_query_is_sent(bench: Bench) -> None:
+    """By the coordinator, which has no models: features are kept beside the index."""
+    noise = [ImageRef("noise", f"{number}.png") for number in range(300)]
+    for image, code in zip(noise, random_codes(300, bits=bench.index.manifest.bits), strict=True):
+        row = region_row(image, generation=1, code=code.tobytes())
+        bench.index.insert_regions([row])
+        bench.index.insert_images([image_row(image, generation=1, code=row.code, regions=1, etag=row.etag)])
+    picture = drawn(64, 64, **RED)
+    features = fake_encoder().encode_query(picture, Points([(20, 20)])).features
+    assert features is not None
+    memory = StandingMemory(bench.client._connection.indexes)
+    with web_server(lambda _: (200, {}, b"")) as hook:
+        address = f"http://{hook.endpoint}/matches"
+        query = StandingQuery(
+            "a" * 16, "red", "regions", 1e-3, time.time_ns() // 10**6, {"kind": "points"}, webhook=address
+        )
+        memory.keep(query, Kept(picture_of(picture), {bench.client.manifest.feature_fingerprint: features}))
+        memory.keep_queries([query])
+        etag = bench.store.upload("watched/match.png", png(**RED))
+        bench.until_indexed({"watched/match.png": etag})
+
+        def sent() -> list[str]:
+            matches = [one for asked in hook.asked for one in json.loads(asked.body)["data"]["matches"]]
+            return [one["etag"] for one in matches if one["key"] == "watched/match.png"]
+
+        until(lambda: bool(sent()), "the match is sent")
+        until(lambda: any("standing query red: " in line for line in bench.waves), "the line")
+        bench.client.standing.remove("red")
+    assert sent() == [etag]
+    bench.index.delete_images(noise)
 
 
 def test_an_overwrite_leaves_the_new_regions_alone(bench: Bench) -> None:

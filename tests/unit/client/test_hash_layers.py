@@ -23,7 +23,7 @@ from fakes.models import FakeEmbedder, drawn, poisoned
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client import change_lease
+from searchanything.client import change_lease, lease
 from searchanything.client.client import Client
 from searchanything.client.hash_layers import HashChange
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
@@ -396,14 +396,14 @@ def test_two_do_not_apply_layers_at_once(
     for change, refuses in (
         ({}, True),
         ({"at": time.time() - change_lease.APPLYING_S}, False),
-        ({"machine": change_lease.this_machine(), "pid": os.getpid()}, True),
-        ({"machine": change_lease.this_machine(), "pid": ended_process()}, False),
+        ({"machine": lease.this_machine(), "pid": os.getpid()}, True),
+        ({"machine": lease.this_machine(), "pid": ended_process()}, False),
     ):
         client._indexes.remember("hash-apply", json.dumps(note | change).encode())
         with pytest.raises(RegionIndexError, match="or was killed on another") if refuses else nullcontext():
             client.hash_layers.apply(layer)
             client.hash_layers.apply(another)
-    monkeypatch.setattr(change_lease, "RENEW_S", -1.0)
+    monkeypatch.setattr(lease, "RENEW_S", -1.0)
 
     remember = MemoryIndexStore.remember  # another process that looked at the same time writes its note last
     monkeypatch.setattr(

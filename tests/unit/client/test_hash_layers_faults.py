@@ -15,7 +15,7 @@ from fakes.models import CHANNELS, FakeEmbedder, drawn
 from PIL import Image
 
 from searchanything import wiring
-from searchanything.client import change_lease
+from searchanything.client import lease
 from searchanything.client.client import Client
 from searchanything.core import codes
 from searchanything.core.codes import generation_at
@@ -234,7 +234,7 @@ def test_the_lease_is_renewed_at_each_step(client: Client, layer: Path, monkeypa
         noted.append(data)
         remember(store, name, data)
 
-    monkeypatch.setattr(change_lease, "RENEW_S", 0.0)
+    monkeypatch.setattr(lease, "RENEW_S", 0.0)
     monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
     client.hash_layers.apply(layer)
     assert len(noted) > 6

@@ -1,0 +1,198 @@
+"""Standing queries: questions that are kept, and asked of what is indexed from then on.
+
+A query holds what it was made of, so that it can be asked by any hash layer and any models: the features of what was
+selected, and the picture with its mask (`client.standing_memory`). What stands here is plain JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, Literal, Self, cast
+from urllib.parse import urlsplit
+
+from searchanything.answers.questions import filter_of
+from searchanything.core.arguments import check_kind
+from searchanything.core.documents import filter_document, hit_document, mask_document, mask_of
+from searchanything.core.errors import UsageError
+from searchanything.core.types import Filter, ImageRef, MaskRLE
+from searchanything.search.new_matches import NewMatch
+
+MOST_NAME_LETTERS: Final = 100
+StandingKind = Literal["regions", "images", "words"]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingQuery:
+    """A question that is kept. `kind` says which codes it is compared with.
+
+    `prompt` and `image` say what was asked with, for people; `mask` is what that selected, None for whole images and
+    words. A match is nearer than all but `max_false_match` of unrelated regions. `webhook` is where matches are sent;
+    without one they wait to be fetched. Of what was indexed before `created_at_ms`, `known` are the matches that a look
+    back would find.
+    """
+
+    id: str
+    name: str
+    kind: StandingKind
+    max_false_match: float
+    created_at_ms: int
+    prompt: Mapping[str, Any]
+    image: str | None = None
+    mask: MaskRLE | None = field(default=None, repr=False)
+    filter: Filter | None = None
+    webhook: str | None = None
+    known: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def text(self) -> str | None:
+        """The words of a question in words alone."""
+        return cast("str", self.prompt["text"]) if self.kind == "words" else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, to be kept."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "max_false_match": self.max_false_match,
+            "created_at_ms": self.created_at_ms,
+            "prompt": dict(self.prompt),
+            "image": self.image,
+            "mask": None if self.mask is None else mask_document(self.mask),
+            "filter": None if self.filter is None else filter_document(self.filter),
+            "webhook": self.webhook,
+            "known": dict(self.known),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote. Raises: KeyError, TypeError, ValueError for anything else."""
+        mask = document["mask"]
+        return cls(
+            **{**document, "mask": None if mask is None else mask_of(mask), "filter": filter_of(document["filter"])}
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is listed: without the paths of webhooks, which are often their secrets."""
+        document = self.to_json()
+        del document["known"], document["mask"]
+        return document | {"webhook": None if self.webhook is None else shown_webhook(self.webhook)}
+
+
+@dataclass(frozen=True, slots=True)
+class StandingStatus:
+    """A standing query, up to when what is indexed was looked at, and why that may stand still.
+
+    `error` is what the last try ended with, "" if it succeeded; the next one is not before `not_before_ms`.
+    """
+
+    query: StandingQuery
+    looked_until_ms: int
+    error: str = ""
+    not_before_ms: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document: the query's fields and these."""
+        return self.query.to_dict() | {
+            "looked_until_ms": self.looked_until_ms,
+            "error": self.error,
+            "not_before_ms": self.not_before_ms,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StandingMatches:
+    """New matches of one standing query; never none."""
+
+    query: StandingQuery
+    matches: tuple[NewMatch, ...]
+
+    @property
+    def id(self) -> str:
+        """The same for the same matches, so that who gets them twice can see it."""
+        digest = blake2b(self.query.id.encode(), digest_size=16)
+        for one in sorted(map(match_digest, self.matches)):
+            digest.update(one.encode())
+        return digest.hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document: name and id of the query, and each hit with the time its image was first indexed."""
+        return {
+            "query": self.query.name,
+            "query_id": self.query.id,
+            "matches": [hit_document(one.hit) | {"first_indexed_at_ms": one.first_at_ms} for one in self.matches],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NewMatches:
+    """New matches by query, of those that have any; and why others could not be asked, by their names."""
+
+    matches: tuple[StandingMatches, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document."""
+        return {"matches": [one.to_dict() for one in self.matches], "failed": dict(self.failed)}
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDelivery:
+    """What one look at the queries with a webhook came to: matches sent, by query, and what failed."""
+
+    sent: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document."""
+        return {"sent": dict(self.sent), "failed": dict(self.failed)}
+
+
+def match_digest(match: NewMatch) -> str:
+    """16 digits for an image in its content."""
+    image = match.hit.image
+    return blake2b(f"{image.bucket}\0{image.key}\0{match.hit.etag}".encode(), digest_size=8).hexdigest()
+
+
+def checked_name(name: object) -> str:
+    """A query's name. Raises: UsageError for what cannot be one: no text, or nothing that can be seen of it."""
+    check_kind(name, str, "name", "a name for the standing query")
+    text = str(name)
+    if not text.strip() or len(text) > MOST_NAME_LETTERS or not text.isprintable():
+        raise UsageError(f"name: expected 1 to {MOST_NAME_LETTERS} letters that can be seen, got {json.dumps(text)}")
+    return text
+
+
+def checked_webhook(address: object) -> str | None:
+    """An address that matches can be sent to; None for none. Raises: UsageError."""
+    check_kind(address, str | None, "webhook", "the address of a webhook, http(s)://host/path")
+    if address is None:
+        return None
+    text = str(address)
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or not text.isprintable() or " " in text:
+        raise UsageError("webhook: expected http(s)://host/path, in ASCII letters, without user and password")
+    return text
+
+
+def shown_webhook(address: str) -> str:
+    """As much of a webhook's address as may be shown."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}/" + ("…" if parts.path.strip("/") or parts.query else "")
+
+
+def name_of_image(source: Mapping[str, Any]) -> str | None:
+    """How a receipt's image is called, for people; None where it came as bytes or an array."""
+    match source["source"]:
+        case "object":
+            return str(ImageRef(str(source["bucket"]), str(source["key"])))
+        case "file":
+            return str(source["path"])
+    return None

@@ -1,0 +1,158 @@
+"""`searchanything standing add|list|check|remove`: questions that are asked of all that is indexed from now on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.options import CommonOptions, OptionalImage, expanded, option
+from searchanything.cli.prompting import PAGE, FilterOptions, PromptOptions
+from searchanything.cli.questions import indexed_question, words_alone
+from searchanything.cli.session import answer, client_of, figure_table, plain
+from searchanything.core.counting import counted
+from searchanything.core.escaping import printable
+from searchanything.core.types import ImageRef
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from searchanything.answers.standing_answers import StandingStatus
+
+app = typer.Typer(
+    help="Standing queries: asked of all that is indexed from now on.", no_args_is_help=True, rich_markup_mode="rich"
+)
+SOME_QUERIES_FAILED = 1
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="What the standing query is called.", show_default=False)
+]
+RateOption = Annotated[
+    float,
+    typer.Option(
+        "--max-false-match",
+        metavar="RATE",
+        help="A match is nearer than all but such a share of unrelated regions.",
+        rich_help_panel=PAGE,
+    ),
+]
+WebhookOption = Annotated[
+    str | None,
+    option(
+        "--webhook",
+        "URL",
+        "Where `watch` and `check` send new matches, as JSON; without it, `check` prints them.",
+        panel=PAGE,
+    ),
+]
+
+
+@app.command("add")
+@expanded
+def add(
+    context: typer.Context,
+    name: NameArgument,
+    prompt: PromptOptions,
+    filter: FilterOptions,
+    image: OptionalImage = None,
+    max_false_match: RateOption = 1e-4,
+    webhook: WebhookOption = None,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Keep a question, and ask it of every image that is indexed from now on.
+
+    IMAGE, prompt and filter are those of `query`. What is indexed already does not match: `query` finds it.
+
+    Examples: [bold]searchanything standing add logo poster.jpg --box 10,20,200,180 --webhook https://ops.example.org/hits[/bold]
+
+    [bold]searchanything standing add bags --text "a red handbag" --bucket catalogue[/bold]
+    """
+    asked_for, wanted = prompt.prompt(), filter.filter()
+    alone = words_alone(image, asked_for, context=context)
+    with client_of(context, common) as client:
+        query = client.standing.add(
+            name,
+            indexed_question(client, image),
+            None if alone is not None else asked_for,
+            text=alone,
+            filter=wanted,
+            max_false_match=max_false_match,
+            webhook=webhook,
+        )
+    document = query.to_dict()
+    where = "`searchanything standing check` prints" if webhook is None else "`watch` and `standing check` send"
+    answer(document, common.format, lambda: plain(f"{name} stands: {where} what matches from now on"))
+
+
+@app.command("list")
+@expanded
+def list_standing(context: typer.Context, *, common: CommonOptions) -> None:
+    """List the standing queries, up to when each has looked at what is indexed, and what keeps it from it.
+
+    Example: [bold]searchanything standing list[/bold]
+    """
+    with client_of(context, common) as client:
+        found = client.standing.list()
+    answer({"queries": [one.to_dict() for one in found]}, common.format, lambda: _table(found))
+
+
+@app.command("check")
+@expanded
+def check(context: typer.Context, *, common: CommonOptions) -> None:
+    """Look once at what is new: print the matches of queries without a webhook, and send those of the others.
+
+    What is printed counts as dealt with. Exit code 1 if a query could not be asked or sent.
+
+    Example: [bold]searchanything standing check --format json[/bold]
+    """
+    stdout = sys.stdout
+    with client_of(context, common) as client:
+        delivery = client.standing.deliver()
+        with client.standing.new_matches() as found, contextlib.redirect_stdout(stdout):  # printed, then dealt with
+            failed = {**delivery.failed, **found.failed}
+            document = {**found.to_dict(), **delivery.to_dict(), "failed": failed}
+            answer(document, common.format, lambda: plain(_text(document)))
+    if failed:
+        raise typer.Exit(SOME_QUERIES_FAILED)
+
+
+@app.command("remove")
+@expanded
+def remove(context: typer.Context, name: NameArgument, *, common: CommonOptions) -> None:
+    """Ask a query no more, and forget it.
+
+    Example: [bold]searchanything standing remove logo[/bold]
+    """
+    with client_of(context, common) as client:
+        client.standing.remove(name)
+    answer({"removed": name}, common.format, lambda: plain(f"{name} is gone"))
+
+
+def _table(found: Sequence[StandingStatus]) -> RenderableType:
+    if not found:
+        return plain("no standing query: searchanything standing add NAME IMAGE")
+    table = figure_table("name", "asks", "false match", "webhook", "looked until", "")
+    for one in found:
+        query = one.query
+        asked = query.text if query.text is not None else f"{query.prompt['kind']} of {query.image or 'a picture'}"
+        until = datetime.fromtimestamp(one.looked_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        webhook = query.to_dict()["webhook"] or ""
+        table.add_row(query.name, printable(asked), f"{query.max_false_match:g}", webhook, until, printable(one.error))
+    return table
+
+
+def _text(document: dict[str, Any]) -> str:
+    lines = []
+    for one in document["matches"]:
+        for hit in one["matches"]:
+            image = ImageRef(hit["bucket"], hit["key"])
+            region = "" if hit["region"] is None else f"#{hit['region']}"
+            lines.append(f"{one['query']}: {image}{region} at {hit['distance_bits']} bits")
+    lines += [f"{name}: {counted(number, 'match', 'matches')} sent" for name, number in document["sent"].items()]
+    lines += [f"{name}: failed: {printable(reason)}" for name, reason in document["failed"].items()]
+    return "\n".join(lines) or "nothing new"

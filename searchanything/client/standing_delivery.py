@@ -1,0 +1,83 @@
+"""New matches of standing queries to their webhooks: a message, then the note that it was sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from searchanything.answers.standing_answers import StandingDelivery, StandingMatches, StandingQuery
+from searchanything.client.lease import CheckLease
+from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
+from searchanything.client.standing_memory import DELIVERED, Looked, StandingMemory
+from searchanything.client.webhooks import Sender
+from searchanything.core.batching import batches
+from searchanything.core.errors import FilterError, UsageError, WebhookError
+
+MATCHES_AT_ONCE: Final = 100  # in a message
+ADVANCE_S: Final = 600.0  # so far may the kept moment lie behind where nothing is found
+_PAUSES_S: Final = (30.0, 3600.0)  # between tries that fail, doubling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """What is to be sent for the queries that have a webhook. Raises, both methods: RegionIndexError."""
+
+    memory: StandingMemory
+    sender: Sender
+    queries: Sequence[StandingQuery]
+    progress: Callable[[], None]
+
+    def is_due(self, look: StandingLook) -> bool:
+        """Whether there is anything to send or to note: as long as there is not, nothing is written."""
+        for asked in look.asked(self.queries, self.memory.looked(DELIVERED)):
+            if asked.error or lies_behind(asked, look.now_ms):
+                return True
+            try:
+                if any(fresh for fresh, _ in look.fresh(asked)):
+                    return True
+            except FilterError:
+                return True
+        return False
+
+    def send(self, look: StandingLook, check: CheckLease) -> StandingDelivery:
+        """Send what is new at a look. For who has the lease, which is renewed before each message."""
+        sent, failed, dead = Counter[str](), dict[str, str](), dict[str | None, str]()
+        known = self.memory.looked(DELIVERED)
+        looked = {one.id: known[one.id] for one in self.queries if one.id in known}
+        for asked in look.asked(self.queries, looked):
+            query, state = asked.query, asked.looked
+            try:
+                if asked.error or query.webhook in dead:
+                    raise UsageError(asked.error or dead[query.webhook])
+                for fresh, until_ms in look.fresh(asked):
+                    for some in batches(fresh, MATCHES_AT_ONCE):
+                        self.progress()
+                        check(now=True)
+                        self.sender.send(StandingMatches(query, tuple(some)), self.memory.indexes.uri)
+                        sent[query.name] += len(some)
+                        looked[query.id] = state = state.with_seen(digests_of(some))
+                        self.memory.keep_looked(DELIVERED, looked)
+                    state = state.until(until_ms, overlap_ms=look.overlap_ms)
+                looked[query.id] = Looked(state.until_ms, state.seen)
+            except (WebhookError, UsageError) as error:
+                failed[query.name] = str(error)
+                if isinstance(error, WebhookError):
+                    dead[query.webhook] = str(error)
+                looked[query.id] = _failed(state, str(error), look.now_ms)
+        check(now=True)
+        self.memory.keep_looked(DELIVERED, looked)
+        return StandingDelivery(dict(sent), failed)
+
+
+def lies_behind(asked: LookedFor, now: int) -> bool:
+    """Whether how far a query has come is to be noted although nothing matches: looks back grow longer."""
+    return now - asked.looked.until_ms >= 1000 * ADVANCE_S
+
+
+def _failed(state: Looked, error: str, now: int) -> Looked:
+    """After a try that failed: the next one comes after a pause."""
+    first, longest = _PAUSES_S
+    pause_s = min(first * 2.0 ** min(state.failures, 20), longest)
+    return replace(state, failures=state.failures + 1, error=error, not_before_ms=now + round(1000 * pause_s))

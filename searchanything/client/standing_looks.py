@@ -1,0 +1,100 @@
+"""One look at what is new: which standing queries can be asked, and what matches them that is not dealt with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from searchanything.answers.matching import Scale
+from searchanything.answers.standing_answers import StandingQuery, match_digest
+from searchanything.client.asking import Asking
+from searchanything.client.standing_features import StandingFeatures
+from searchanything.client.standing_memory import Looked, first_look
+from searchanything.core.errors import IndexUnavailableError, SearchAnythingError
+from searchanything.core.protocols import RegionIndex
+from searchanything.encode.encoder import Encoder
+from searchanything.search.new_matches import NewMatch, Sought, may_match, new_matches
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookedFor:
+    """One query at a look, and how far it had come. `wanted` and `scale` are None where `error` says why it cannot be
+    asked.
+    """
+
+    query: StandingQuery
+    looked: Looked
+    wanted: Sought | None = None
+    scale: Scale | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandingLook:
+    """A look at the live index at one moment, `now_ms`. Raises, all methods: RegionIndexError."""
+
+    asking: Asking
+    features: StandingFeatures
+    index: RegionIndex
+    now_ms: int
+
+    def asked(self, queries: Sequence[StandingQuery], looked: Mapping[str, Looked]) -> list[LookedFor]:
+        """The queries whose turn it is, by how far each has come; one question to the index rules most of them out."""
+        states = [looked.get(one.id) or first_look(one) for one in queries]
+        due = [(one, state) for one, state in zip(queries, states, strict=True) if state.not_before_ms <= self.now_ms]
+        asked = [self.wanted(query, state) for query, state in due]
+        open_ones = [one.wanted for one in asked if one.wanted is not None]
+        may = iter(may_match(self.index, open_ones))
+        return [one if one.wanted is None or next(may) else _without_match(one) for one in asked]
+
+    def wanted(self, query: StandingQuery, looked: Looked) -> LookedFor:
+        """What a query looks for, in what was indexed since it came so far."""
+        try:
+            code = self.features.code(query, self.index, self._encoder_of(query))
+            scale = self.asking.judging.scale(self.index, code, query.kind)
+            most_bits = scale.most_bits(query.max_false_match)
+        except IndexUnavailableError:
+            raise
+        except SearchAnythingError as error:
+            return LookedFor(query, looked, error=str(error))
+        since = max(0, min(looked.until_ms, self.now_ms) - self.overlap_ms)
+        wanted = Sought(code, query.kind, -1 if most_bits is None else most_bits, query.filter, since)
+        return LookedFor(query, looked, wanted, scale)
+
+    def fresh(self, asked: LookedFor) -> Iterator[tuple[list[NewMatch], int]]:
+        """New matches that are not dealt with, with their rates, by stretches of time up to a moment each.
+
+        Raises: FilterError for a filter that this index does not understand.
+        """
+        if asked.wanted is None or asked.scale is None:
+            return
+        if asked.wanted.most_bits < 0:
+            yield [], self.now_ms
+            return
+        max_limit = self.asking.connection.indexes.max_limit
+        for found, until_ms in new_matches(self.index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
+            others = [one for one in found if match_digest(one) not in asked.looked.seen]
+            yield [replace(one, hit=asked.scale.judged(one.hit)) for one in others], until_ms
+
+    @property
+    def overlap_ms(self) -> int:
+        """How far back from where a query has come is looked once more."""
+        return overlap_ms_of(self.asking)
+
+    def _encoder_of(self, query: StandingQuery) -> Callable[[], Encoder]:
+        connection = self.asking.connection
+        return lambda: (connection.open_for_words() if query.kind == "words" else connection.open_to_ask())[1]
+
+
+def overlap_ms_of(asking: Asking) -> int:
+    """The setting `standing.overlap_s`, in milliseconds."""
+    return round(1000 * asking.connection.settings.standing.overlap_s)
+
+
+def digests_of(matches: Iterable[NewMatch]) -> dict[str, int]:
+    """What is noted of matches that are dealt with."""
+    return {match_digest(one): one.first_at_ms for one in matches}
+
+
+def _without_match(asked: LookedFor) -> LookedFor:
+    return asked if asked.wanted is None else replace(asked, wanted=replace(asked.wanted, most_bits=-1))

@@ -1,0 +1,183 @@
+"""Where standing queries lie: notes beside the index, so that they are those of all who use it.
+
+    standing              the list of them, with all that is asked
+    standing-ID           what one was made of: the picture, and features by the models that made them
+    standing-delivered    up to when the index was looked at for those with a webhook, and what was sent lately
+    standing-fetched      the same for those without
+
+Whoever changes one of these notes has its lease, so that no two changes meet.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from searchanything.answers.standing_answers import StandingQuery
+from searchanything.client.lease import Lease
+from searchanything.core.errors import IndexDamagedError
+from searchanything.core.protocols import IndexStore
+from searchanything.core.types import FloatArray, RGBImage
+from searchanything.features.parquet import FeatureBatch
+from searchanything.images.decoding import decode_image
+
+LASTS_S: Final = 120.0
+DELIVERED: Final = "standing-delivered"
+FETCHED: Final = "standing-fetched"
+_LIST: Final = "standing"
+_PICTURE: Final = "picture"
+_MASK, _IMAGE = "mask", "image"
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """How far one query has come: what was indexed until then was looked at, but for what is in `failures`' way.
+
+    `seen`: digests of the matches that are dealt with, each with the time its image was first indexed. `failures`
+    counts tries that failed one after the other, the last with `error`; the next is not before `not_before_ms`.
+    """
+
+    until_ms: int
+    seen: Mapping[str, int] = field(default_factory=dict)
+    failures: int = 0
+    error: str = ""
+    not_before_ms: int = 0
+
+    def with_seen(self, matches: Mapping[str, int]) -> Looked:
+        """The same with further matches that are dealt with, after a try that succeeded."""
+        return Looked(self.until_ms, {**self.seen, **matches})
+
+    def until(self, moment_ms: int, *, overlap_ms: int) -> Looked:
+        """The same up to a later moment, without what no look back will find again."""
+        until_ms = max(self.until_ms, moment_ms)
+        seen = {name: first for name, first in self.seen.items() if first >= until_ms - overlap_ms}
+        return replace(self, until_ms=until_ms, seen=seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What a query was made of. `features` are one row each, by the feature fingerprint of their models.
+
+    `picture` is a JPEG file; empty for words.
+    """
+
+    picture: bytes
+    features: Mapping[str, FeatureBatch]
+
+    def to_bytes(self) -> bytes:
+        """As a NumPy archive."""
+        arrays: dict[str, Any] = {_PICTURE: np.frombuffer(self.picture, dtype=np.uint8)}
+        for name, one in self.features.items():
+            arrays[f"{name}.{_MASK}"], arrays[f"{name}.{_IMAGE}"] = one.mask, one.image
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Kept:
+        """Raises: ValueError, KeyError, OSError for anything that `to_bytes` did not write."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        names = {name.partition(".")[0] for name in arrays} - {_PICTURE}
+        features = {name: FeatureBatch(arrays[f"{name}.{_MASK}"], arrays[f"{name}.{_IMAGE}"]) for name in names}
+        return cls(arrays[_PICTURE].tobytes(), features)
+
+    def pixels(self, name: str, *, max_pixels: int) -> RGBImage:
+        """The picture, (H, W, 3) uint8 RGB. Raises: ImageError."""
+        return decode_image(self.picture, name=name, max_pixels=max_pixels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandingMemory:
+    """The notes of one index store. All methods raise: RegionIndexError, IndexUnavailableError."""
+
+    indexes: IndexStore
+
+    def lease(self, note: str = _LIST) -> Lease:
+        """What whoever changes a note has."""
+        return Lease(self.indexes, f"{note}-lease", "changes standing queries, or sends their matches", LASTS_S)
+
+    def queries(self) -> list[StandingQuery]:
+        """All of them, in the order they were added. Raises: IndexDamagedError."""
+        kept = self.indexes.recall(_LIST)
+        if not kept:
+            return []
+        try:
+            document = json.loads(kept)
+            if document["format"] != _FORMAT:
+                raise IndexDamagedError(
+                    f"{self.indexes.uri}: the standing queries are of format {document['format']}, this program reads "
+                    f"{_FORMAT}: update it"
+                )
+            return [StandingQuery.from_json(one) for one in document["queries"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise IndexDamagedError(
+                f"{self.indexes.uri}: the list of standing queries cannot be read ({type(error).__name__}: {error})"
+            ) from error
+
+    def keep_queries(self, queries: Iterable[StandingQuery]) -> None:
+        """Put these in the place of all. For who has the lease."""
+        listed = [one.to_json() for one in queries]
+        kept = json.dumps({"format": _FORMAT, "queries": listed}).encode() if listed else b""
+        self.indexes.remember(_LIST, kept)
+
+    def kept(self, query: StandingQuery) -> Kept:
+        """What a query was made of. Raises: IndexDamagedError."""
+        try:
+            return Kept.from_bytes(self.indexes.recall(_note_of(query)))
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise IndexDamagedError(
+                f"{self.indexes.uri}: what standing query {query.name!r} was made of cannot be read ({error}): remove "
+                "it, and add it again"
+            ) from error
+
+    def keep(self, query: StandingQuery, kept: Kept) -> None:
+        """Keep what a query was made of."""
+        self.indexes.remember(_note_of(query), kept.to_bytes())
+
+    def forget(self, query: StandingQuery) -> None:
+        """Delete what a query was made of."""
+        self.indexes.remember(_note_of(query), b"")
+
+    def notes(self) -> dict[str, bytes]:
+        """All notes, for a backup: the list first."""
+        queries = self.queries()
+        names = [_LIST, *map(_note_of, queries), DELIVERED, FETCHED] if queries else []
+        return {name: kept for name in names if (kept := self.indexes.recall(name))}
+
+    def looked(self, note: str) -> dict[str, Looked]:
+        """How far the queries of a note have come, by their ids; nothing for what cannot be read."""
+        try:
+            return {name: Looked(**one) for name, one in json.loads(self.indexes.recall(note) or b"{}").items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
+
+    def keep_looked(self, note: str, looked: Mapping[str, Looked]) -> None:
+        """Put these in the place of all of a note. For who has its lease."""
+        document = {name: {**asdict(one), "seen": dict(one.seen)} for name, one in looked.items()}
+        self.indexes.remember(note, json.dumps(document).encode())
+
+
+def note_of_looks(query: StandingQuery) -> str:
+    """In which note it stands how far a query has come."""
+    return FETCHED if query.webhook is None else DELIVERED
+
+
+def first_look(query: StandingQuery) -> Looked:
+    """Of a query that was never asked."""
+    return Looked(query.created_at_ms, dict(query.known))
+
+
+def text_features(embedding: FloatArray) -> FeatureBatch:
+    """The embedding (1, D) of a text, as features of words alone."""
+    return FeatureBatch(np.zeros((1, 0), dtype=np.float32), embedding)
+
+
+def _note_of(query: StandingQuery) -> str:
+    return f"standing-{query.id}"

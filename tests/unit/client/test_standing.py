@@ -1,0 +1,576 @@
+"""Standing queries: what is new matches once, whatever is killed, indexed again, replaced or refused meanwhile."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contracts.index_rows import fresh_generation, image_row, random_codes, region_row
+from fakes.hash_layers import layer_file, live_of
+from fakes.http_servers import Asked, WebServer, web_server
+from fakes.machine import Machine, machine_with_images
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.cli.app import run
+from searchanything.client import standing_looks
+from searchanything.client.client import Client
+from searchanything.client.standing_memory import DELIVERED, StandingMemory
+from searchanything.client.standing_queries import StandingQueries
+from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WordsMissingError
+from searchanything.core.settings import Settings
+from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.ingest import forget
+from searchanything.search import new_matches as search_of_new
+from searchanything.stores.memory import MemoryIndexStore
+
+LONG_AGO = 1_760_000_000_000
+NOISE = "noise"
+RED = (10.0, 20.0)  # lies in the red thing of every image
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return machine_with_images(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return tmp_path / "images"
+
+
+def opened(store: MemoryIndexStore, **changes: Any) -> Client:
+    settings = Settings(_env_file=None, milvus={"uri": "memory://"}, standing=changes)
+    settings.models.preset = "pico"
+    settings.ingest.words = True
+    return Client(settings, indexes=store)
+
+
+@pytest.fixture
+def client(images: Path) -> Iterator[Client]:
+    with opened(MemoryIndexStore()) as made:
+        made.index(images)
+        add_noise(made)
+        yield made
+
+
+def add_noise(client: Client) -> None:
+    """300 regions that are like nothing, for rates to go by."""
+    index, codes = live_of(client), random_codes(300, seed=3)
+    words = random_codes(
+        300, seed=4, bits=8 * len(next(index.words_of([one.image for one in index.iterate_states()]))[1])
+    )
+    for number, (code, said) in enumerate(zip(codes, words, strict=True)):
+        image, age = ImageRef(NOISE, f"{number}.png"), fresh_generation()
+        row = region_row(image, generation=age, code=code.tobytes(), words_code=said.tobytes())
+        index.insert_regions([row])
+        index.insert_images([image_row(image, generation=age, code=code.tobytes(), regions=1, etag=row.etag)])
+
+
+def forget_noise(client: Client) -> None:
+    live_of(client).delete_images([ImageRef(NOISE, f"{number}.png") for number in range(300)])
+
+
+def draw(path: Path, *, red: int = 33) -> None:
+    Image.fromarray(drawn(48, 64, red=(4, 4, red, 40), blue=(40, 8, 60, 40))).save(path)
+
+
+def fetched(client: Client) -> dict[str, list[str]]:
+    """The new matches' keys by query; nothing may have failed."""
+    with client.standing.new_matches() as found:
+        assert not found.failed
+        return {one.query.name: sorted(match.hit.image.key for match in one.matches) for one in found.matches}
+
+
+def test_what_is_indexed_from_then_on_matches_once(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    assert fetched(client) == {}, "what was there already"
+    draw(images / "new.png")
+    client.index(images)
+    assert fetched(client) == {"red": ["new.png"]}
+    assert fetched(client) == {}
+    client.index(images, force=True)
+    assert fetched(client) == {}, "indexed again, of the same content"
+    draw(images / "new.png", red=34)
+    client.index(images)
+    assert fetched(client) == {"red": ["new.png"]}, "another content"
+
+
+def test_a_match_says_which_region_how_near_and_since_when(client: Client, images: Path) -> None:
+    query = client.standing.add("red", images / "0.png", RED, max_false_match=1e-4)
+    draw(images / "new.png")
+    client.index(images)
+    with client.standing.new_matches() as found:
+        [one] = found.matches
+        [match] = one.matches
+    row = client.image(ImageRef(str(images), "new.png"))
+    assert match.first_at_ms == row.first_at_ms >= query.created_at_ms
+    assert match.hit.false_match is not None
+    assert match.hit.false_match <= 1e-4
+    hits = client.query(images / "0.png", RED, limit=100, filter=Filter(images=[row.image]))
+    assert (match.hit.region, match.hit.distance_bits) == (hits[0].region, hits[0].distance_bits)
+    document = one.to_dict()
+    assert (document["query"], document["query_id"]) == ("red", query.id)
+    assert document["matches"][0]["first_indexed_at_ms"] == match.first_at_ms
+
+
+def test_what_was_not_taken_comes_again(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with pytest.raises(KeyError), client.standing.new_matches() as found:
+        {one.query.name: one for one in found.matches}["blue"]
+    assert fetched(client) == {"red": ["new.png"]}
+
+
+def test_what_failed_before_is_new_once_it_is_indexed(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    file = images / "new.png"
+    draw(file)
+    whole = file.read_bytes()
+    client._connection.settings.ingest.max_pixels = 100
+    assert client.index(images).failed == 1
+    client._connection.settings.ingest.max_pixels = 10_000_000
+    with opened(client._connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
+        assert fetched(later) == {}
+        assert file.read_bytes() == whole
+        assert later.retry_failed(images).indexed == 1
+        assert fetched(later) == {"red": ["new.png"]}
+
+
+def test_a_worker_that_writes_late_is_found_within_the_overlap(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    index = live_of(client)
+    [near] = [one for one in client.regions(ImageRef(str(images), "0.png")) if one.region == 0]
+    [other] = client.query(images / "0.png", RED, limit=1)
+    code = {one.region: one.code for one in client.regions(other.image)}[other.region or 0]
+    started = forget.now_ms() - 60_000  # it stamped its rows then, and was suspended
+    assert fetched(client) == {}
+    image, age = ImageRef("late", "a.png"), fresh_generation()
+    index.insert_regions(
+        [region_row(image, generation=age, code=code, indexed_at_ms=started, words_code=near.words_code)]
+    )
+    assert fetched(client) == {}, "not committed yet"
+    index.insert_images([image_row(image, generation=age, regions=1, first_at_ms=started, last_at_ms=started)])
+    assert fetched(client) == {"red": ["a.png"]}
+    assert fetched(client) == {}
+
+
+def test_indexed_regions_whole_images_and_words(client: Client, images: Path) -> None:
+    ref = ImageRef(str(images), "0.png")
+    client.standing.add("region", RegionRef(ref, 0))
+    client.standing.add("image", ref)
+    client.standing.add("words", text="red", max_false_match=1.0)
+    kinds = [(one.query.kind, one.query.image, one.query.text) for one in client.standing.list()]
+    assert kinds == [("regions", str(ref), None), ("images", str(ref), None), ("words", None, "red")]
+    draw(images / "new.png", red=30)
+    client.index(images)
+    found = fetched(client)
+    assert found.keys() == {"region", "image", "words"}
+    assert all(keys == ["new.png"] for keys in found.values())
+
+
+def test_a_filter_holds_for_what_is_new(client: Client, images: Path) -> None:
+    client.standing.add("here", images / "0.png", RED, filter=Filter(bucket=str(images), key_prefix="in"))
+    client.standing.add("there", images / "0.png", RED, filter=Filter(bucket=str(images), key_prefix="out"))
+    draw(images / "inside.png")
+    client.index(images)
+    assert fetched(client) == {"here": ["inside.png"]}
+
+
+def test_one_query_that_cannot_be_asked_stops_no_other(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    memory = StandingMemory(client._connection.indexes)
+    [query] = memory.queries()
+    bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
+    lost = replace(query, id="c" * 16, name="lost")
+    memory.keep_queries([bad, lost, query])
+    memory.keep(bad, memory.kept(query))
+    draw(images / "new.png")
+    client.index(images)
+    with client.standing.new_matches() as found:
+        assert [one.query.name for one in found.matches] == ["red"]
+        assert found.failed.keys() == {"bad", "lost"}
+        assert "made of cannot be read" in found.failed["lost"]
+
+
+def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_path: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("blue", images / "0.png", (50, 20))
+    before = {one.query.id for one in client.standing.list()}
+    forget_noise(client)
+    client.hash_layers.apply(layer_file(tmp_path / "other.safetensors", seed=9, bits=256), encode=True)
+    add_noise(client)
+    assert fetched(client) == {}, "no image is new"
+    draw(images / "new.png")
+    client.index(images)
+    assert fetched(client) == {"red": ["new.png"], "blue": ["new.png"]}
+    assert {one.query.id for one in client.standing.list()} == before
+
+
+def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("words", text="red", max_false_match=1.0)
+    forget_noise(client)
+    with opened(client._connection.indexes) as other:  # type: ignore[arg-type]
+        other._connection.settings.ingest.regions = 1
+        assert other.models.apply("pico").encoded == 3
+        add_noise(other)
+        (images / "0.png").unlink()  # the picture is kept
+        memory = StandingMemory(other._connection.indexes)
+        assert all(len(memory.kept(one).features) == 2 for one in memory.queries()), "made before the switch"
+        assert fetched(other) == {}, "no image is new"
+        draw(images / "new.png")
+        other.index(images)
+        assert fetched(other) == {"red": ["new.png"], "words": ["new.png"]}
+
+
+def test_features_that_nobody_made_are_made_at_the_next_look(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    memory = StandingMemory(client._connection.indexes)
+    [query] = memory.queries()
+    memory.keep(query, replace(memory.kept(query), features={}))
+    draw(images / "new.png")
+    client.index(images)
+    with opened(client._connection.indexes) as later:  # type: ignore[arg-type]
+        assert fetched(later) == {"red": ["new.png"]}
+    assert memory.kept(query).features.keys() == {client.manifest.feature_fingerprint}
+
+
+def test_many_matches_come_in_stretches_of_time(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
+    client.standing.add("red", images / "0.png", RED)
+    for number in range(7):
+        draw(images / f"new-{number}.png")
+        client.index(images)
+    assert fetched(client) == {"red": [f"new-{number}.png" for number in range(7)]}
+
+
+def test_more_than_are_fetched_at_once_come_with_the_next_look(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_FETCHED", 3)
+    client.standing.add("red", images / "0.png", RED)
+    for number in range(7):
+        draw(images / f"new-{number}.png")
+        client.index(images)
+    rounds = [fetched(client).get("red", []) for _ in range(5)]
+    assert sorted(key for keys in rounds for key in keys) == [f"new-{number}.png" for number in range(7)]
+    assert all(len(keys) < 7 for keys in rounds)
+    assert rounds[-1] == []
+
+
+def test_names_are_taken_and_given_back(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    with pytest.raises(UsageError, match="remove it first"):
+        client.standing.add("red", images / "0.png", RED)
+    client.standing.remove("red")
+    with pytest.raises(UsageError, match="there is none"):
+        client.standing.remove("red")
+    assert client.standing.list() == []
+    store: Any = client._connection.indexes
+    assert not [name for name, kept in store._notes.items() if name.startswith("standing-") and kept], "nothing is left"
+    client.standing.add("red", images / "0.png", RED)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("", {}, "letters that can be seen"),
+        ("a\nb", {}, "letters that can be seen"),
+        ("x" * 101, {}, "letters that can be seen"),
+        (7, {}, "expected a name"),
+        ("q", {"webhook": "ftp://host/"}, "http"),
+        ("q", {"webhook": "https://user:pass@host/"}, "without user and password"),
+        ("q", {"webhook": "https:///path"}, "http"),
+        ("q", {"webhook": "http://host/ä"}, "ASCII"),
+        ("q", {"max_false_match": None}, "needs a rate"),
+        ("q", {"max_false_match": 0.0}, "above 0"),
+        ("q", {"max_false_match": 1e-300}, "take more than that"),
+        ("q", {"filter": Filter(indexed_at_ms=(1, None))}, "from now on"),
+        ("q", {"filter": "bucket"}, "filter"),
+        ("q", {"text": "red"}, "as the prompt"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(
+    client: Client, images: Path, name: Any, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        client.standing.add(name, images / "0.png", RED, **changes)
+    assert client.standing.list() == []
+
+
+def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_words(client: Client, images: Path) -> None:
+    ref = ImageRef(str(images), "0.png")
+    with pytest.raises(UsageError, match="one query for each"):
+        client.standing.add("q", [RegionRef(ref, 0), RegionRef(ref, 1)])
+    with pytest.raises(PromptError, match="selects nothing"):
+        client.standing.add("q", images / "0.png", (63.0, 47.0))
+    with opened(MemoryIndexStore()) as few:
+        few.index(images)
+        with pytest.raises(UsageError, match="200 committed codes"):
+            few.standing.add("q", images / "0.png", RED)
+    with opened(MemoryIndexStore()) as plain:
+        plain._connection.settings.ingest.words = False
+        plain.index(images)
+        with pytest.raises(WordsMissingError):
+            plain.standing.add("q", text="red")
+    with pytest.raises(UsageError), client.within([(NOISE, "")]).standing.new_matches():
+        pass
+
+
+# --- webhooks
+
+
+class Hook:
+    """A webhook that answers with `status`."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.bodies: list[dict[str, Any]] = []
+
+    def answer(self, _asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        return self.status, {}, b"no room" if self.status >= 300 else b""
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Hook, WebServer, str]]:
+    one = Hook()
+    with web_server(one.answer) as server:
+        yield one, server, f"http://{server.endpoint}/hits"
+
+
+def keys_of(body: bytes) -> list[str]:
+    return sorted(one["key"] for one in json.loads(body)["data"]["matches"])
+
+
+def test_a_webhook_gets_what_is_new_once(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:
+    _, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    assert client.standing.deliver().sent == {}
+    draw(images / "new.png")
+    client.index(images)
+    assert fetched(client) == {}, "it is sent, not fetched"
+    assert client.standing.deliver().sent == {"red": 1}
+    assert client.standing.deliver().sent == {}
+    [asked] = server.asked
+    document = json.loads(asked.body)
+    assert (asked.method, asked.target) == ("POST", "/hits")
+    assert document["type"] == "standing_query.matched"
+    assert document["data"]["query"] == "red"
+    assert keys_of(asked.body) == ["new.png"]
+
+
+def test_what_a_webhook_refuses_is_sent_again_after_ever_longer_pauses(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    one.status = 503
+    assert client.standing.deliver().failed == {"red": f"http://{server.endpoint}/…: answered 503: no room"}
+    [listed] = client.standing.list()
+    assert "503" in listed.error
+    assert client.standing.deliver().failed == {}, "not before a pause"
+    assert len(server.asked) == 1
+    now = forget.now_ms
+    pauses = []
+    for _ in range(9):
+        [listed] = client.standing.list()
+        monkeypatch.setattr("searchanything.client.standing_queries.now_ms", lambda at=listed.not_before_ms: at)
+        assert client.standing.deliver().failed
+        [after] = client.standing.list()
+        pauses.append((after.not_before_ms - listed.not_before_ms) // 1000)
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    one.status = 204
+    monkeypatch.setattr("searchanything.client.standing_queries.now_ms", lambda: now() + 10**8)
+    assert client.standing.deliver().sent == {"red": 1}
+    assert len({asked.headers["webhook-id"] for asked in server.asked}) == 1, "so that the repetition can be seen"
+    assert not client.standing.list()[0].error
+
+
+def test_a_redirect_is_a_refusal(client: Client, images: Path) -> None:
+    with web_server(lambda _: (302, {"Location": "http://127.0.0.1:9/"}, b"")) as server:
+        client.standing.add("red", images / "0.png", RED, webhook=f"http://{server.endpoint}/")
+        draw(images / "new.png")
+        client.index(images)
+        assert "302" in client.standing.deliver().failed["red"]
+        assert len(server.asked) == 1
+
+
+def test_a_run_that_is_killed_repeats_no_message_that_was_noted(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, server, address = hook
+    monkeypatch.setattr("searchanything.client.standing_delivery.MATCHES_AT_ONCE", 2)
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    for number in range(7):
+        draw(images / f"{number}-new.png")
+    client.index(images)
+    sent = 0
+
+    def killed() -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.standing.deliver(progress=killed)
+    assert client.standing.deliver().sent == {"red": 3}
+    keys = [key for asked in server.asked for key in keys_of(asked.body)]
+    assert sorted(keys) == [f"{number}-new.png" for number in range(7)]
+
+
+def test_one_of_two_processes_sends(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:
+    _, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    inner = []
+
+    def meanwhile() -> None:
+        inner.append(client.standing.deliver().sent)
+
+    assert client.standing.deliver(progress=meanwhile).sent == {"red": 1}
+    assert inner == [{}]
+    assert len(server.asked) == 1
+
+
+def test_where_nothing_matches_nothing_is_written(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    written: list[str] = []
+    remember = MemoryIndexStore.remember
+
+    def noted(self: MemoryIndexStore, name: str, data: bytes) -> None:
+        written.append(name)
+        remember(self, name, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", noted)
+    Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(images / "green.png")
+    client.index(images)
+    written.clear()
+    client.standing.deliver()
+    assert written == []
+    later = forget.now_ms() + 1_000_000
+    monkeypatch.setattr("searchanything.client.standing_queries.now_ms", lambda: later)
+    client.standing.deliver()
+    assert DELIVERED in written, "now and then, so that looks back stay short"
+    assert client.standing.list()[0].looked_until_ms == later
+
+
+def test_many_queries_are_one_search_where_nothing_matches(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        client.standing.add(f"q{number}", images / "0.png", RED)
+    monkeypatch.setattr(standing_looks, "overlap_ms_of", lambda _: 0)
+    searches = []
+    index_class: Any = type(live_of(client))
+    search = index_class.search
+
+    def counted(self: Any, codes: Any, **options: Any) -> Any:
+        searches.append(len(codes))
+        return search(self, codes, **options)
+
+    monkeypatch.setattr(index_class, "search", counted)
+    monkeypatch.setattr(StandingQueries, "_look", _later(StandingQueries._look))
+    assert fetched(client) == {}
+    assert sum(searches) == 20
+    assert len(searches) <= 20
+
+
+def _later(look: Any) -> Any:
+    def made(self: Any) -> Any:
+        one = look(self)
+        return replace(one, now_ms=one.now_ms + 10_000)
+
+    return made
+
+
+def test_a_backup_takes_them_along(
+    client: Client, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    assert fetched(client) == {"red": ["new.png"]}
+    draw(images / "newer.png", red=31)
+    client.index(images)
+    client.backup(tmp_path / "b.tar")
+    with opened(MemoryIndexStore()) as other:
+        other.restore(tmp_path / "b.tar")
+        assert other.standing.list() == client.standing.list()
+        assert fetched(other) == {"red": ["newer.png"]}, "as it stood"
+    with opened(MemoryIndexStore()) as other:
+        [query] = StandingMemory(client._connection.indexes).queries()
+        StandingMemory(other._connection.indexes).keep_queries([replace(query, name="own")])
+        other.restore(tmp_path / "b.tar")
+        assert [one.query.name for one in other.standing.list()] == ["own"]
+        assert "left out" in caplog.text
+
+
+def test_a_backup_without_any_can_be_read_by_programs_of_before(client: Client, tmp_path: Path) -> None:
+    client.backup(tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as tar:
+        head = tar.extractfile("manifest.json")
+        assert head is not None
+        assert json.load(head)["version"] == 2
+
+
+def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:
+    client._connection.indexes.remember("standing", b"{")
+    with pytest.raises(RegionIndexError, match="cannot be read"):
+        client.standing.list()
+    client._connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
+    with pytest.raises(RegionIndexError, match="update it"):
+        client.standing.list()
+
+
+# --- the command line
+
+
+def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str, code: int = 0) -> Any:
+        assert run([*arguments, "--format", "json"], connect=lambda _uri, _preset: opened(store)) == code
+        return json.loads(capsys.readouterr().out)
+
+    store: Any = client._connection.indexes
+    added = said("standing", "add", "red", str(images / "0.png"), "--point", "10,20")
+    assert (added["name"], added["kind"], added["webhook"]) == ("red", "regions", None)
+    assert said("standing", "add", "red", str(images / "0.png"), code=2)["error"]["type"] == "UsageError"
+    draw(images / "new.png")
+    client.index(images)
+    found = said("standing", "check")
+    assert [hit["key"] for hit in found["matches"][0]["matches"]] == ["new.png"]
+    assert said("standing", "check") == {"matches": [], "failed": {}, "sent": {}}
+    assert [one["name"] for one in said("standing", "list")["queries"]] == ["red"]
+    said("standing", "add", "hooked", str(images / "0.png"), "--webhook", "http://127.0.0.1:9/secret-path")
+    assert "secret-path" not in json.dumps(said("standing", "list"))
+    draw(images / "newer.png", red=20)
+    client.index(images)
+    assert said("standing", "check", code=1)["failed"].keys() == {"hooked"}
+    assert said("standing", "remove", "red") == {"removed": "red"}
+
+
+def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:
+    """The picture and its mask, encoded again, are near to what was asked first."""
+    query = client.standing.add("red", images / "0.png", RED)
+    memory = StandingMemory(client._connection.indexes)
+    kept = memory.kept(query)
+    [first] = kept.features.values()
+    memory.keep(query, replace(kept, features={}))
+    encoder = client._connection.open_to_ask()[1]
+    again = client.standing.features.make(query, "m", encoder)
+    assert np.allclose(first.image, again.image, atol=0.1)
+    assert np.allclose(first.mask, again.mask, atol=0.1)
