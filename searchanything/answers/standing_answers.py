@@ -105,7 +105,7 @@ class StandingStatus:
 
 @dataclass(frozen=True, slots=True)
 class StandingMatches:
-    """New matches of one standing query; never none."""
+    """New matches of one standing query; none of them in a test of its webhook alone."""
 
     query: StandingQuery
     matches: tuple[NewMatch, ...]

@@ -1,4 +1,4 @@
-"""`searchanything standing add|list|check|remove`: questions that are asked of all that is indexed from now on."""
+"""`searchanything standing add|list|check|test|remove`: questions that are asked of all that is indexed from now on."""
 
 from __future__ import annotations
 
@@ -119,6 +119,18 @@ def check(context: typer.Context, *, common: CommonOptions) -> None:
             answer(document, common.format, lambda: plain(_text(document)))
     if failed:
         raise typer.Exit(SOME_QUERIES_FAILED)
+
+
+@app.command("test")
+@expanded
+def test(context: typer.Context, name: NameArgument, *, common: CommonOptions) -> None:
+    """Send a query's webhook a message without matches, to see that it answers.
+
+    Example: [bold]searchanything standing test logo[/bold]
+    """
+    with client_of(context, common) as client:
+        client.standing.test(name)
+    answer({"sent": name}, common.format, lambda: plain(f"the webhook of {name} answers"))
 
 
 @app.command("remove")

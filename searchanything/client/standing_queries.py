@@ -140,14 +140,17 @@ class StandingQueries:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name; RegionIndexError."""
         with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
             queries = self.memory.queries()
-            found = [one for one in queries if one.name == name]
-            if not found:
-                names = ", ".join(repr(one.name) for one in queries) or "there is none"
-                raise UsageError(f"expected the name of a standing query ({names}), got {name!r}")
+            query = _named(name, queries)
             check(now=True)
             self.memory.keep_queries(one for one in queries if one.name != name)
-        for query in found:
-            self.memory.forget(query)
+        self.memory.forget(query)
+
+    def test(self, name: str) -> None:
+        """Send a query's webhook a message without matches. Raises: WebhookError; UsageError where it has none."""
+        query = _named(name, self.memory.queries())
+        if query.webhook is None:
+            raise UsageError(f"standing query {name!r} has no webhook: its matches are fetched")
+        self._sender().send(StandingMatches(query, ()), self.memory.indexes.uri)
 
     @contextmanager
     def new_matches(self) -> Iterator[NewMatches]:
@@ -252,6 +255,15 @@ def _check_free(name: str, queries: Collection[StandingQuery]) -> None:
         raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")
     if len(queries) >= MOST_QUERIES:
         raise UsageError(f"there are {MOST_QUERIES:,} standing queries, which is as many as there may be")
+
+
+def _named(name: str, queries: Collection[StandingQuery]) -> StandingQuery:
+    """Raises: UsageError where there is none of that name."""
+    for one in queries:
+        if one.name == name:
+            return one
+    names = ", ".join(repr(one.name) for one in queries) or "there is none"
+    raise UsageError(f"expected the name of a standing query ({names}), got {name!r}")
 
 
 def _check_filter(filter: Filter | None) -> None:

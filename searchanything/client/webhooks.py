@@ -26,6 +26,7 @@ from searchanything.core.settings_files import ENV_PREFIX
 from searchanything.core.standing_settings import StandingSettings
 
 EVENT: Final = "standing_query.matched"
+TEST_EVENT: Final = "standing_query.test"
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of all such secrets
 _ANSWER_BYTES: Final = 200  # of a refusal, that are shown
 
@@ -48,13 +49,18 @@ class Sender:
         return cls(settings.webhook_timeout_s, None if secret is None else _key_of(secret.get_secret_value()))
 
     def send(self, matches: StandingMatches, uri: str) -> None:
-        """To the query's webhook. `uri` is that of the index. Raises: WebhookError."""
+        """To the query's webhook; without matches it is a test. `uri` is that of the index. Raises: WebhookError."""
         webhook = matches.query.webhook
         if webhook is None:
             raise WebhookError(f"standing query {matches.query.name!r} has no webhook")
         now_s = int(time.time())
         body = json.dumps(
-            {"type": EVENT, "timestamp": _iso(now_s), "data": {"index": uri, **matches.to_dict()}}, allow_nan=False
+            {
+                "type": EVENT if matches.matches else TEST_EVENT,
+                "timestamp": _iso(now_s),
+                "data": {"index": uri, **matches.to_dict()},
+            },
+            allow_nan=False,
         ).encode()
         headers = {"Content-Type": "application/json", "User-Agent": f"searchanything/{package_version()}"}
         headers |= self._signed(matches.id, now_s, body)

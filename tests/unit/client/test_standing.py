@@ -23,7 +23,7 @@ from searchanything.client import standing_looks
 from searchanything.client.client import Client
 from searchanything.client.standing_memory import DELIVERED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
-from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WordsMissingError
+from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
@@ -395,6 +395,21 @@ def test_what_a_webhook_refuses_is_sent_again_after_ever_longer_pauses(
     assert client.standing.deliver().sent == {"red": 1}
     assert len({asked.headers["webhook-id"] for asked in server.asked}) == 1, "so that the repetition can be seen"
     assert not client.standing.list()[0].error
+
+
+def test_a_webhook_is_tried_without_matches(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:
+    one, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    client.standing.add("fetched", images / "0.png", RED)
+    client.standing.test("red")
+    document = json.loads(server.asked[0].body)
+    assert (document["type"], document["data"]["matches"]) == ("standing_query.test", [])
+    one.status = 404
+    with pytest.raises(WebhookError, match="404"):
+        client.standing.test("red")
+    for name in ("fetched", "nobody"):
+        with pytest.raises(UsageError, match=name):
+            client.standing.test(name)
 
 
 def test_a_redirect_is_a_refusal(client: Client, images: Path) -> None:
