@@ -19,7 +19,7 @@ from fakes.models import drawn
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client import standing_looks
+from searchanything.client import standing_delivery, standing_looks
 from searchanything.client.client import Client
 from searchanything.client.standing_memory import DELIVERED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
@@ -58,6 +58,12 @@ def client(images: Path) -> Iterator[Client]:
         made.index(images)
         add_noise(made)
         yield made
+
+
+@pytest.fixture
+def advancing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is noted, however little there was to see."""
+    monkeypatch.setattr(standing_delivery, "ADVANCE_S", 0.0)
 
 
 def add_noise(client: Client) -> None:
@@ -129,6 +135,20 @@ def test_what_was_not_taken_comes_again(client: Client, images: Path) -> None:
     assert fetched(client) == {"red": ["new.png"]}
 
 
+@pytest.mark.usefixtures("advancing")
+def test_what_was_indexed_long_ago_is_not_new_when_it_is_indexed_again(client: Client, images: Path) -> None:
+    """Its rows are new, and no look remembers it any more."""
+    with opened(client._connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
+        later.standing.add("red", images / "0.png", RED)
+        assert fetched(later) == {}
+        assert later.index(images, force=True).indexed == 3
+        assert fetched(later) == {}
+        draw(images / "new.png")
+        later.index(images)
+        assert fetched(later) == {"red": ["new.png"]}
+
+
+@pytest.mark.usefixtures("advancing")
 def test_what_failed_before_is_new_once_it_is_indexed(client: Client, images: Path) -> None:
     client.standing.add("red", images / "0.png", RED)
     file = images / "new.png"
@@ -214,11 +234,12 @@ def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_pa
     assert {one.query.id for one in client.standing.list()} == before
 
 
+@pytest.mark.usefixtures("advancing")
 def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
     client.standing.add("red", images / "0.png", RED)
     client.standing.add("words", text="red", max_false_match=1.0)
     forget_noise(client)
-    with opened(client._connection.indexes) as other:  # type: ignore[arg-type]
+    with opened(client._connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
         other._connection.settings.ingest.regions = 1
         assert other.models.apply("pico").encoded == 3
         add_noise(other)
@@ -395,6 +416,19 @@ def test_what_a_webhook_refuses_is_sent_again_after_ever_longer_pauses(
     assert client.standing.deliver().sent == {"red": 1}
     assert len({asked.headers["webhook-id"] for asked in server.asked}) == 1, "so that the repetition can be seen"
     assert not client.standing.list()[0].error
+
+
+def test_a_webhook_that_fails_is_asked_once_a_look_whatever_stands_for_it(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    one, server, address = hook
+    for name in ("red", "also red"):
+        client.standing.add(name, images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    one.status = 500
+    assert client.standing.deliver().failed.keys() == {"red", "also red"}
+    assert len(server.asked) == 1
 
 
 def test_a_webhook_is_tried_without_matches(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:
