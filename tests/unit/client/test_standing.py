@@ -236,10 +236,11 @@ def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_pa
 
 @pytest.mark.usefixtures("advancing")
 def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
-    client.standing.add("red", images / "0.png", RED)
-    client.standing.add("words", text="red", max_false_match=1.0)
-    forget_noise(client)
     with opened(client._connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
+        other.standing.add("red", images / "0.png", RED)
+        other.standing.add("words", text="red", max_false_match=1.0)
+        assert fetched(other) == {}
+        forget_noise(client)
         other._connection.settings.ingest.regions = 1
         assert other.models.apply("pico").encoded == 3
         add_noise(other)
