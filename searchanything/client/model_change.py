@@ -120,7 +120,7 @@ class Models:
             stage=CARRYING,
             progress=progress,
         )
-        StandingFeatures.of(self.connection).make_all(wanted.feature_fingerprint, encoder)
+        StandingFeatures.of(self.connection).make_all(wanted.feature_fingerprint, encoder, progress)
         change.apply(wanted.fingerprint)
         return change
 

@@ -23,12 +23,14 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoolMask, Codes, MaskRLE, RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.features.parquet import FeatureBatch
+from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
 from searchanything.prompts.prompt import Mask, WholeImage
 
 logger = logging.getLogger(__name__)
 
+LOOKING: Final = "looking at standing queries"
 PICTURE_PX: Final = 1280  # longest side of a picture that is kept
 _QUALITY: Final = 95
 
@@ -76,9 +78,11 @@ class StandingFeatures:
         self.memory.keep(query, replace(kept, features={**kept.features, models: features}))
         return features
 
-    def make_all(self, models: str, encoder: Encoder) -> None:
+    def make_all(self, models: str, encoder: Encoder, progress: OnProgress | None) -> None:
         """The same for all queries, before an index of these models becomes live; what fails is said in the log."""
         for query in self.memory.queries():
+            if progress is not None:
+                progress(IndexProgress(0, None, 0, 0, "", stage=LOOKING))
             try:
                 self.make(query, models, encoder)
             except SearchAnythingError as error:
