@@ -1,6 +1,6 @@
 // What is said above the hits: many, none, none that is good, or what went wrong.
 
-import { byId, chance, count, make } from "./parts.js";
+import { byId, chance, count, make, sentence } from "./parts.js";
 import { filterCount } from "./question.js";
 
 /** The headline and the notice above the hits: many, none, or none that is good. */
@@ -54,8 +54,6 @@ function weakness(answer) {
   if (first.confidence.calibrated) return `in an index of this size others are as near by chance: ${chance(first.false_match)} unrelated regions, ${bits}`;
   return `even the first agrees little more than chance would: ${bits}`;
 }
-
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
 /** Why there is no answer, as its headline. */
 export function headline(problem) {
