@@ -59,6 +59,12 @@ def test_who_goes_on_to_the_next_field_can_type_there(page: Page) -> None:
     expect(page.locator("#filter-meta")).to_be_focused()
 
 
+def test_a_filter_that_lets_nothing_through_says_why(page: Page) -> None:
+    page.goto("/?text=blue&meta=year:%3D2024&meta=album%3Dsea")
+    expect(page.locator("#notice")).to_contain_text("No image passes the filters")
+    expect(page.locator("#notice")).to_contain_text("Nothing found where year:=2024: of ")
+
+
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_a_date_is_seen_whole(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 860})

@@ -22,7 +22,7 @@ export function tell(answer, question, onClearFilters) {
     show("nothing", "There is nothing to compare with", `The index holds no ${things} that you may see.`);
   } else if (!answer.hits.length) {
     title.replaceChildren("No answers");
-    show("nothing", "No image passes the filters", "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
+    show("nothing", "No image passes the filters", answer.hint ? sentence(typed(answer.hint)) : "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
   } else if (!answer.good_match) {
     title.replaceChildren("No good match");
     show("weak", "Probably not in the index", `Below are the nearest ${things}s, but ${weakness(answer)}.`);
@@ -45,6 +45,9 @@ export function tell(answer, question, onClearFilters) {
     notice.replaceChildren(make("div", {}, make("strong", {}, head), make("p", {}, text)), action || "");
   }
 }
+
+/** Conditions as the filters of the page are written: `year=2024` is a text, `year:=2024` a number. */
+const typed = (hint) => hint.replace(/ == "([^"]*)"/g, "=$1").replace(/ == /g, ":=");
 
 /** Why no hit is good: chance is as near, or other words fit better. */
 function weakness(answer) {
