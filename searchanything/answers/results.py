@@ -66,6 +66,7 @@ class SearchResults(Sliced[Hit]):
     (`questions.question_document`), or what makes it when a receipt is asked for; `explainer` answers `explain`.
     `matching` says how far chance explains the hits. `probe` is what marks taught, where the hits are refined, and
     `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole page.
+    `hint` says why the filter lets nothing through, where that can be said; else it is empty.
     """
 
     # Over 200 lines: all that can be done with an answer in one place; drawing, HTML and documents are elsewhere.
@@ -88,6 +89,7 @@ class SearchResults(Sliced[Hit]):
     matching: Matching | None = None
     probe: Probe | None = None
     refiner: Refiner | None = None
+    hint: str = ""
 
     @property
     def image(self) -> RGBImage:
@@ -121,6 +123,7 @@ class SearchResults(Sliced[Hit]):
             "exact": self.exact,
             "matching": None if self.matching is None else self.matching.to_dict(),
             "probe": None if self.probe is None else self.probe.summary(),
+            "hint": self.hint,
             "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }

@@ -103,7 +103,7 @@ class Asking:
         question = SearchQuestion(pixels, wanted, bounded, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, bounded, filter)
-        warn_of_filter(index, filter, page.hits, offset=request.offset)
+        hint = warn_of_filter(index, filter, page.hits, offset=request.offset)
         judged = None if scale is None else scale.matching(page, max_false_match, before=request.offset)
         matching = judged or Matching(0, bits=index.manifest.bits)
         of_region = encoded.choice.kind == "region"
@@ -114,6 +114,7 @@ class Asking:
             selection=selection_of_choice(encoded.choice, encoded.segmentation),
             hits=matching.hits,
             matching=matching,
+            hint=hint,
             exact=page.exact,
             stages=page.stages,
             fingerprint=index.manifest.fingerprint,
@@ -166,7 +167,7 @@ class Asking:
             bounded = replace(request, most_bits=scale.most_bits(most))
         with watch.stage("search"):
             page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
-        warn_of_filter(index, filter, page.hits, offset=request.offset)
+        hint = warn_of_filter(index, filter, page.hits, offset=request.offset)
         matching = scale.matching(page, most, before=request.offset)
         found = SearchResults(
             query_image=partial(self.load, refs[0].image),
@@ -174,6 +175,7 @@ class Asking:
             selection=question.selection,
             hits=matching.hits,
             matching=matching,
+            hint=hint,
             exact=page.exact,
             stages=page.stages,
             fingerprint=index.manifest.fingerprint,

@@ -72,7 +72,7 @@ def ask_words(
         request = question.within(scale)
     with watch.stage("search"):
         page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
-    warn_of_filter(index, question.filter, page.hits, offset=request.offset)
+    hint = warn_of_filter(index, question.filter, page.hits, offset=request.offset)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown
@@ -86,6 +86,7 @@ def ask_words(
         selection=_selection(text, match),
         hits=matching.hits,
         matching=matching,
+        hint=hint,
         exact=page.exact,
         stages=page.stages,
         fingerprint=index.manifest.fingerprint,

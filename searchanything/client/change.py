@@ -139,7 +139,7 @@ class Change(Generic[RunT]):
             if stuck and not self.encode:
                 raise UsageError(
                     f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
-                    "or there is no region; with --encode they are segmented and embedded again. Nothing was changed"
+                    "or there is no region; with --encode these alone are encoded again. Nothing was changed"
                 )
             if len(self.seen.lacking) == stuck:
                 break
@@ -213,8 +213,9 @@ class Change(Generic[RunT]):
                 self._encode(run, bucket)
 
     def _encode(self, run: RunT, bucket: str) -> None:
-        """Index what is still lacking, as it is in its source now."""
-        source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
+        """Index what is still lacking, as it is in its source now: of the same content, too, if codes are of before."""
+        source = self.connection.open_source(source_of(bucket))
+        options = self.connection.options(force=True, retry_forever=True)
         index, open_encoder = self.connection.models.open_beside(run.other)
         job = self.connection.job(source, (index, lambda: self.recall(open_encoder())), options, said="named")
         job = replace(job, sheet=None)  # tiles are the live one's

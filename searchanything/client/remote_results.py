@@ -142,6 +142,11 @@ class RemoteAnswer(Sliced[Hit]):
         return "" if self.matching is None else str(self.matching["verdict"])
 
     @property
+    def hint(self) -> str:
+        """Why the filter lets nothing through, where that can be said; else empty."""
+        return str(self.document.get("hint", ""))
+
+    @property
     def matching(self) -> Mapping[str, Any] | None:
         """How far chance explains the hits."""
         found: Mapping[str, Any] | None = self.document["matching"]

@@ -32,6 +32,7 @@ PACKAGES: Final = {
 }
 _NOT_INSTALLED: Final = "No module named"
 _SHARED_LIBRARY: Final = re.compile(r"(lib[\w.+-]+\.so[.\d]*)")
+_OTHER_BUILD: Final = "operator torchvision::"
 
 
 class LazyModule(ModuleType):
@@ -82,6 +83,11 @@ def library_cure(library: str, reason: str) -> str:
         return install_command(extra)
     install = f'pip install --force-reinstall "{package}"'
     missing = _SHARED_LIBRARY.search(reason)
+    if reason.startswith(_OTHER_BUILD):  # whichever library loads torchvision
+        return (
+            "torch and torchvision come from different builds: install both from one index, such as PyPI: "
+            'pip install --force-reinstall "torch" "torchvision"'
+        )
     if library == "cv2" and missing:
         return (
             "opencv-python wants the libraries of a desktop, the headless build does not: "

@@ -1,4 +1,4 @@
-"""Conditions on metadata that found nothing: a look at some regions says whether their names and kinds fit."""
+"""Filters that found nothing: whether their places can be, and whether names and kinds of metadata fit some regions."""
 
 from __future__ import annotations
 
@@ -12,39 +12,62 @@ import numpy as np
 from searchanything.core.conditions import Value, Where
 from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError
+from searchanything.core.escaping import printable
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter
 
 logger = logging.getLogger(__name__)
 LOOKED_AT: Final = 100  # regions: any will do, and a search finds some at once, however many rows there are
 _NAMES_SHOWN: Final = 8
+_SCHEME: Final = "s3://"
 _FOUND_WITHOUT: Final = ("!=", "not in")  # hold of images that lack the name
 
 
-def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[object], *, offset: int = 0) -> None:
-    """Log why a condition of a filter holds of no image, where an answer without hits may come of that.
+def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[object], *, offset: int = 0) -> str:
+    """Why a condition of a filter holds of no image, where an answer without hits may come of that, else "". Logged.
 
     Of several the first is named: anybody may ask a service, with thousands.
 
     What S3 keeps as user metadata and tags are texts, which equal no number: the commonest reason.
     """
     if hits or offset or filter is None:
-        return
+        return ""
+    reason = _reason_of_place(filter) or _reason_of_metadata(index, filter)
+    if not reason:
+        return ""
+    hint = f"nothing found where {reason}"
+    logger.warning("%s", hint)
+    return hint
+
+
+def _reason_of_place(filter: Filter) -> str:
+    """A bucket or a beginning of keys that was written as hits name an image: `s3://bucket/key`."""
+    for name, text in (("bucket", filter.bucket), ("key_prefix", filter.key_prefix)):
+        if text is None or not text.startswith(_SCHEME):
+            continue
+        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+        begins = f' and key_prefix is "{key}"' if key else ""
+        said = f'{name} is "{text}": buckets and keys are named apart; try bucket is "{bucket}"{begins}'
+        return printable(said)
+    return ""
+
+
+def _reason_of_metadata(index: RegionIndex, filter: Filter) -> str:
     equal = [Where(name, "==", value) for name, value in filter.metadata.items() if name]
     conditions = [one for one in (*equal, *filter.where) if one.comparison not in _FOUND_WITHOUT]
     if not conditions:
-        return
+        return ""
     code = np.random.default_rng(0).integers(0, 256, (1, index.manifest.bits // 8), dtype=np.uint8)
     try:
         [some] = index.search(code, limit=LOOKED_AT, filter=replace(filter, metadata={}, where=()))
     except RegionIndexError as error:  # the question itself is answered
         logger.debug("no look at metadata: %s", error)
-        return
+        return ""
     seen = [hit.metadata for hit in some]
     for condition in conditions:
         if seen and (reason := _reason(condition, seen)):
-            logger.warning("nothing found where %s: %s", condition, reason)
-            return
+            return f"{condition}: {reason}"
+    return ""
 
 
 def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None:

@@ -129,7 +129,8 @@ _ANSWERS_PROMPT: Final = (
 class AnswerDocument(BaseModel):
     """The answer to a question. `good_match` is False where even the best hit is hardly better than by chance.
 
-    `probe` is None where nothing was marked; a refined answer has no `receipt`.
+    `probe` is None where nothing was marked; a refined answer has no `receipt`. `hint` says why the
+    filter lets nothing through, where that can be said; else it is empty.
     """
 
     prompt: Annotated[dict[str, Any], Field(description=_ANSWERS_PROMPT)]
@@ -142,6 +143,7 @@ class AnswerDocument(BaseModel):
     collection: str
     matching: MatchingDocument | None
     probe: ProbeDocument | None
+    hint: str
     stages: list[StageDocument]
     timings_ms: dict[str, float]
     receipt: dict[str, Any] | None

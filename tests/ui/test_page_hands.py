@@ -157,24 +157,6 @@ def test_the_whole_image_is_a_switch(page: Page, served: tuple[Served, str]) -> 
     expect(page.locator("#start")).to_be_visible()
 
 
-def test_what_is_no_metadata_is_said(page: Page, served: tuple[Served, str]) -> None:
-    open_image(page, served)
-    page.click("#filters-button")
-    page.fill("#filter-meta", "sea")
-    page.press("#filter-meta", "Enter")
-    assert "album=sea" in page.locator("#filter-meta").evaluate("(one) => one.validationMessage")
-    page.fill("#filter-meta", "album=sea")
-    page.press("#filter-meta", "Enter")
-    expect(page.locator(".chip")).to_have_count(1)
-
-
-def test_filters_stay_in_their_columns(page: Page, served: tuple[Served, str]) -> None:
-    open_image(page, served)
-    page.click("#filters-button")
-    widths = page.locator("#filters .filter").evaluate_all("(all) => all.map((one) => Math.round(one.offsetWidth))")
-    assert len(set(widths)) == 1, f"one is wider than its column: {widths}"
-
-
 def test_names_and_words_from_right_to_left(page: Page) -> None:
     """Words in Hebrew do not turn the milliseconds after them around; names begin where they begin."""
     page.goto("/?text=%D7%A9%D7%9C%D7%95%D7%9D")

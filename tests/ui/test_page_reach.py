@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from fakes.models import drawn
 from fakes.pages import HEIGHT, WIDTH, asked, browser, click, identity, keys, open_image, page, served
-from fakes.serving import Served, png_of
+from fakes.serving import Served, listening, png_of
 from playwright.sync_api import Browser, Page, Route, expect
 
 __all__ = ["browser", "page", "served"]  # fixtures
@@ -34,6 +35,92 @@ def test_all_controls_have_names(page: Page, served: tuple[Served, str], width: 
     keys(page)
     page.click("#filters-button")
     assert nameless(page) == []
+
+
+def test_no_two_buttons_of_the_answers_have_one_name(page: Page, served: tuple[Served, str]) -> None:
+    """An image may be there several times, each time with another region."""
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    assert len(keys(page)) > len(set(keys(page)))
+    names = page.locator(".hit-actions button").evaluate_all("(all) => all.map((one) => one.ariaLabel)")
+    assert len(names) == len(set(names))
+
+
+EDGES = """(one) => {
+    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const around = [];
+    for (let at = one.parentElement; at; at = at.parentElement) {
+        const fill = numbers(getComputedStyle(at).backgroundColor);
+        if (fill[3] !== 0) return [numbers(getComputedStyle(one).borderTopColor), fill].map((all) => all.slice(0, 3));
+    }
+}"""
+
+
+def luminance(colour: list[float]) -> float:
+    """Relative luminance, as WCAG 2.2 defines it."""
+    linear = [one / 255 / 12.92 if one <= 10 else ((one / 255 + 0.055) / 1.055) ** 2.4 for one in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fields_have_edges_that_are_seen(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """WCAG 1.4.11: three to one."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/?text=blue&prefix=b/")
+    keys(page)
+    fields = ["#filter-prefix", "#filter-meta", "#filters input[type=date]"]
+    edges = [page.locator(one).first.evaluate(EDGES) for one in fields]
+    page.click(".brand")
+    edges.append(page.locator("#browse-find").evaluate(EDGES))
+    for edge, fill in edges:
+        light, dark = sorted((luminance(edge), luminance(fill)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_answers_that_are_drawn_anew_keep_the_focus_near(page: Page, served: tuple[Served, str]) -> None:
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.locator(".hit-link").nth(1).focus()
+    asked(page, lambda: page.keyboard.press("g"))
+    expect(page.locator("#answers-title")).to_be_focused()
+    page.locator(".mark-right").first.click()
+    page.locator("#refine-clear").focus()
+    asked(page, lambda: page.keyboard.press("Enter"))
+    expect(page.locator("#answers-title")).to_be_focused()
+
+
+def test_a_browser_that_keeps_nothing(page: Page) -> None:
+    page.add_init_script("""for (const name of ["localStorage", "sessionStorage"])
+        Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });""")
+    page.goto("/?text=blue")
+    keys(page)
+    page.click("#help-button")
+    page.locator("#letter-keys").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_a_tall_image_is_seen_whole(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tall = {
+        "tall.png": drawn(384, 192, blue=(40, 300, 160, 370)),
+        "square.png": drawn(256, 256, blue=(40, 90, 200, 200)),
+    }
+    with listening(Served.make(tmp_path, monkeypatch, images=tall)) as url:
+        page = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=url).new_page()
+        page.goto("/")
+        page.locator(".image-tile").last.click()
+        page.wait_for_selector("#region-list li", state="attached")
+        page.click("#whole")
+        keys(page)
+        expect(page.locator(".frame img.there")).to_have_count(2)
+        for tile in page.locator(".hit .tile").all():
+            outer, inner = tile.bounding_box(), tile.locator(".frame img").bounding_box()
+            assert outer is not None
+            assert inner is not None
+            assert inner["y"] >= outer["y"] - 1
+            assert inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 1
+            assert abs(inner["height"] - outer["height"]) <= 1
+        page.context.close()
 
 
 @pytest.mark.parametrize("width", [920, 620, 320])

@@ -1,7 +1,10 @@
 // Talks to the server. The key lives in this tab alone and travels in a header, never in an address.
 
+import { storage } from "./kept.js";
+
 const KEY = "searchanything-key";
 const PICTURES = 600; // kept as blobs; the browser's own cache has the rest
+const tab = storage(() => sessionStorage);
 const pictures = new Map();
 
 export class Problem extends Error {
@@ -16,9 +19,9 @@ export class Problem extends Error {
 }
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY) || "",
+  get: () => tab.get(KEY) || "",
   set: (value) => {
-    sessionStorage.setItem(KEY, value);
+    tab.set(KEY, value);
     forgetPictures();
   },
 };

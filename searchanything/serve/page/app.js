@@ -5,13 +5,13 @@ import { Browse } from "./browse.js";
 import { levelChoices, regionList } from "./choices.js";
 import { askKey, chooseExpected, explain, help } from "./dialogs.js";
 import { Filters } from "./filters.js";
-import { refocus } from "./focus.js";
+import { headed, refocus } from "./focus.js";
 import { Hits } from "./hits.js";
 import { letterKeys } from "./letter_keys.js";
 import { drawLike } from "./like.js";
 import { drawMarks, marked } from "./marks.js";
 import { decode, RegionMap } from "./masks.js";
-import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
+import { baseName, byId, copy, count, make, say, sentence, toast } from "./parts.js";
 import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
 import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
 import { headline, tell, tellProblem } from "./messages.js";
@@ -255,10 +255,12 @@ async function ask() {
   answered = meant(question);
   busy(false);
   drawSelection();
+  const had = document.activeElement;
   tell(found, question, () => filters.clear());
   hits.show(found, question);
   byId("hits-more").hidden = found.hits.length < question.limit || question.limit >= 192;
   showMarks();
+  headed(had);
   say([byId("selection-text").textContent.replace(/\.$/, ""), byId("answers-title").textContent, byId("notice").hidden ? "" : byId("notice").querySelector("strong").textContent].filter(Boolean).join(". "));
 }
 
@@ -309,7 +311,7 @@ async function take(file) {
   } catch (problem) {
     busy(false);
     if (problem.status === 401) await failed(problem);
-    else toast(problem.status ? problem.message : problem.title);
+    else toast(sentence(problem.status ? problem.message : problem.title));
   }
 }
 

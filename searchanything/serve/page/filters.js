@@ -1,4 +1,4 @@
-// The filters beside the answers.
+// The filters beside the answers. The form is made once: what is typed and the focus stay while answers come.
 
 import { filterCount, SIZES } from "./question.js";
 import { byId, make } from "./parts.js";
@@ -8,6 +8,21 @@ export class Filters {
   constructor(form, change) {
     this.form = form;
     this.change = change;
+    this.meta = [];
+    this.fields = { prefix: this.#text("prefix", "2024/holiday/"), from: this.#date("from", "Indexed from"), to: this.#date("to", "Indexed until") };
+    this.sizes = ["", ...SIZES].map((size) => make("input", { type: "radio", name: "size", value: size, onchange: () => change({ size }) }));
+    this.entry = this.#entry();
+    this.chips = make("div", { class: "chips" });
+    this.clearButton = make("button", { type: "button", class: "button quiet", onclick: () => this.clear() }, "Clear filters");
+    const { prefix, from, to } = this.fields;
+    const choices = this.sizes.map((input) => make("label", { class: "segment" }, input, make("span", {}, input.value ? input.value[0].toUpperCase() + input.value.slice(1) : "Any")));
+    form.replaceChildren(
+      make("div", { class: "filter" }, make("label", { for: prefix.id }, "Name begins with"), prefix),
+      make("fieldset", { class: "filter" }, make("legend", {}, "Size of the region"), make("div", { class: "segments" }, ...choices)),
+      make("fieldset", { class: "filter" }, make("legend", {}, "Indexed"), make("div", { class: "pair" }, make("span", { "aria-hidden": "true" }, "from"), from, make("span", { "aria-hidden": "true" }, "until"), to)),
+      make("div", { class: "filter" }, make("label", { for: this.entry.id }, "Metadata"), this.entry, this.chips),
+      this.clearButton,
+    );
     form.addEventListener("submit", (event) => event.preventDefault());
     byId("filters-button").addEventListener("click", () => this.toggle());
   }
@@ -23,50 +38,28 @@ export class Filters {
     badge.hidden = !number;
     badge.textContent = number;
     if (number) this.toggle(true);
-    if (this.form.contains(document.activeElement)) {
-      this.clearButton.disabled = !number;
-      return; // nothing is taken from under a hand that types
-    }
-    this.clearButton = make("button", { type: "button", class: "button quiet", disabled: !number, onclick: () => this.clear() }, "Clear filters");
-    this.form.replaceChildren(
-      this.#text("Name begins with", "prefix", question.prefix, "2024/holiday/"),
-      this.#sizes(question),
-      this.#dates(question),
-      this.#metadata(question),
-      this.clearButton,
-    );
+    this.meta = question.meta;
+    for (const [part, input] of Object.entries(this.fields)) if (input !== document.activeElement) input.value = question[part];
+    for (const input of this.sizes) input.checked = input.value === question.size;
+    if (this.chips.contains(document.activeElement) || document.activeElement === this.clearButton) this.entry.focus(); // what had the focus goes
+    this.chips.replaceChildren(...question.meta.map((entry) => this.#chip(entry)));
+    this.clearButton.disabled = !number;
   }
 
   clear() {
-    document.activeElement?.blur();
+    for (const input of [...Object.values(this.fields), this.entry]) input.value = "";
     this.change({ prefix: "", size: "", meta: [], from: "", to: "" });
   }
 
-  #text(label, part, value, placeholder) {
-    const input = make("input", { type: "text", id: `filter-${part}`, placeholder, autocomplete: "off", onchange: () => this.change({ [part]: input.value.trim() }) });
-    input.value = value;
-    return make("div", { class: "filter" }, make("label", { for: input.id }, label), input);
+  #text(part, placeholder) {
+    return make("input", { type: "text", id: `filter-${part}`, placeholder, autocomplete: "off", onchange: (event) => this.change({ [part]: event.target.value.trim() }) });
   }
 
-  #sizes(question) {
-    const choice = (value, label) => {
-      const input = make("input", { type: "radio", name: "size", value, onchange: () => this.change({ size: value }) });
-      input.checked = question.size === value;
-      return make("label", { class: "segment" }, input, make("span", {}, label));
-    };
-    return make("fieldset", { class: "filter" }, make("legend", {}, "Size of the region"), make("div", { class: "segments" }, choice("", "Any"), ...SIZES.map((size) => choice(size, size[0].toUpperCase() + size.slice(1)))));
+  #date(part, label) {
+    return make("input", { type: "date", "aria-label": label, onchange: (event) => this.change({ [part]: event.target.value }) });
   }
 
-  #dates(question) {
-    const date = (part, label) => {
-      const input = make("input", { type: "date", "aria-label": label, onchange: () => this.change({ [part]: input.value }) });
-      input.value = question[part];
-      return input;
-    };
-    return make("fieldset", { class: "filter" }, make("legend", {}, "Indexed"), make("div", { class: "pair" }, date("from", "Indexed from"), make("span", { "aria-hidden": "true" }, "–"), date("to", "Indexed until")));
-  }
-
-  #metadata(question) {
+  #entry() {
     const input = make("input", {
       type: "text",
       id: "filter-meta",
@@ -78,13 +71,14 @@ export class Filters {
         input.setCustomValidity(entry && entry.indexOf("=") < 1 ? "A name, = and a value: album=sea" : "");
         if (!entry || !input.reportValidity()) return;
         input.value = "";
-        input.blur();
-        this.change({ meta: [...question.meta, entry] });
+        this.change({ meta: [...this.meta.filter((other) => other !== entry), entry] });
       },
     });
-    const chips = question.meta.map((entry) =>
-      make("button", { type: "button", class: "chip", "aria-label": `Remove ${entry}`, onclick: () => this.change({ meta: question.meta.filter((other) => other !== entry) }) }, `${entry} ✕`),
-    );
-    return make("div", { class: "filter" }, make("label", { for: input.id }, "Metadata"), input, chips.length ? make("div", { class: "chips" }, ...chips) : null);
+    return input;
+  }
+
+  #chip(entry) {
+    const remove = () => this.change({ meta: this.meta.filter((other) => other !== entry) });
+    return make("button", { type: "button", class: "chip", "aria-label": `Remove ${entry}`, onclick: remove }, `${entry} ✕`);
   }
 }

@@ -3,6 +3,12 @@
 import { byId } from "./parts.js";
 import { address, empty } from "./question.js";
 
+/** The headline of an answer takes the focus of what `had` it, if that is shown no more. */
+export function headed(had) {
+  const now = document.activeElement;
+  if (had !== document.body && (now === document.body || !now.checkVisibility())) byId("answers-title").focus({ preventScroll: true });
+}
+
 /** The focus comes to the link that led from here to the question that was `left`, or to a heading: of the image, if one is open. */
 export function refocus(left, opened) {
   const now = document.activeElement;

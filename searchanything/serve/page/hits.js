@@ -101,8 +101,8 @@ export class Hits {
     );
     const meter = make("span", { class: "meter", "aria-hidden": "true" }, make("i"));
     meter.firstChild.style.width = `${Math.round(share * 100)}%`;
-    const button = (kind, label, act) =>
-      make("button", { type: "button", class: `icon-button mark-${kind}`, "aria-label": `${label}: ${baseName(hit.key)}`, title: label, onclick: act }, icon(kind));
+    const button = (kind, label, act) => // its name says which answer: an image can have several
+      make("button", { type: "button", class: `icon-button mark-${kind}`, "aria-label": `${label}: ${place + 1}. ${baseName(hit.key)}`, title: label, onclick: act }, icon(kind));
     return make(
       "li",
       { class: "hit", "data-word": word },

@@ -1,14 +1,15 @@
 // Keys of one character. Whoever speaks to the computer sets them off unawares, so they can be switched off (WCAG 2.1.4).
 
+import { storage } from "./kept.js";
 import { byId } from "./parts.js";
 
 const OFF = "searchanything-letter-keys-off"; // in this browser, for good
+const browser = storage(() => localStorage);
 
 export const letterKeys = {
-  on: () => localStorage.getItem(OFF) === null,
+  on: () => browser.get(OFF) === null,
   set(on) {
-    if (on) localStorage.removeItem(OFF);
-    else localStorage.setItem(OFF, "1");
+    browser.set(OFF, on ? null : "1");
     letterKeys.show();
   },
   /** Name no key that does nothing. */

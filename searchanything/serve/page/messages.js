@@ -1,6 +1,6 @@
 // What is said above the hits: many, none, none that is good, or what went wrong.
 
-import { byId, chance, count, make } from "./parts.js";
+import { byId, chance, count, make, sentence } from "./parts.js";
 import { filterCount } from "./question.js";
 
 /** The headline and the notice above the hits: many, none, or none that is good. */
@@ -22,7 +22,7 @@ export function tell(answer, question, onClearFilters) {
     show("nothing", "There is nothing to compare with", `The index holds no ${things} that you may see.`);
   } else if (!answer.hits.length) {
     title.replaceChildren("No answers");
-    show("nothing", "No image passes the filters", "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
+    show("nothing", "No image passes the filters", answer.hint ? sentence(typed(answer.hint)) : "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
   } else if (!answer.good_match) {
     title.replaceChildren("No good match");
     show("weak", "Probably not in the index", `Below are the nearest ${things}s, but ${weakness(answer)}.`);
@@ -46,6 +46,9 @@ export function tell(answer, question, onClearFilters) {
   }
 }
 
+/** Conditions as the filters of the page are written: `year=2024` is a text, `year:=2024` a number. */
+const typed = (hint) => hint.replace(/ == "([^"]*)"/g, "=$1").replace(/ == /g, ":=");
+
 /** Why no hit is good: chance is as near, or other words fit better. */
 function weakness(answer) {
   const first = answer.hits[0], match = answer.selection.text_match;
@@ -54,8 +57,6 @@ function weakness(answer) {
   if (first.confidence.calibrated) return `in an index of this size others are as near by chance: ${chance(first.false_match)} unrelated regions, ${bits}`;
   return `even the first agrees little more than chance would: ${bits}`;
 }
-
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
 /** Why there is no answer, as its headline. */
 export function headline(problem) {

@@ -95,13 +95,16 @@ export function say(text) {
   byId(byId("dialog").open ? "dialog-say" : "say").textContent = text;
 }
 
+/** What the server says, as a sentence; an address stays as it is. */
+export const sentence = (text) => `${/^\w+:\/\//.test(text) ? text[0] : text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
+
 let toastTimer = 0;
 export function toast(text) {
   const element = byId("toast");
   element.textContent = text;
   element.classList.add("shown");
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => element.classList.remove("shown"), 2600);
+  toastTimer = setTimeout(() => element.classList.remove("shown"), Math.max(2600, 80 * text.length)); // as long as it takes to read
 }
 
 export async function copy(text) {

@@ -276,6 +276,21 @@ def test_going_back_to_less_than_there_is_is_refused_as_well(tmp_path: Path, ima
         assert client.manifest.hash_digest == digest_of(layer)
 
 
+def test_going_back_after_images_were_indexed_again_as_they_are(tmp_path: Path, images: Path, layer: Path) -> None:
+    """Their objects have not changed, so an index that has them from before would leave them as they are."""
+    for number in range(12):
+        save(drawn(20, 20 + number), images / f"empty{number}.png")
+    with opened(tmp_path) as client:
+        client.index(images)
+        old = client.manifest
+        client.hash_layers.apply(layer, encode=True)
+        client.index(images, force=True)
+        change = client.hash_layers.apply(old.hash_digest, encode=True)
+        assert (change.carried, change.encoded, change.left) == (3, 12, 0)
+        assert client.manifest.fingerprint == old.fingerprint
+        whole(live_of(client))
+
+
 def test_a_failure_is_carried_over_as_it_is(tmp_path: Path, images: Path, layer: Path) -> None:
     save(poisoned(drawn(30, 30, red=(4, 4, 20, 20))), images / "bad.png")
     with opened(tmp_path) as client:

@@ -89,11 +89,19 @@ def same(there: RemoteResults, here: SearchResults) -> bool:
         assert all(one is other is None or one == pytest.approx(other, rel=0.1) for one, other in pairs)
     document = here.to_dict()
     assert there.matching == document["matching"]
-    assert there.verdict == here.verdict
+    assert (there.verdict, there.hint) == (here.verdict, here.hint)
     assert [stage["candidates"] for stage in there.stages] == [stage.candidates for stage in here.stages]
     assert there.confidences == here.confidences
     assert (there.fingerprint, there.exact) == (here.fingerprint, here.exact)
     return there.selection.reason == here.selection.reason
+
+
+def test_a_filter_that_lets_nothing_through_says_why(remote: RemoteClient, served: tuple[Served, str]) -> None:
+    region = RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0)
+    nothing = remote.query(region, filter=Filter(metadata={"album": "sea"}))
+    assert len(nothing) == 0
+    assert nothing.hint == served[0].client.query(region, filter=Filter(metadata={"album": "sea"})).hint
+    assert "none has metadata of that name" in nothing.hint
 
 
 def test_an_answer_in_a_notebook_is_the_sheet_with_its_doubts(remote: RemoteClient, served: tuple[Served, str]) -> None:

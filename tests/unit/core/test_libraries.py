@@ -98,6 +98,14 @@ def test_without_libgl_the_headless_build_is_the_cure() -> None:
     assert '"opencv-python-headless"' in cure
 
 
+@pytest.mark.parametrize("name", ["torchvision", "open_clip"])
+def test_builds_that_do_not_fit_are_installed_together(name: str) -> None:
+    """Reinstalling one of them, or who loads it, brings the same two again."""
+    cure = library_cure(name, "operator torchvision::nms does not exist")
+    assert "from one index" in cure
+    assert cure.endswith('pip install --force-reinstall "torch" "torchvision"')
+
+
 def test_the_library_is_the_one_that_our_code_imports() -> None:
     with pytest.raises(ModuleNotFoundError) as caught:
         importlib.import_module("nowhere_to_be_found.deep")

@@ -40,10 +40,29 @@ TEXTS = {"year": "2020", "city": "Marburg", "stars": "9", "organic": "true"}
     ],
 )
 def test_the_log_says_what_was_meant(where: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_filter(index_of(TEXTS, TEXTS), Filter(where=[where]), [])
+    hint = warn_of_filter(index_of(TEXTS, TEXTS), Filter(where=[where]), [])
     [message] = caplog.messages
+    assert message == hint
     assert message.startswith("nothing found where ")
     assert message.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("filter", "tried"),
+    [
+        (Filter(bucket="s3://holiday"), 'try bucket is "holiday"'),
+        (Filter(key_prefix="s3://holiday/2024/"), 'try bucket is "holiday" and key_prefix is "2024/"'),
+        (
+            Filter(bucket="s3://holiday/2024/", where=["year = 2020"]),
+            'try bucket is "holiday" and key_prefix is "2024/"',
+        ),
+    ],
+)
+def test_a_place_that_is_written_as_an_address(filter: Filter, tried: str, caplog: pytest.LogCaptureFixture) -> None:
+    hint = warn_of_filter(index_of(TEXTS), filter, [])
+    assert hint.startswith("nothing found where ")
+    assert hint.endswith(tried)
+    assert caplog.messages == [hint]
 
 
 def test_texts_are_not_offered_where_their_order_is_another(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +100,7 @@ def test_images_without_any_metadata(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_nothing_is_said_where_nothing_is_sure(filter: Filter | None, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_filter(index_of(TEXTS), filter, [])
+    assert warn_of_filter(index_of(TEXTS), filter, []) == ""
     assert caplog.messages == []
 
 

@@ -228,7 +228,11 @@ def test_typed_conditions_on_metadata(served: Served) -> None:
         condition = {"name": "album", "comparison": "not in", "value": value}
         assert len(served.ask(**question, filter={"where": [condition]})["hits"]) == found
     above = {"name": "year", "comparison": ">=", "value": 2020}
-    assert served.ask(**question, filter={"where": [above]})["hits"] == []
+    nothing = served.ask(**question, filter={"where": [above]})
+    assert nothing["hits"] == []
+    assert nothing["hint"].startswith("nothing found where year >= 2020: of 5 regions looked at none has metadata")
+    assert served.ask(**question)["hint"] == ""
+    assert "try bucket is" in served.ask(**question, filter={"key_prefix": "s3://b/a/"})["hint"]
     wrong = {"name": "year", "comparison": "in", "value": 2020}
     assert served.post("/v1/query", {**question, "filter": {"where": [wrong]}}).status_code == 422
 
