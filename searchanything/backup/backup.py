@@ -29,6 +29,7 @@ from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.steps import OnStep, unseen
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search.committed import holds_rows
 
@@ -56,8 +57,10 @@ class BackupReport:
     left_out: int = 0
 
 
-def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
+def back_up(indexes: IndexStore, place: BackupPlace, *, on_step: OnStep = unseen) -> BackupReport:
     """Write the live index. Memory holds some thousand images, and 120 bytes for each of all.
+
+    `on_step` is given the images that were written.
 
     Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
     """
@@ -65,6 +68,7 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     if live is None:
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
+    total = _images_of(index)
     with place.writing() as write:
         sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, words=index.words is not None))
@@ -77,6 +81,7 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
             if rows:
                 sealed.write(f"images-{number:08}.jsonl.gz", packed([_image_document(row) for row in rows]))
             counts = [before + more for before, more in zip(counts, (len(rows), len(regions), left_out), strict=True)]
+            on_step("backing up", counts[0], total)
         sealed.close({"images": counts[0], "regions": counts[1]})
     return BackupReport(place.location, *counts)
 
@@ -90,10 +95,13 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld) -> BackupReport:
+def restore(
+    indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld, on_step: OnStep = unseen
+) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
-    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that.
+    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
+    given the images that are there; a backup says at its end how many it has.
 
     Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
     """
@@ -113,7 +121,7 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hol
                 index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
             else:
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
-            report = _fill(index, members, checked, place.location)
+            report = _fill(index, members, checked, place.location, on_step)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             raise
@@ -261,7 +269,10 @@ def _check_replaceable(indexes: IndexStore, own: str) -> IndexManifest | None:
     return live
 
 
-def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str) -> BackupReport:
+def _fill(
+    index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str, on_step: OnStep
+) -> BackupReport:
+    images = 0
     for name, data in members:
         try:
             documents = unzipped(name, data, location)
@@ -270,15 +281,22 @@ def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Che
                     index.insert_regions([_region_of(one) for one in some])
                 elif name.startswith("images-"):
                     index.insert_images([_image_of(one) for one in some])
+                    images += len(some)
+                    on_step("restoring", images, None)
         except (KeyError, TypeError, ValueError) as error:
             raise BackupError(
                 f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"
             ) from error
-    counts = index.counts()
-    held = {"images": counts.images + counts.empty + counts.failed, "regions": counts.regions}
+    held = {"images": _images_of(index), "regions": index.count_regions()}
     if held != checked.totals:
         raise BackupError(f"{location} holds {checked.totals}, but {held} arrived in the index; restore again")
     return BackupReport(location, **held)
+
+
+def _images_of(index: RegionIndex) -> int:
+    """How many image rows there are."""
+    counts = index.counts()
+    return counts.images + counts.empty + counts.failed
 
 
 def _region_document(row: RegionRow) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
     The encoder is opened at the first image that there is to encode: a source without changes needs none. `may_forget`
-    says of keys that are indexed and gone whether their rows go.
+    says of keys that are indexed and gone whether their rows go. Of keys `keys_at_once` are looked at together.
     """
 
     store: ImageStore
@@ -70,6 +70,7 @@ class IndexingJob:
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
     may_forget: MayForget = lambda _: True
+    keys_at_once: int = PLAN_BATCH
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -148,7 +149,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: E
     stands for its image; keys may be repeated.
     """
     unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, counters))
-    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
+    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), job.keys_at_once):
         before = next_generation()  # what others begin from now on is not ours to delete
         with counters.watch.stage("plan"):
             known = job.index.newest(refs)
