@@ -17,10 +17,10 @@ from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.pickling import PickledAlone
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import StoredCode
-from searchanything.core.steps import OnStep, unseen
 from searchanything.core.types import BoxXYXY, CodeKind, ImageRef, MaskRLE, RegionRef, RGBImage
 from searchanything.drawing.overlays import HIT, RegionMark, draw_marks
 from searchanything.drawing.sheets import Tile, contact_sheet

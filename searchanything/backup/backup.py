@@ -27,9 +27,9 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
-from searchanything.core.steps import OnStep, unseen
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search.committed import holds_rows
 

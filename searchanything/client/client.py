@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from searchanything import wiring
-from searchanything.client import copies
+from searchanything.client import index_copies
 from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
@@ -377,21 +377,23 @@ class Client(Closing):
         Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
         RegionIndexError.
         """
-        return copies.export(self._connection, destination, bucket=bucket, key_prefix=key_prefix, progress=progress)
+        return index_copies.export_index(
+            self._connection, destination, bucket=bucket, key_prefix=key_prefix, progress=progress
+        )
 
     def backup(self, target: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Write the live index to a tar file, or as objects below `s3://bucket/prefix`; it may be in use meanwhile.
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
-        return copies.back_up(self._connection, target, progress=progress)
+        return index_copies.back_up_index(self._connection, target, progress=progress)
 
     def restore(self, source: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
 
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
-        return copies.restore(self._connection, source, progress=progress)
+        return index_copies.restore_index(self._connection, source, progress=progress)
 
     def close(self) -> None:
         """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from searchanything.core.steps import OnStep, unseen
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress
 
 EVERY_S: Final = 10.0

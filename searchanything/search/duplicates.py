@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import UsageError
-from searchanything.core.steps import OnStep, unseen
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.types import Codes
 
 MAX_BITS: Final = 31  # codes that far apart share one of 32 parts of 8 bits: beyond, nearly all would be compared

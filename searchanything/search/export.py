@@ -19,9 +19,9 @@ from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import box_of_mask, encode_rle, mask_of_size
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
-from searchanything.core.steps import OnStep, unseen
 
 _SUFFIXES = (".json", ".parquet")
 _BATCH_ROWS = 8000  # rows whose images are asked for at once: an embedded index looks at all of its own each time

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from searchanything.backup.backup import BackupReport
 
 
-def export(
+def export_index(
     connection: Connection, destination: str | Path, *, bucket: str | None, key_prefix: str, progress: OnProgress | None
 ) -> int:
     """As `Client.export`."""
@@ -33,7 +33,7 @@ def export(
     return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix, on_step=on_step)
 
 
-def back_up(connection: Connection, target: str | Path, *, progress: OnProgress | None) -> BackupReport:
+def back_up_index(connection: Connection, target: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.backup`."""
     with importing():
         from searchanything.backup import backup
@@ -44,7 +44,7 @@ def back_up(connection: Connection, target: str | Path, *, progress: OnProgress 
     return backup.back_up(indexes, place, on_step=steps_of(progress))
 
 
-def restore(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
+def restore_index(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.restore`."""
     with importing():
         from searchanything.backup import backup
