@@ -11,15 +11,17 @@ import numpy as np
 from PIL import Image
 
 from searchanything.core.arguments import check_flags, check_under
+from searchanything.core.batching import batches
 from searchanything.core.codes import stacked
 from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.pickling import PickledAlone
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import StoredCode
-from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage
+from searchanything.core.types import BoxXYXY, CodeKind, ImageRef, MaskRLE, RegionRef, RGBImage
 from searchanything.drawing.overlays import HIT, RegionMark, draw_marks
 from searchanything.drawing.sheets import Tile, contact_sheet
 from searchanything.search.committed import committed
@@ -27,6 +29,7 @@ from searchanything.search.duplicates import check_bits, duplicate_groups
 
 _TILE_PX: Final = 240
 _COLUMNS: Final = 6
+_ROWS_AT_ONCE: Final = 8192  # between two steps of progress
 MAX_ROWS: Final = 20  # groups that are drawn
 REGION_BITS, IMAGE_BITS = 4, 8  # of 256: what is farther than that is often another thing
 
@@ -111,6 +114,7 @@ def find_duplicates(
     bucket: str | None,
     key_prefix: str,
     open_image: Callable[[ImageRef], RGBImage],
+    on_step: OnStep = unseen,
 ) -> Duplicates:
     """Groups of nearly equal codes of what is committed; regions of one image are no duplicates of each other.
 
@@ -120,17 +124,25 @@ def find_duplicates(
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
     check_under(bucket, key_prefix)
-    found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))
+    found = _read(index, "images" if whole_images else "regions", bucket, key_prefix, on_step)
     rows = sorted(committed(index, found), key=_order)
     codes = stacked((one.code for one in rows), index.manifest.bits)
     groups = []
-    for group in duplicate_groups(codes, max_bits=bits):
+    for group in duplicate_groups(codes, max_bits=bits, on_step=on_step):
         members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
         if len({row.image for row, _ in members}) > 1:
             groups.append(tuple(Member(RegionRef(row.image, row.region), bits) for row, bits in _one_an_image(members)))
     groups.sort(key=lambda group: -len(group))
     placed = groups if whole_images else _placed(index, groups)
     return Duplicates(tuple(placed), len(rows), bits, whole_images, open_image)
+
+
+def _read(index: RegionIndex, of: CodeKind, bucket: str | None, key_prefix: str, on_step: OnStep) -> list[StoredCode]:
+    found: list[StoredCode] = []
+    for some in batches(index.iterate_codes(of=of, bucket=bucket, key_prefix=key_prefix), _ROWS_AT_ONCE):
+        found += some
+        on_step("reading", len(found), None)
+    return found
 
 
 def _one_an_image(members: list[tuple[StoredCode, int]]) -> list[tuple[StoredCode, int]]:

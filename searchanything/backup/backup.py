@@ -27,6 +27,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, MaskRLE
@@ -58,10 +59,14 @@ class BackupReport:
     left_out: int = 0
 
 
-def back_up(indexes: IndexStore, place: BackupPlace, notes: Mapping[str, bytes] | None = None) -> BackupReport:
+def back_up(
+    indexes: IndexStore, place: BackupPlace, notes: Mapping[str, bytes] | None = None, *, on_step: OnStep = unseen
+) -> BackupReport:
     """Write the live index, and notes that lie beside it, by their names.
 
     Memory holds some thousand images, and 120 bytes for each of all.
+
+    `on_step` is given the images that were written.
 
     Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
     """
@@ -69,6 +74,7 @@ def back_up(indexes: IndexStore, place: BackupPlace, notes: Mapping[str, bytes] 
     if live is None:
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
+    total = _images_of(index)
     with place.writing() as write:
         sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, words=index.words is not None, notes=bool(notes)))
@@ -81,6 +87,7 @@ def back_up(indexes: IndexStore, place: BackupPlace, notes: Mapping[str, bytes] 
             if rows:
                 sealed.write(f"images-{number:08}.jsonl.gz", packed([_image_document(row) for row in rows]))
             counts = [before + more for before, more in zip(counts, (len(rows), len(regions), left_out), strict=True)]
+            on_step("backing up", counts[0], total)
         for name, data in (notes or {}).items():
             sealed.write(f"{NOTE}{name}", data)
         sealed.close({"images": counts[0], "regions": counts[1]})
@@ -96,10 +103,13 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld) -> BackupReport:
+def restore(
+    indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld, on_step: OnStep = unseen
+) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
-    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that.
+    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
+    given the images that are there; a backup says at its end how many it has.
 
     Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
     """
@@ -120,7 +130,7 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int, hol
             else:
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
             notes = dict[str, bytes]()
-            report = _fill(index, members, checked, place.location, notes)
+            report = _fill(index, members, checked, place.location, notes, on_step)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             raise
@@ -285,7 +295,9 @@ def _fill(
     checked: Checked,
     location: str,
     notes: dict[str, bytes],
+    on_step: OnStep,
 ) -> BackupReport:
+    images = 0
     for name, data in members:
         if name.startswith(NOTE):
             notes[name.removeprefix(NOTE)] = data
@@ -297,15 +309,22 @@ def _fill(
                     index.insert_regions([_region_of(one) for one in some])
                 elif name.startswith("images-"):
                     index.insert_images([_image_of(one) for one in some])
+                    images += len(some)
+                    on_step("restoring", images, None)
         except (KeyError, TypeError, ValueError) as error:
             raise BackupError(
                 f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"
             ) from error
-    counts = index.counts()
-    held = {"images": counts.images + counts.empty + counts.failed, "regions": counts.regions}
+    held = {"images": _images_of(index), "regions": index.count_regions()}
     if held != checked.totals:
         raise BackupError(f"{location} holds {checked.totals}, but {held} arrived in the index; restore again")
     return BackupReport(location, **held)
+
+
+def _images_of(index: RegionIndex) -> int:
+    """How many image rows there are."""
+    counts = index.counts()
+    return counts.images + counts.empty + counts.failed
 
 
 def _region_document(row: RegionRow) -> dict[str, Any]:

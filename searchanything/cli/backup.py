@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, client_of, plain, say
 from searchanything.core.counting import counted
 
@@ -23,8 +24,8 @@ def backup(context: typer.Context, target: Target, *, common: CommonOptions) -> 
 
     Example: [bold]searchanything backup holiday.tar --uri http://milvus:19530[/bold]
     """
-    with client_of(context, common) as client:
-        report = client.backup(target)
+    with client_of(context, common) as client, passing_progress("backing up") as show:
+        report = client.backup(target, progress=show)
     if report.left_out:
         images = counted(report.left_out, "image")
         say(f"{images} left out: some regions are missing; run sync repair, and back up again")
@@ -38,7 +39,7 @@ def restore(context: typer.Context, source: Source, *, common: CommonOptions) ->
 
     Example: [bold]searchanything restore holiday.tar --uri new.db[/bold]
     """
-    with client_of(context, common) as client:
-        report, uri = client.restore(source), client.uri
+    with client_of(context, common) as client, passing_progress("restoring") as show:
+        report, uri = client.restore(source, progress=show), client.uri
     text = f"{counted(report.images, 'image')} and {counted(report.regions, 'region')} restored to {uri}"
     answer(asdict(report) | {"uri": uri}, common.format, lambda: plain(text))

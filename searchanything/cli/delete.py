@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
 
@@ -22,8 +23,8 @@ def delete(
 
     Example: [bold]searchanything delete s3://holiday/2024/[/bold]
     """
-    with client_of(context, common) as client:
-        deleted = client.delete(source)
+    with client_of(context, common) as client, passing_progress("forgetting") as show:
+        deleted = client.delete(source, progress=show)
     if not deleted:
         say(f"nothing under {source} is in the index: check how it is spelled")
     answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

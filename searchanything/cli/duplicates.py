@@ -8,6 +8,7 @@ import typer
 
 from searchanything.cli.export import BucketOption, KeyPrefixOption
 from searchanything.cli.options import CommonOptions, Save, expanded
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, check_save, client_of, save_where_asked
 from searchanything.core.types import ImageRef, RegionRef
 
@@ -49,7 +50,10 @@ def duplicates(
     """
     check_save(save)
     with client_of(context, common) as client:
-        found = client.duplicates(whole_images=images, max_bits=bits, bucket=bucket, key_prefix=key_prefix)
+        with passing_progress("comparing") as show:
+            found = client.duplicates(
+                whole_images=images, max_bits=bits, bucket=bucket, key_prefix=key_prefix, progress=show
+            )
         save_where_asked(save, found.save)
     document = found.to_dict()
     answer(document, common.format, lambda: _text(document))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded, option
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, client_of, plain, say
 from searchanything.core.counting import counted
 
@@ -36,8 +37,8 @@ def export(
     from searchanything.search.export import check_export_path
 
     check_export_path(destination)
-    with client_of(context, common) as client:
-        written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
+    with client_of(context, common) as client, passing_progress("exporting") as show:
+        written = client.export(destination, bucket=bucket, key_prefix=key_prefix, progress=show)
     if not written and (bucket or key_prefix):
         say("no region in the index lies there; if there should be some, check --bucket and --key-prefix")
     document = {"file": str(destination), "regions": written}

@@ -40,6 +40,15 @@ def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
         raise
 
 
+@contextlib.contextmanager
+def passing_progress(doing: str) -> Iterator[OnProgress]:
+    """The same for a pass over what is indexed, which ends at once when it is interrupted."""
+    from searchanything.ingest.progress import lines
+
+    with _indexing_bar(doing) if _has_bars() else lines(doing, say) as show:
+        yield show
+
+
 def _has_bars() -> bool:
     """Whether bars can be drawn. Rich takes FORCE_COLOR, which build servers set, for a terminal as well."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

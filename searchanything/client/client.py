@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from searchanything import wiring
+from searchanything.client import index_copies
 from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
-from searchanything.core.arguments import check_flags, check_kind
+from searchanything.core.arguments import check_flags, check_progress
 from searchanything.core.closing import Closing
 from searchanything.core.libraries import LazyModule, importing
-from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, Place, RGBImage
+from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
 from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
@@ -144,6 +146,7 @@ class Client(Closing):
         max_bits: int | None = None,
         bucket: str | None = None,
         key_prefix: str = "",
+        progress: OnProgress | None = None,
     ) -> given.Duplicates:
         """Groups of nearly equal regions, or whole images, of different images; no model is loaded.
 
@@ -154,9 +157,15 @@ class Client(Closing):
         with importing():
             from searchanything.answers.duplicates import find_duplicates
 
-        index, show = self._connection.read_index(), self.open_image
+        check_progress(progress)
         return find_duplicates(
-            index, whole_images=whole_images, max_bits=max_bits, bucket=bucket, key_prefix=key_prefix, open_image=show
+            self._connection.read_index(),
+            whole_images=whole_images,
+            max_bits=max_bits,
+            bucket=bucket,
+            key_prefix=key_prefix,
+            open_image=self.open_image,
+            on_step=steps_of(progress),
         )
 
     def compare(
@@ -316,12 +325,12 @@ class Client(Closing):
             return self._parts.ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
         return self._parts.syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
 
-    def delete(self, source: SourceName) -> int:
+    def delete(self, source: SourceName, *, progress: OnProgress | None = None) -> int:
         """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten.
 
         Raises: UsageError for `bucket/key` that lacks its `s3://`, if such are indexed and no such folder exists.
         """
-        return self._parts.syncing.delete(source)
+        return self._parts.syncing.delete(source, progress=progress)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, by their keys. Raises: RegionIndexError, UsageError."""
@@ -348,51 +357,43 @@ class Client(Closing):
         return self._parts.features.status(source)
 
     def compact_features(self, source: SourceName) -> given.Compaction:
-        """Merge the files of kept features, without those of images that were deleted or indexed again, while others
-        may index. Raises: as `features_status`; StoreError if another compaction is running.
-        """
+        """Merge the files of kept features, without those of images that are gone or were indexed again, while others
+        may index. Raises: as `features_status`; StoreError if another compaction is running."""
         return self._parts.features.compact(source)
 
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
         return index_status_of(self._connection)
 
-    def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
+    def export(
+        self,
+        destination: str | Path,
+        *,
+        bucket: str | None = None,
+        key_prefix: str = "",
+        progress: OnProgress | None = None,
+    ) -> int:
         """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.
 
-        Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
-        RegionIndexError.
+        Raises: UsageError (another name, a place that cannot be written, no pyarrow), RegionIndexError.
         """
-        with importing():
-            from searchanything.search.export import check_export_path, export_regions
+        return index_copies.export_index(
+            self._connection, destination, bucket=bucket, key_prefix=key_prefix, progress=progress
+        )
 
-        check_export_path(destination)
-        return export_regions(self._connection.read_index(), destination, bucket=bucket, key_prefix=key_prefix)
-
-    def backup(self, target: str | Path) -> given.BackupReport:
+    def backup(self, target: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Write the live index, with its standing queries, to a tar file, or as objects below `s3://bucket/prefix`.
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
-        with importing():
-            from searchanything.backup.backup import back_up
-            from searchanything.client.standing_memory import StandingMemory
+        return index_copies.back_up_index(self._connection, target, progress=progress)
 
-        check_kind(target, str | Path, "target", "a tar file's path or s3://bucket/prefix")
-        indexes, place = self._connection.whole(), wiring.backup_place(str(target), self._settings)
-        return back_up(indexes, place, StandingMemory(indexes).notes())
-
-    def restore(self, source: str | Path) -> given.BackupReport:
+    def restore(self, source: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
 
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
-        with importing():
-            from searchanything.backup.backup import restore
-            from searchanything.client.change_lease import change_lease
-
-        indexes, place = self._connection.whole(), wiring.backup_place(str(source), self._settings)
-        return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease)
+        return index_copies.restore_index(self._connection, source, progress=progress)
 
     def close(self) -> None:
         """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""

@@ -42,7 +42,7 @@ from searchanything.ingest.listed_sidecars import ListedSidecars
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.missing_words import lacking_words, words_from_features
 from searchanything.ingest.nested_folders import FirstOfFolders
-from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
+from searchanything.ingest.pipeline import forgetting_images, index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
@@ -109,13 +109,13 @@ class Ingestion:
         if add_words:
             report = _with_others(report, self._fill_words(job, known, progress))
         sure = replace(job, may_forget=connection.vanished((store, scope), "gone"))
-        refresh = partial(refresh_images, sure) if prune else None
+        refresh = forgetting_images(sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
         live = connection.indexes.live()
         if live is not None and live.fingerprint != index.manifest.fingerprint:
             logger.warning("another index became live during this run, and lacks what this one did last: run it again")
-        return sum_reports((before, report, account_for_gone(ended, known, omissions)))
+        return sum_reports((before, report, account_for_gone(ended, known, omissions, progress=progress)))
 
     def estimate(
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None

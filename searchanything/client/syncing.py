@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
@@ -28,14 +27,13 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.contact_sheet import sweep
-from searchanything.ingest.forget import Covered, recalled
-from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.forget import FORGETTING, FORGOTTEN_AT_ONCE, Covered, recalled
+from searchanything.ingest.pipeline import forgetting_images, refresh_images
+from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import OnProgress, SyncReport
 from searchanything.ingest.sync import SyncJob, collect, sync_images
 
 logger = logging.getLogger(__name__)
-
-FORGOTTEN_AT_ONCE: Final = 8192  # images, in memory meanwhile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +87,9 @@ class Syncing:
         index = self.connection.read_index()
         return self._sweep(self.connection.open_source(source)[0], index)
 
-    def delete(self, source: SourceName) -> int:
+    def delete(self, source: SourceName, *, progress: OnProgress | None) -> int:
         """As `Client.delete`."""
+        check_progress(progress)
         store, scope = self.connection.open_source(source)
         if self.connection.indexes.live() is None:
             return 0
@@ -98,12 +97,14 @@ class Syncing:
         number = len(Covered(index, store.bucket, scope).known())
         if not number:
             _check_not_in_bucket(index, str(source))
-        keeper = self.connection.keeper(store, index)
+        keeper, on_step, done = self.connection.keeper(store, index), steps_of(progress), 0
         for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
             images = {state.image for state in states}
+            on_step(FORGETTING, min(done, number), number)
             if keeper is not None:
                 keeper.add_tombstones(dict.fromkeys(images, next_generation()))
             index.delete_images(images)
+            done += len(images)
         self._sweep(store, index)
         return number
 
@@ -144,7 +145,7 @@ class Syncing:
         return replace(
             job,
             refresh=partial(refresh_images, work),
-            forget=partial(refresh_images, replace(work, may_forget=sure)),
+            forget=forgetting_images(replace(work, may_forget=sure)),
             again=partial(
                 refresh_images, replace(work, options=connection.options(force=True), may_forget=lambda _: False)
             ),

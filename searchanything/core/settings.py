@@ -129,7 +129,7 @@ class MilvusSettings(BaseModel):
         "Session", description="Consistency level of searches."
     )
     timeout_s: float = Field(
-        30.0, gt=0, le=MOST_SECONDS, description="Longest wait for a call, in seconds; embedded, 1 more per 10 MB."
+        30.0, gt=0, le=MOST_SECONDS, description="Longest wait for a call, in seconds; embedded, 1 more per 4 MB."
     )
     release_after_s: float = Field(
         3600.0,

@@ -8,15 +8,46 @@ they are matched against the whole key, and upper and lower case differ. An incl
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from searchanything.core.arguments import check_kind, several
 from searchanything.core.settings import OWN_PREFIX
 from searchanything.images.names import NameSays, SkipReason, name_says, skip_reason
+
+_SPECIAL: Final = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Keys:
+    """The keys that one of some patterns names. What is a name, or all that begins with one, is looked up."""
+
+    names: frozenset[str]
+    beginnings: tuple[tuple[int, frozenset[str]], ...]
+    others: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, patterns: Iterable[str]) -> _Keys:
+        names, beginnings, others = set(), defaultdict(set), []
+        for one in patterns:
+            if not _SPECIAL.search(one):
+                names.add(one)
+            elif one.endswith("*") and not _SPECIAL.search(one[:-1]):
+                beginnings[len(one) - 1].add(one[:-1])
+            else:
+                others.append(translate(one))
+        by_length = tuple((length, frozenset(some)) for length, some in sorted(beginnings.items()))
+        return cls(frozenset(names), by_length, re.compile("|".join(others)) if others else None)
+
+    def __contains__(self, key: str) -> bool:
+        return (
+            key in self.names
+            or any(key[:length] in some for length, some in self.beginnings)
+            or (self.others is not None and self.others.match(key) is not None)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +56,9 @@ class Patterns:
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    _included: _Keys = field(init=False, repr=False, compare=False)
+    _excluded: _Keys = field(init=False, repr=False, compare=False)
+    _named: _Keys = field(init=False, repr=False, compare=False)
 
     if TYPE_CHECKING:  # what the fields are made of
 
@@ -33,6 +67,21 @@ class Patterns:
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
             object.__setattr__(self, name, several(getattr(self, name), str, name, "patterns such as '*.jpg'"))
+        object.__setattr__(self, "_included", _Keys.of(self.include))
+        object.__setattr__(self, "_excluded", _Keys.of(self.exclude))
+        object.__setattr__(self, "_named", _Keys.of(one for one in self.include if not one.endswith("*")))
+
+    def includes(self, key: str) -> bool:
+        """Whether a key is in, as far as the `include` patterns say."""
+        return not self.include or key in self._included
+
+    def excludes(self, key: str) -> bool:
+        """Whether an `exclude` pattern names a key."""
+        return key in self._excluded
+
+    def names(self, key: str) -> bool:
+        """Whether an `include` pattern names a key by its end."""
+        return key in self._named
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +104,7 @@ class Scope:
         """True for a key that is meant, be it an image or not."""
         if not key.startswith(self.prefix) or self.is_own(key):
             return False
-        included, excluded = _matcher(self.patterns.include), _matcher(self.patterns.exclude)
-        return (included is None or bool(included.match(key))) and (excluded is None or not excluded.match(key))
+        return self.patterns.includes(key) and not self.patterns.excludes(key)
 
     def why_skipped(self, key: str, content_type: str | None) -> SkipReason | None:
         """Why an object is skipped; None for an image that is meant. The type counts where the name says nothing."""
@@ -77,15 +125,13 @@ class Scope:
 
     def _is_named(self, key: str) -> bool:
         """True for what an include pattern calls an image by its end; never for what systems leave behind."""
-        ends = _matcher(tuple(one for one in self.patterns.include if not one.endswith("*")))
-        return ends is not None and bool(ends.match(key)) and name_says(key) is not NameSays.SYSTEM
+        return self.patterns.names(key) and name_says(key) is not NameSays.SYSTEM
 
     def concerns(self, place: str) -> bool:
         """`wants`, and True for a folder (`a/b/`, "") that may hold what is meant: not our own, not excluded."""
         if place and not place.endswith("/"):
             return self.wants(place)
-        excluded = _matcher(self.patterns.exclude)
-        return not self.is_own(place) and (excluded is None or not excluded.match(place))
+        return not self.is_own(place) and not self.patterns.excludes(place)
 
     def is_own(self, key: str) -> bool:
         """True for this program's own products."""
@@ -97,9 +143,3 @@ class Scope:
         if suffix and key.endswith(suffix) and name_says(key) is not NameSays.IMAGE:
             return key.removesuffix(suffix)
         return key
-
-
-@lru_cache(maxsize=64)
-def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One regular expression for all patterns; None for none."""
-    return re.compile("|".join(map(translate, patterns))) if patterns else None

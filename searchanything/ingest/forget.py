@@ -33,6 +33,8 @@ from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 
 MISSING: Final = np.dtype([("image", "u8"), ("since_ms", "i8")])
+FORGOTTEN_AT_ONCE: Final = 8192  # images: an embedded index looks at all its rows for each question and deletion
+FORGETTING: Final = "forgetting"
 _PASS_ROWS: Final = 4096
 _FORMAT: Final = 1
 _MOST_DEVICES: Final = 8  # of one place: machines that share an index see other numbers of the same folder

@@ -33,6 +33,7 @@ from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
 from searchanything.ingest.counters import Counters
+from searchanything.ingest.forget import FORGOTTEN_AT_ONCE
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.ingest.reports import IndexReport, OnProgress
@@ -99,6 +100,11 @@ def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgres
     counters = Counters(None, progress)
     _index_rounds(job, partial(plan_keys, job, keys, counters), counters)
     return counters.report()
+
+
+def forgetting_images(job: IndexingJob) -> Callable[..., IndexReport]:
+    """`refresh_images` of a job for keys that are expected to be gone: so many are looked at and deleted together."""
+    return partial(refresh_images, replace(job, keys_at_once=FORGOTTEN_AT_ONCE))
 
 
 def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], counters: Counters) -> None:

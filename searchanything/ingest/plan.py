@@ -58,8 +58,9 @@ class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
     The encoder is opened at the first image that there is to encode: a source without changes needs none. `may_forget`
-    says of keys that are indexed and gone whether their rows go. `replaced` are rows of another index that this one is
-    to replace: what they say of when a content was first indexed stays.
+    says of keys that are indexed and gone whether their rows go. Of keys `keys_at_once` are looked at together.
+    `replaced` are rows of another index that this one is to replace: what they say of when a content was first indexed
+    stays.
     """
 
     store: ImageStore
@@ -72,6 +73,7 @@ class IndexingJob:
     types: ContentTypes = field(default_factory=ContentTypes)
     may_forget: MayForget = lambda _: True
     replaced: Mapping[ImageRef, ImageRow] = field(default_factory=dict)
+    keys_at_once: int = PLAN_BATCH
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -150,7 +152,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: E
     stands for its image; keys may be repeated.
     """
     unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, counters))
-    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
+    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), job.keys_at_once):
         before = next_generation()  # what others begin from now on is not ours to delete
         with counters.watch.stage("plan"):
             known = job.index.newest(refs)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress
 
 EVERY_S: Final = 10.0
@@ -81,6 +82,13 @@ def rate_text(per_second: float) -> str:
         if per_unit >= 1:
             return f"{per_unit:.1f} images/{unit}"
     return f"{per_second * 3600:.1f} images/h"
+
+
+def steps_of(report: OnProgress | None) -> OnStep:
+    """The steps of a stage as progress, whose `stage` it is."""
+    if report is None:
+        return unseen
+    return lambda stage, done, total: report(IndexProgress(done, total, 0, 0, "", stage=stage))
 
 
 def within(report: OnProgress, before: IndexProgress) -> OnProgress:

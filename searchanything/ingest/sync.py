@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -35,7 +35,17 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
-from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen, still_missing
+from searchanything.ingest.forget import (
+    FORGETTING,
+    FORGOTTEN_AT_ONCE,
+    Covered,
+    Devices,
+    Forgetting,
+    SourceMemory,
+    decide,
+    find_unseen,
+    still_missing,
+)
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage, count_lost
 from searchanything.ingest.listed_sidecars import ListedSidecars
 from searchanything.ingest.listing import ListingAhead
@@ -162,7 +172,7 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, sidecars, found, pool)
     _repair(job, found, least=1)
-    _forget(job, found)
+    _forget(job, found, progress)
     garbage = _collect(job, found)
     return SyncReport(
         lost=lost,
@@ -195,7 +205,9 @@ def collect(job: SyncJob) -> SyncReport:
     return SyncReport(repaired=sum_reports(found.repaired), garbage=garbage, seconds=time.perf_counter() - start)
 
 
-def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> IndexReport:
+def account_for_gone(
+    job: SyncJob, known: KnownImages, omissions: Omissions, *, progress: OnProgress | None = None
+) -> IndexReport:
     """The end of a run over a listing: how many known images it lacked; a job that repairs forgets what it may.
 
     `known` have been marked as seen by `forgetting.marking`. Places that lie on another disk are failures.
@@ -218,7 +230,7 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
     keys = sorted(image.key for image in decision.forget)
     found = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
     forget = job.forget or job.refresh
-    return sum_reports([found, *(forget(wave) for wave in batches(keys, WAVE_KEYS))])
+    return sum_reports([found, *_forgotten(forget, keys, progress)])
 
 
 def _compare(
@@ -326,10 +338,19 @@ def _repair(job: SyncJob, found: _Compared, *, least: int) -> None:
         found.add_repair(job.refresh(wave, progress=within(found.report, before)))
 
 
-def _forget(job: SyncJob, found: _Compared) -> None:
+def _forget(job: SyncJob, found: _Compared, progress: OnProgress | None) -> None:
     """Forget what may be forgotten, in a repair: what is there nevertheless is refreshed."""
     if job.refresh is None:
         return
-    forget = job.forget or job.refresh
-    for wave in batches(found.forgotten, WAVE_KEYS):
-        found.add_repair(forget(wave, progress=within(found.report, found.progress(wave[0]))))
+    for report in _forgotten(job.forget or job.refresh, found.forgotten, progress):
+        found.add_repair(report)
+
+
+def _forgotten(forget: Refresh, keys: Sequence[str], progress: OnProgress | None) -> Iterator[IndexReport]:
+    """What became of keys that may be forgotten, in waves, with the progress of a stage of its own."""
+    done = 0
+    for wave in batches(keys, FORGOTTEN_AT_ONCE):
+        if progress is not None:
+            progress(IndexProgress(done, len(keys), 0, 0, wave[0], stage=FORGETTING))
+        yield forget(wave)
+        done += len(wave)

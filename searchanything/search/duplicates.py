@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import UsageError
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.types import Codes
 
 MAX_BITS: Final = 31  # codes that far apart share one of 32 parts of 8 bits: beyond, nearly all would be compared
@@ -30,11 +31,11 @@ class DuplicateGroup:
     distances_bits: tuple[int, ...]
 
 
-def duplicate_groups(codes: Codes, *, max_bits: int) -> list[DuplicateGroup]:
+def duplicate_groups(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -> list[DuplicateGroup]:
     """Groups of codes (N, B) at most `max_bits` apart from their first, the largest group first.
 
     Each code is in one group at most. The first is the code with the most neighbours among those left, so that long
-    chains of small changes are cut into groups whose members really are alike.
+    chains of small changes are cut into groups whose members really are alike. `on_step` is given the parts compared.
 
     Raises: UsageError for another distance than 0 to 31.
     """
@@ -42,7 +43,7 @@ def duplicate_groups(codes: Codes, *, max_bits: int) -> list[DuplicateGroup]:
     if len(codes) < 2:
         return []
     unique, first, inverse = _unique(codes)
-    pairs = near_pairs(unique, max_bits=max_bits)
+    pairs = near_pairs(unique, max_bits=max_bits, on_step=on_step)
     stars = _stars(len(unique), pairs, np.bincount(inverse, minlength=len(unique)))
     same: dict[int, list[int]] = {}
     order = np.argsort(inverse, kind="stable")
@@ -66,10 +67,11 @@ def check_bits(max_bits: int) -> None:
         )
 
 
-def near_pairs(codes: Codes, *, max_bits: int) -> Pairs:
+def near_pairs(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -> Pairs:
     """All pairs (P, 2), the lower number first, of different codes (N, B) at most so far apart; each once."""
     found: list[Pairs] = [np.zeros((0, 2), dtype=np.int64)]
-    for part in _parts(codes, max_bits + 1):
+    for number, part in enumerate(_parts(codes, max_bits + 1)):
+        on_step("comparing", number, max_bits + 1)
         for left, right in _agreeing(part):
             distances = np.bitwise_count(codes[left] ^ codes[right]).sum(axis=1, dtype=np.int64)
             near = distances <= max_bits

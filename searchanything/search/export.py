@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import box_of_mask, encode_rle, mask_of_size
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 
@@ -40,34 +41,52 @@ def check_export_path(destination: str | Path) -> Path:
 
 
 def export_regions(
-    index: RegionIndex, destination: str | Path, *, bucket: str | None = None, key_prefix: str = ""
+    index: RegionIndex,
+    destination: str | Path,
+    *,
+    bucket: str | None = None,
+    key_prefix: str = "",
+    on_step: OnStep = unseen,
 ) -> int:
     """Write the regions of an index, of one bucket and prefix if asked, and return how many were written.
 
     `.json`: COCO instances, each mask at its image's size. `.parquet`: a row per region, masks and codes as stored.
-    The file appears whole or not at all.
+    The file appears whole or not at all. `on_step` is given the rows that were read, of how many if all are.
 
     Raises: UsageError as `check_export_path`, and for a place that cannot be written; RegionIndexError.
     """
     target = check_export_path(destination)
     check_under(bucket, key_prefix)
-    rows = committed_regions(index, bucket=bucket, key_prefix=key_prefix)
+    total = index.count_regions() if bucket is None and not key_prefix else None  # of a part it takes as long again
+    rows = committed_regions(
+        index, bucket=bucket, key_prefix=key_prefix, on_rows=lambda done: on_step("exporting", done, total)
+    )
     write = _write_parquet if target.suffix.lower() == ".parquet" else _write_coco
     return write_whole(target, lambda file: write(file, rows, index.manifest))
 
 
-def committed_regions(index: RegionIndex, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+def committed_regions(
+    index: RegionIndex,
+    *,
+    bucket: str | None = None,
+    key_prefix: str = "",
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> Iterator[RegionRow]:
     """Stream the regions of each image's newest committed generation, in no particular order.
 
     An image that is replaced meanwhile comes as it was when it was first met, or not at all, but never mixed.
+    `on_rows` is given how many rows were read so far.
     """
     generations: dict[bytes, int] = {}
+    read = 0
     for batch in batches(index.iterate_regions(bucket=bucket, key_prefix=key_prefix), _BATCH_ROWS):
         names = [bytes.fromhex(row.image.image_id) for row in batch]
         met = {name: row.image for name, row in zip(names, batch, strict=True) if name not in generations}
         newest = index.generations(met.values()) if met else {}
         generations |= {name: newest.get(image, -1) for name, image in met.items()}  # -1: nothing is committed
         yield from (row for name, row in zip(names, batch, strict=True) if generations[name] == row.generation)
+        read += len(batch)
+        on_rows(read)
 
 
 def _write_coco(file: BinaryIO, rows: Iterable[RegionRow], manifest: IndexManifest) -> int:

@@ -38,7 +38,7 @@ from searchanything.stores.lite_file import (
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
-from searchanything.stores.milvus_connection import LOADING, MilvusConnection
+from searchanything.stores.milvus_connection import LOADING, SEARCHING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_filters import one_of
 from searchanything.stores.milvus_library import MilvusException, grpc
@@ -48,7 +48,7 @@ _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new
 _IDS_PER_READ: Final = 1024
 _CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
 _CODE_SEGCORE: Final = 2000  # loading brings it about on a damaged file alone, an expression elsewhere
-_LOADED_BYTES_S: Final = 10e6  # a fifth of what two busy cores were seen to load of a collection
+_LOADED_BYTES_S: Final = 4e6  # of a collection: on two cores that others used as well less than 6e6 were loaded
 _LOOKS, _LOOK_S = 5, 0.05  # at the numbers of rows: somebody may be writing
 Result = TypeVar("Result")
 
@@ -171,7 +171,7 @@ class LiteConnection(MilvusConnection):
         if self.absent:
             raise IndexNotFoundError(f"nothing is indexed at {self.uri}: there is no such file")
         read = partial(super()._read, doing, call)
-        if doing == "search":  # it carries what people wrote, which may be what ends the server: once is enough
+        if doing == SEARCHING:  # it carries what people wrote, which may be what ends the server: once is enough
             return read()
         try:
             return self._again(read)

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 LOADING: Final = "load a collection"
+SEARCHING: Final = "search"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
@@ -246,11 +247,12 @@ class MilvusConnection:
         *,
         limit: int,
         effort: Mapping[str, int],
+        doing: str = SEARCHING,
     ) -> list[FoundRows]:
         """For each query rows (distance in bits, value of each field), ordered by (distance, id). `id` comes first."""
         with self._levels.reading(name, self._settings.consistency) as level:
             asked = RowSearch(name, queries, expression, fields, limit, effort, level)
-            return self._rows(name, "search", lambda client, timeout_s: client.nearest(asked, timeout_s))
+            return self._rows(name, doing, lambda client, timeout_s: client.nearest(asked, timeout_s))
 
     def effort(self, kind: str, *, limit: int, everywhere: bool = False) -> dict[str, int]:
         """How hard an index of this kind looks for so many rows, by the settings, whatever they say about new ones.

@@ -24,8 +24,8 @@ from searchanything.stores.milvus_filters import (
     says_all,
 )
 from searchanything.stores.milvus_portions import Portions, portions
+from searchanything.stores.milvus_rows import RowsOfImages
 from searchanything.stores.milvus_schema import (
-    GENERATION_OUTPUT,
     IMAGE_HIT_OUTPUT,
     IMAGE_OUTPUT,
     IMAGE_STATE_OUTPUT,
@@ -49,7 +49,6 @@ from searchanything.stores.milvus_schema import (
 from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, check_words, words_rows
 
 _IDS_PER_READ = 256
-_IDS_PER_DELETE = 1024
 _ALWAYS_FIT = 256  # rows of one answer, whatever is in them
 _TRIES = 3  # of a search whose rows are deleted before they are read
 _ID_OUTPUT = ["id", "generation"]
@@ -81,6 +80,7 @@ class MilvusRegionIndex:
         self._words = words
         self._limits = RowLimits(manifest.bits)
         self._portions = Portions(connection.embedded)
+        self._rows = RowsOfImages(connection, self._portions)
         self._known_codes = CodeMemory()
         self._known_generations = GenerationMemory()
         self._too_many: dict[str, int] = {}  # rows of a collection that were too large for one answer
@@ -116,7 +116,7 @@ class MilvusRegionIndex:
         wanted = {image.image_id: image for image in images}
         newest: dict[ImageRef, ImageRow] = {}
         for ids in self._portions.images(self._images, list(wanted)):
-            for row in map(image_row_of, self._rows_of(self._images, ids, IMAGE_OUTPUT)):
+            for row in map(image_row_of, self._rows.of(self._images, ids, IMAGE_OUTPUT)):
                 known = newest.get(row.image)
                 if known is None or known.generation < row.generation:
                     newest[row.image] = row
@@ -128,8 +128,8 @@ class MilvusRegionIndex:
         newest = self._known_generations.find(state, wanted)
         read = dict.fromkeys((one for one in sorted(wanted) if one not in newest), 0)
         for ids in self._portions.images(self._images, list(read)):
-            for row in self._rows_of(self._images, ids, GENERATION_OUTPUT):
-                read[row["image_id"]] = max(row["generation"], read[row["image_id"]])
+            for image_id, generation in self._rows.generations(self._images, ids, bits=self._manifest.bits):
+                read[image_id] = max(generation, read[image_id])
         self._known_generations.keep(state, read)
         return {wanted[one]: generation for one, generation in (newest | read).items() if generation}
 
@@ -177,7 +177,7 @@ class MilvusRegionIndex:
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         ids = sorted({image.image_id for image in images})
         for portion in self._portions.images(self._regions, ids):
-            yield from map(region_row_of, self._rows_of(self._regions, portion, REGION_ROW_OUTPUT, strong=True))
+            yield from map(region_row_of, self._rows.of(self._regions, portion, REGION_ROW_OUTPUT, strong=True))
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         return self._count(self._regions, bucket, key_prefix)
@@ -220,7 +220,7 @@ class MilvusRegionIndex:
         if self._words is None:
             return
         for portion in self._portions.images(self._words_name, sorted({image.image_id for image in images})):
-            rows = self._rows_of(self._words_name, portion, ["id", "code"], strong=True)
+            rows = self._rows.of(self._words_name, portion, ["id", "code"], strong=True)
             yield from ((row["id"], code_of(row)) for row in rows)
 
     @property
@@ -263,13 +263,25 @@ class MilvusRegionIndex:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
         the look shows all that was written until then (see `ingest/commit.py`).
+
+        An embedded server looks at all rows for either, so many images of one age, such as are forgotten, are deleted
+        by their names.
         """
         self._known_codes.clear()
         ages = {image.image_id: generation for image, generation in generations.items()}
+        is_one_age = len(ages) > 1 and len(set(ages.values())) == 1
         with self._connection.writing():
             for collection in self._collections_to_empty:
+                if is_one_age and self._connection.embedded:
+                    self._delete_of_age(collection, sorted(ages), next(iter(ages.values())))
+                    continue
                 for ids in self._portions.images_of_ages(collection, sorted(ages)):
                     self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
+
+    def _delete_of_age(self, collection: str, ids: Sequence[str], generation: int) -> None:
+        for portion in portions(ids, self._portions.deleted):
+            expression = all_expressions(one_of("image_id", portion), f"generation < {generation:d}")
+            self._connection.delete(collection, expression)
 
     def _delete_older(self, collection: str, ages: Mapping[str, int]) -> None:
         expression = one_of("image_id", list(ages))
@@ -284,7 +296,7 @@ class MilvusRegionIndex:
                     self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
                 return
             doomed = [row["id"] for row in rows if row["generation"] < ages[row["image_id"]]]
-            for portion in portions(doomed, _IDS_PER_DELETE):
+            for portion in portions(doomed, self._portions.deleted):
                 self._connection.delete(collection, one_of("id", portion))
             if len(rows) < MAX_LIMIT:
                 return
@@ -293,7 +305,7 @@ class MilvusRegionIndex:
         self._known_codes.clear()
         with self._connection.writing():
             for collection in self._collections_to_empty[1:]:
-                for portion in portions(sorted(set(ids)), _IDS_PER_DELETE):
+                for portion in portions(sorted(set(ids)), self._portions.deleted):
                     self._connection.delete(collection, one_of("id", portion))
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
@@ -301,7 +313,7 @@ class MilvusRegionIndex:
         ids = sorted({image.image_id for image in images})
         with self._connection.writing():
             for collection in self._collections_to_empty:
-                for portion in portions(ids, _IDS_PER_DELETE):
+                for portion in portions(ids, self._portions.deleted):
                     self._connection.delete(collection, one_of("image_id", portion))
 
     def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
@@ -319,28 +331,6 @@ class MilvusRegionIndex:
             return self._connection.count(collection, whole)
         rows = self._connection.iterate(collection, whole, ["bucket", "key"])
         return sum(1 for _ in _under(rows, bucket, key_prefix))
-
-    def _rows_of(self, collection: str, ids: Sequence[str], fields: list[str], *, strong: bool = False) -> list[Entity]:
-        """All rows of images, by `image_id` alone, which is indexed: for a page of a stream a server looks at all ids.
-
-        Where they are too many, or too large, for one answer fewer images are asked for at once.
-        """
-        expression, rows = one_of("image_id", ids), None
-        try:
-            rows = self._connection.query(collection, expression, fields, strong=strong)
-        except RegionIndexError as error:
-            if type(error) is not RegionIndexError:
-                raise
-        if rows is not None and len(rows) < MAX_LIMIT:
-            return rows
-        if len(ids) == 1:
-            return list(self._connection.iterate(collection, expression, fields))
-        self._portions.too_many(collection, len(ids))
-        half = len(ids) // 2
-        return [
-            *self._rows_of(collection, ids[:half], fields, strong=strong),
-            *self._rows_of(collection, ids[half:], fields, strong=strong),
-        ]
 
     def _search(
         self,

@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 FEWEST_IMAGES: Final = 256
 _IMAGES_OF_AGES: Final = 128
 _CODES: Final = 1024
+_DELETED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class Portions:
     def codes(self) -> int:
         """Codes that are read by the ids of their rows."""
         return MAX_LIMIT // 2 if self.embedded else _CODES
+
+    @property
+    def deleted(self) -> int:
+        """Rows that are deleted by their ids, or images all of whose rows are."""
+        return MAX_LIMIT // 2 if self.embedded else _DELETED
 
     def images(self, collection: str, ids: Sequence[Item]) -> Iterator[Sequence[Item]]:
         """Images in portions, whose rows in a collection are read."""

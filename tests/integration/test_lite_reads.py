@@ -24,7 +24,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
-from searchanything.stores import lite_connection, milvus_index
+from searchanything.stores import lite_connection, milvus_index, milvus_rows
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.milvus_client import RowClient, RowSearch
@@ -174,7 +174,7 @@ def test_answers_may_be_larger_than_grpc_allows_by_itself(index: RegionIndex) ->
 
 def test_a_question_asked_again_is_the_search_alone(index: RegionIndex, file: Path, calls: list[str]) -> None:
     assert found(index) == {("a.jpg", 5)}
-    assert calls == ["nearest", "rows"]
+    assert calls == ["nearest"] * 2, "the second looks for what is committed"
     calls.clear()
     assert found(index) == {("a.jpg", 5)}
     assert calls == ["nearest"], "nobody has written: what is committed is known"
@@ -182,7 +182,7 @@ def test_a_question_asked_again_is_the_search_alone(index: RegionIndex, file: Pa
         other.open(NAME).insert_images([image_row(ImageRef("b", "b.jpg"), generation=1)])
     calls.clear()
     assert found(index) == {("a.jpg", 5)}
-    assert calls == ["nearest", "rows"], "somebody has"
+    assert calls == ["nearest"] * 2, "somebody has"
 
 
 def test_an_index_is_loaded_once_and_its_rows_are_counted_once(
@@ -278,18 +278,58 @@ def test_many_images_are_one_question_for_a_server_that_looks_at_all_rows_for_ea
     assert len(index.generations(refs)) == 1500
     assert len(list(index.regions_of(refs))) == 3000
     assert len(index.codes_of([row_id(ref, 5, 0) for ref in refs])) == 1500
-    assert calls == ["rows"] * 4
+    assert calls == ["rows", "nearest", "rows", "rows"]
     calls.clear()
-    index.delete_before(dict.fromkeys(refs, 5))
+    index.delete_before({ref: 4 + number % 2 for number, ref in enumerate(refs)})
     assert calls == ["rows"] * 2
     assert len(index.newest(refs)) == 1500
+
+
+def test_images_of_more_generations_than_are_looked_for_are_asked_for_again(
+    index: RegionIndex, calls: list[str]
+) -> None:
+    often, once = ImageRef("b", "often.jpg"), ImageRef("b", "a.jpg")
+    index.insert_images([image_row(often, generation=one) for one in range(1, 201)])
+    calls.clear()
+    assert index.generations([once]) == {once: 5}
+    assert calls == ["nearest"]
+    calls.clear()
+    assert index.generations([often, ImageRef("b", "none.jpg")]) == {often: 200}
+    assert calls == ["nearest", "rows"]
+
+
+def test_thousands_of_images_are_deleted_at_once(
+    index: RegionIndex, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each deletion the server looks at all its rows, and there may be more of them than one answer can have."""
+    asked: list[str] = []
+    delete = LiteClient.delete
+    monkeypatch.setattr(LiteClient, "delete", lambda *a, **k: asked.append(a[1]) or delete(*a, **k))
+    refs = many(index, 4000, regions=5)
+    index.delete_images(refs[:3500])
+    assert sorted(asked) == sorted(index.collections)
+    assert index.counts() == IndexCounts(images=501, empty=0, failed=0, regions=2502)
+    asked.clear()
+    calls.clear()
+    young = ImageRef("b", "many/3999.jpg")
+    index.insert_images([image_row(young, generation=6)])
+    index.delete_before(dict.fromkeys(refs, 6))
+    assert index.generations(refs) == {young: 6}
+    assert calls == ["nearest"], "nothing is looked for before"
+    index.delete_images([young])
+    asked.clear()
+    index.delete_before(dict.fromkeys(refs, 6))
+    index.delete_regions([row_id(ImageRef("b", "a.jpg"), 5, number) for number in range(2)])
+    assert sorted(asked) == sorted([*index.collections, index.collections[0]])
+    assert index.counts() == IndexCounts(images=1, empty=0, failed=0, regions=0)
 
 
 def test_what_does_not_fit_into_one_answer_is_asked_for_in_parts(
     index: RegionIndex, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refs = many(index, 600, regions=2)
-    monkeypatch.setattr(milvus_index, "MAX_LIMIT", 700)
+    for module in (milvus_index, milvus_rows):
+        monkeypatch.setattr(module, "MAX_LIMIT", 700)
     calls.clear()
     assert {row.image for row in index.regions_of(refs)} == set(refs)
     assert len(calls) == 3, "600 images were too many, twice 300 were not"

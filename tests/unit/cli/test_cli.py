@@ -102,20 +102,24 @@ class FakeClient:
         self._called("segment", image)
         return Segments(PIXELS, (Candidate((0.0, 0.0, 9.0, 9.0), 81, 0.7, RLE),))
 
-    def delete(self, source):
+    def delete(self, source, *, progress):
         self._called("delete", source)
+        progress(IndexProgress(1, None, 0, 0, "", stage="doing"))
         return 4
 
-    def backup(self, target):
+    def backup(self, target, *, progress):
         self._called("backup", target)
+        progress(IndexProgress(1, None, 0, 0, "", stage="doing"))
         return BackupReport(target, images=12, regions=1200, left_out=2)
 
-    def restore(self, source):
+    def restore(self, source, *, progress):
         self._called("restore", source)
+        progress(IndexProgress(1, None, 0, 0, "", stage="doing"))
         return BackupReport(source, images=12, regions=1200)
 
-    def export(self, destination, *, bucket, key_prefix):
+    def export(self, destination, *, bucket, key_prefix, progress):
         self._called("export", destination, bucket, key_prefix)
+        progress(IndexProgress(1, None, 0, 0, "", stage="doing"))
         return 0 if bucket == "mistyped" else 1200
 
     def status(self):

@@ -17,6 +17,7 @@ from searchanything.cli.progress import (
     evaluation_progress,
     hash_progress,
     indexing_progress,
+    passing_progress,
     rows_progress,
 )
 from searchanything.hash_training.training import TrainingProgress
@@ -39,6 +40,12 @@ class Stream(io.StringIO):
 def _indexing() -> Iterator[Callable[[], None]]:
     with indexing_progress() as show:
         yield lambda: show(IndexProgress(3, 20, 3, 0, ""))
+
+
+@contextmanager
+def _exporting() -> Iterator[Callable[[], None]]:
+    with passing_progress("exporting") as show:
+        yield lambda: show(IndexProgress(3, 20, 0, 0, "", stage="exporting"))
 
 
 @contextmanager
@@ -68,6 +75,7 @@ def _fetching() -> Iterator[Callable[[], None]]:
 
 WORK: dict[str, tuple[Callable[[], AbstractContextManager[Callable[[], None]]], str]] = {
     "index": (_indexing, "indexing: 3 of 20 (15%)"),
+    "export": (_exporting, "exporting: 3 of 20 (15%)"),
     "eval": (_evaluating, "evaluating: 3 of 20 (15%), 2 failed"),
     "hash judge": (_reading, "reading: 3,000 done"),
     "hash train": (_training, "training: 3 of 20 (15%), held-out loss 0.25000"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from searchanything.stores.memory import MemoryRegionIndex
 def client_of(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Client:
     machine_with_images(monkeypatch, folder)
     settings = Settings(_env_file=None)
-    settings.milvus.uri, settings.models.preset = "memory://", "pico"
+    settings.milvus.uri, settings.models.preset, settings.ingest.forget_images = "memory://", "pico", 1000
     return connect(settings=settings)
 
 
@@ -58,6 +58,35 @@ def test_delete_holds_some_images_at_a_time_and_counts_each_once(
         assert max(asked) <= 5
         assert [state.image for state in index.iterate_states()] == [kept]
         assert list(index.iterate_regions()) == []
+
+
+@pytest.mark.parametrize("verb", ["sync", "index"])
+def test_what_may_be_forgotten_is_forgotten_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: str
+) -> None:
+    """An embedded index looks at all its rows for each deletion."""
+    forgotten: list[int] = []
+    delete = MemoryRegionIndex.delete_before
+
+    def noted(index: MemoryRegionIndex, generations: Mapping[ImageRef, int]) -> None:
+        forgotten.append(len(generations))
+        delete(index, generations)
+
+    with client_of(monkeypatch, tmp_path) as client:
+        client.index(tmp_path / "images")
+        index = client.operations.search_context().index
+        folder = next(iter(index.iterate_states())).image.bucket
+        held = client.status().images
+        refs = [ImageRef(folder, f"gone/{number}.jpg") for number in range(700)]
+        index.insert_images([image_row(ref, generation=1, regions=0, outcome=Outcome.EMPTY) for ref in refs])
+        monkeypatch.setattr(MemoryRegionIndex, "delete_before", noted)
+        if verb == "sync":
+            report = client.sync(tmp_path / "images", repair=True, forget=True).repaired
+        else:
+            report = client.index(tmp_path / "images", prune=True)
+        assert report is not None
+        assert (report.deleted, client.status().images) == (700, held)
+    assert forgotten == [700]
 
 
 def test_the_progress_of_a_retry_does_not_add_up_all_reports_for_each_wave(

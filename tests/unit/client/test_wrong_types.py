@@ -293,6 +293,11 @@ def test_progress_that_cannot_be_called(client: Client, tmp_path: Path) -> None:
         lambda: client.sync(images, progress=wrong),
         lambda: client.sync(images, repair=True, progress=wrong),
         lambda: client.retry_failed(progress=wrong),
+        lambda: client.delete(images, progress=wrong),
+        lambda: client.duplicates(progress=wrong),
+        lambda: client.export(tmp_path / "regions.json", progress=wrong),
+        lambda: client.backup(tmp_path / "index.tar", progress=wrong),
+        lambda: client.restore(tmp_path / "index.tar", progress=wrong),
     ):
         with pytest.raises(UsageError, match="progress: expected a function that takes an IndexProgress, got 3"):
             call()

@@ -12,7 +12,7 @@ from fakes.recording_server import RecordingServer
 
 from searchanything.core.errors import RegionIndexError
 from searchanything.core.types import ImageRef
-from searchanything.stores import milvus_index
+from searchanything.stores import milvus_rows
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.row_checks import MAX_LIMIT
@@ -67,7 +67,7 @@ def test_the_rows_of_images_are_looked_up_without_a_look_at_all_ids() -> None:
 def test_rows_of_images_that_no_answer_holds_are_asked_for_in_parts(
     monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
-    monkeypatch.setattr(milvus_index, "MAX_LIMIT", 7)
+    monkeypatch.setattr(milvus_rows, "MAX_LIMIT", 7)
     server = ScannedServer(7, refuses=refuses)
     index, refs = rows_on(server, 10)
     assert Counter(row.image for row in index.regions_of(refs)) == dict.fromkeys(refs, 3)

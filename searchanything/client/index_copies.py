@@ -1,0 +1,57 @@
+"""Copies of an index and in it: exports, backups and what is made of them, and what is there more than once.
+
+All of these read or write every row, so each says how far it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchanything import wiring
+from searchanything.client.connection import Connection
+from searchanything.core.arguments import check_kind, check_progress
+from searchanything.core.libraries import importing
+from searchanything.core.manifest import SCHEMA_VERSION
+from searchanything.ingest.progress import steps_of
+from searchanything.ingest.reports import OnProgress
+
+if TYPE_CHECKING:
+    from searchanything.backup.backup import BackupReport
+
+
+def export_index(
+    connection: Connection, destination: str | Path, *, bucket: str | None, key_prefix: str, progress: OnProgress | None
+) -> int:
+    """As `Client.export`."""
+    with importing():
+        from searchanything.search.export import check_export_path, export_regions
+
+    check_export_path(destination)
+    check_progress(progress)
+    index, on_step = connection.read_index(), steps_of(progress)
+    return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix, on_step=on_step)
+
+
+def back_up_index(connection: Connection, target: str | Path, *, progress: OnProgress | None) -> BackupReport:
+    """As `Client.backup`."""
+    with importing():
+        from searchanything.backup import backup
+        from searchanything.client.standing_memory import StandingMemory
+
+    check_kind(target, str | Path, "target", "a tar file's path or s3://bucket/prefix")
+    check_progress(progress)
+    indexes, place = connection.whole(), wiring.backup_place(str(target), connection.settings)
+    return backup.back_up(indexes, place, StandingMemory(indexes).notes(), on_step=steps_of(progress))
+
+
+def restore_index(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
+    """As `Client.restore`."""
+    with importing():
+        from searchanything.backup import backup
+        from searchanything.client.change_lease import change_lease
+
+    check_progress(progress)
+    indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
+    on_step = steps_of(progress)
+    return backup.restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease, on_step=on_step)
