@@ -351,14 +351,14 @@ class Client(Closing):
     def features_status(self, source: SourceName) -> given.CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
-        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow), ObjectNotFoundError (a source
-        that is not there, and that nothing is known of).
+        Raises: StoreError, RegionIndexError, UsageError (no pyarrow), ObjectNotFoundError (neither there nor known).
         """
         return self._parts.features.status(source)
 
     def compact_features(self, source: SourceName) -> given.Compaction:
         """Merge the files of kept features, without those of images that are gone or were indexed again, while others
-        may index. Raises: as `features_status`; StoreError if another compaction is running."""
+        may index. Raises: as `features_status`; StoreError if another compaction is running.
+        """
         return self._parts.features.compact(source)
 
     def status(self) -> IndexStatus:
