@@ -101,6 +101,8 @@ class HashLayers:
         start = time.monotonic()
         self.connection.whole()
         live = self.connection.models.manifest()
+        if encode:
+            self.connection.models.preset_of(live)
         hasher = self._layer(layer, live)
         wanted = rehashed(live, hasher)
         if wanted.fingerprint == live.fingerprint:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
@@ -142,7 +142,9 @@ class LiveIndex:
         return self._open(self.manifest())
 
     def _open(self, manifest: IndexManifest) -> tuple[RegionIndex, Encoder]:
-        preset = self.preset_of(manifest)
+        return self._opened_of(manifest, self.preset_of(manifest))
+
+    def _opened_of(self, manifest: IndexManifest, preset: str) -> tuple[RegionIndex, Encoder]:
         with self._lock:
             if manifest.fingerprint not in self._opened:
                 index = self._index(manifest.fingerprint)  # first: an index of another version says so itself
@@ -166,9 +168,12 @@ class LiveIndex:
         return index, lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
 
     def open_beside(self, index: RegionIndex) -> tuple[RegionIndex, OpenEncoder]:
-        """An index that is not live, of the live one's models, with its encoder. Raises: as `open_for_work`."""
+        """An index that is not live, with its encoder: of its own preset, whatever the settings name.
+
+        Raises: IndexMismatchError, WeightsMissingError, ModelError, where the encoder is opened.
+        """
         words = wiring.words_hasher(index.words)
-        return index, lambda: replace(self._open(index.manifest)[1], words=words)
+        return index, lambda: replace(self._opened_of(index.manifest, index.manifest.preset)[1], words=words)
 
     def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, OpenEncoder]:
         """The live index with words codes from now on, and its encoder. Raises: as `open_for_work`."""
@@ -213,12 +218,18 @@ class LiveIndex:
     def segmenter(self) -> Segmenter:
         """The segmenter of the preset that was asked for, else of the index; it remembers the last images.
 
+        An index that had that preset before is followed by who has met it.
+
         Raises: PresetError, WeightsMissingError, ModelError.
         """
         preset, live = self._settings.models.preset, None
-        if preset is None or preset in self._followed:
+        if preset is None:
             live = self._indexes.live()
-            preset = None if live is None else live.preset
+        elif self._met_makings:  # who met an index asks it as well: it may have other models by now
+            with contextlib.suppress(RegionIndexError):
+                met = self._indexes.live(within_s=ASKING_S)
+                live = met if met is not None and preset != met.preset and self._had_before(preset, met) else None
+        preset = preset if live is None else live.preset
         encoder = self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), live)
         with self._lock:
             return self._kept(str(preset), encoder.segmenter)

@@ -21,6 +21,7 @@ from searchanything.client.hash_on_first_index import (
     learn_words,
     sample_of_index,
 )
+from searchanything.client.lost_images import none_there, why_none_is_there
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
@@ -111,7 +112,7 @@ class Models:
             connection=self.connection,
             live=live,
             beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, encoder, words, live), progress=done
+                live=index, other=self._beside(wanted, encoder, words), progress=done
             ),
             encode=True,
             recall=memory.recalling,
@@ -135,12 +136,15 @@ class Models:
         made = [one for one in self.connection.indexes.manifests() if one.feature_fingerprint == features]
         if trained := [one for one in made if one.hash_trained]:
             return self.connection.indexes.hash_layer(max(trained, key=lambda one: one.created_at_ms).fingerprint)
-        options = LearningOptions.of(self.connection.settings)
+        options = LearningOptions.of(self.connection.settings, drawn_from="index")
         learnt = learn_hash(self._sample(self.connection.models.index(), encoder, options), options, progress=progress)
         return encoder.hasher.to_bytes() if learnt is None else learnt.to_bytes()
 
     def _sample(self, live: RegionIndex, encoder: Encoder, options: LearningOptions) -> Sample:
-        """Images of the live index, and how their features are made. Raises: UsageError where it has none."""
+        """Images of the live index, and how their features are made.
+
+        Raises: UsageError where it has none, or those of a source are not there: nothing is learnt of the others alone.
+        """
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
 
         def job(bucket: str) -> IndexingJob:
@@ -150,6 +154,9 @@ class Models:
         sample = sample_of_index(live, job, options)
         if not sample and options.images:
             raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
+        for one, chosen in sample:
+            if (why := why_none_is_there(one.store, (image.ref for image in chosen))) is not None:
+                raise none_there(one.store.bucket, len(chosen), why)
         return sample
 
     def _words(self, wanted: IndexManifest, encoder: Encoder, progress: OnProgress | None) -> WordsLayer | None:
@@ -160,14 +167,11 @@ class Models:
         with contextlib.suppress(IndexNotFoundError, IndexDamagedError):  # what a killed `drop` left of one
             if indexes.open(wanted.fingerprint).words is not None:
                 return None
-        options = LearningOptions.of(self.connection.settings)
+        options = LearningOptions.of(self.connection.settings, drawn_from="index")
         return learn_words(partial(self._sample, live, encoder, options), encoder, options, progress=progress)
 
-    def _beside(
-        self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None, live: IndexManifest
-    ) -> RegionIndex:
+    def _beside(self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None) -> RegionIndex:
         """The index of the other models: made, or what is there of it."""
-        self.connection.models.note_replaced(live.preset)
         indexes, name = self.connection.indexes, wanted.fingerprint
         made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
         other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one
