@@ -101,6 +101,18 @@ def leased(indexes: IndexStore) -> dict[str, Any]:
     return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept
 
 
+def warn_of_killed(indexes: IndexStore, fingerprint: str) -> None:
+    """Say, once, that the process which made this index live was killed before it was done."""
+    note = _note(indexes)
+    if leased(indexes) or len(of := note.get("of", ())) != 2 or of[1] != fingerprint:  # a restore is of one
+        return
+    logger.warning(
+        "the index is live, but what made it so was ended before it looked for what was written and deleted right "
+        "before: searchanything sync repair SOURCE"
+    )
+    indexes.remember(_LEASE, b"")
+
+
 def this_machine() -> str:
     """Where this process runs; others of the same container or machine, and no others, see its number."""
     try:

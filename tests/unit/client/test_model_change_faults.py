@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes.hash_layers import layer_file
 from fakes.machine import machine_with_images
-from fakes.two_presets import NEW, OLD, TwoPresets, add, opened, outcomes
+from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
@@ -143,6 +146,23 @@ def test_segments_are_those_of_the_models_that_a_question_goes_by(
             away.setattr(MemoryIndexStore, "live", lambda *_, **__: _raise(IndexUnavailableError("no answer")))
             settled.segment(images / "1.png")
         assert machine.seen() == (seen[0] + 1, seen[1] + 1)
+
+
+def test_a_run_that_was_killed_right_after_the_switch_is_said_to_have_been(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same command has nothing left to do; what was deleted between its last look and the switch may be there."""
+    notes: list[bytes] = []
+    at_the_switch(monkeypatch, lambda: notes.append(client._indexes.recall("hash-apply")), before=False)
+    client.models.apply(NEW)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    client._indexes.remember("hash-apply", json.dumps(json.loads(notes[0]) | {"pid": ended.pid}).encode())
+    for _ in range(2):
+        assert client.models.apply(NEW).replaced is None
+    assert [("sync repair SOURCE" in one, "was ended" in one) for one in caplog.messages if "is live, but" in one] == [
+        (True, True)
+    ]
 
 
 def _raise(error: Exception) -> None:
