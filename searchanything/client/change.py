@@ -20,6 +20,7 @@ from searchanything import wiring
 from searchanything.client.change_lease import CheckLease, change_lease
 from searchanything.client.connection import Connection
 from searchanything.client.lost_images import check_lost, images_of, none_there, why_none_is_there
+from searchanything.client.models_before import note_replaced
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
@@ -102,8 +103,8 @@ class Change(Generic[RunT]):
             now = indexes.live()
             if now is None or now.fingerprint != self.live.fingerprint:
                 raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
-            if self.run.other.manifest.preset != self.live.preset:
-                self.connection.models.note_replaced(self.live.preset)  # who names it follows from here on
+            if self.run.other.manifest.feature_fingerprint != self.live.feature_fingerprint:
+                note_replaced(indexes, self.live)  # who names its preset follows from here on
             indexes.switch(fingerprint)
             self._catch_up()
 
@@ -158,7 +159,7 @@ class Change(Generic[RunT]):
         for bucket in sorted({*gone, *self.failed}):
             self._check_source(bucket, gone[bucket], failed=self.failed[bucket])
 
-    def _check_source(self, bucket: str, gone: int, *, failed: int = 0, why: str = "is there") -> None:
+    def _check_source(self, bucket: str, gone: int, *, failed: int = 0, why: str = "") -> None:
         """Raises: UsageError where a source has lost so many images, or all."""
         there = self.run.other.counts(bucket=bucket)
         if gone and not there.images + there.empty:

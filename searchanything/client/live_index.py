@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
+from searchanything.client.models_before import presets_before
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
-PRESETS_BEFORE: Final = "presets-before"
 WORDS_NOTICED_S: Final = 10.0  # by who writes: it takes calls, of which a server answers one in a tenth of a second
 Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
@@ -85,7 +84,7 @@ class LiveIndex:
     def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
         """Whether the index had a preset until it was given other models: who still names it follows the index."""
         if preset not in self._followed:
-            if preset not in self.presets_before():
+            if preset not in presets_before(self._indexes):
                 return False
             self._followed.add(preset)
             logger.warning(
@@ -93,15 +92,6 @@ class LiveIndex:
                 *(preset, self._indexes.uri, manifest.preset),
             )
         return True
-
-    def presets_before(self) -> set[str]:
-        """The presets that the index had, before it was given other models. Raises: RegionIndexError."""
-        return set(json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"))
-
-    def note_replaced(self, preset: str) -> None:
-        """Let those who name this preset follow the index, when it has another one."""
-        before = self.presets_before() | {preset}
-        self._indexes.remember(PRESETS_BEFORE, json.dumps(sorted(before)).encode())
 
     def check(self, *, with_models: bool) -> None:
         """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.

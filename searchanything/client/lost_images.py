@@ -17,7 +17,7 @@ LOOKED_AT: Final = 100  # images of a source, before any is encoded
 
 
 def why_none_is_there(store: ImageStore, images: Iterable[ImageRef]) -> str | None:
-    """What is the matter with a source's first images, in words that follow on "none of them"; None if one is there.
+    """What is the matter with a source's first images, as `none_there` takes it; None if one is there.
 
     Raises: StoreUnavailableError.
     """
@@ -26,11 +26,11 @@ def why_none_is_there(store: ImageStore, images: Iterable[ImageRef]) -> str | No
         try:
             if store.stat(image.key) is not None:
                 return None
-            why = why or "is there"
+            why = why or ""
         except StoreUnavailableError:
             raise
         except StoreError as error:
-            why = f"can be looked at ({error})"
+            why = str(error)
     return why
 
 
@@ -43,12 +43,14 @@ def check_lost(lost: int, images: int, limits: ForgetLimits, source: str = "SOUR
         )
 
 
-def none_there(bucket: str, images: int, why: str = "is there") -> UsageError:
-    """The error for a source of which so many images were looked for, and none is there."""
-    source = source_of(bucket)
+def none_there(bucket: str, images: int, why: str = "") -> UsageError:
+    """The error for a source of which so many images were looked for: none is there or, for a reason, can be read."""
+    source, none = source_of(bucket), f"none of {counted(images, 'image')}"
+    if why:
+        return UsageError(f"{source}: {none} can be read; nothing was changed: {why}")
     return UsageError(
-        f"{source}: none of {counted(images, 'image')} {why}; nothing was changed. Is its disk mounted, and may it "
-        f"be read? If it is gone for good: searchanything delete {shlex.quote(source)}"
+        f"{source}: {none} is there; nothing was changed. Is its disk mounted? If it is gone for good: "
+        f"searchanything delete {shlex.quote(source)}"
     )
 
 

@@ -22,6 +22,7 @@ from searchanything.client.hash_on_first_index import (
     sample_of_index,
 )
 from searchanything.client.lost_images import none_there, why_none_is_there
+from searchanything.client.models_before import live_before
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
@@ -66,9 +67,10 @@ class Models:
 
         All its images are segmented and embedded again, into an index beside the live one, which can be asked and
         written meanwhile; then all switch at once. The replaced index stays: to go back is to apply its preset.
-        `hash_file`: as for `index`; a layer that this preset had here before is taken again, else one is trained on a
-        sample of the images. Words codes are made where the index has them. If so many images are gone or fail that it
-        may be a mistake (`ingest.forget_images`, `…forget_share`), or all of one source, nothing changes.
+        `hash_file`: as for `index`; else the layer that the index had last with these models is taken again, while
+        there are codes of it, or the preset's own, or one is trained on a sample of the images. Words codes are made
+        where the index has them. If so many images are gone or fail that it may be a mistake (`ingest.forget_images`,
+        `…forget_share`), or all of one source, nothing changes.
 
         Raises: IndexNotFoundError; PresetError for an unknown preset, or where `models.preset` contradicts the index;
         UsageError where there is no image, or nothing but the layer would change; WeightsMissingError, ModelError;
@@ -88,7 +90,8 @@ class Models:
             progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
         choice = chosen_hash(hash_file)
         encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
-        if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
+        features = manifest_of(encoder, preset).feature_fingerprint
+        if features == live.feature_fingerprint:
             if hash_file is None:
                 warn_of_killed(self.connection.indexes, live.fingerprint)
                 return ModelChange(live.preset, live.hash_digest, None, seconds=time.monotonic() - start)
@@ -97,7 +100,10 @@ class Models:
         if not holds_rows(self.connection.models.index()):
             raise UsageError(f"no image is indexed: searchanything index SOURCE --preset {preset} makes it anew")
         memory = CropMemory()  # of the sample's crops
-        if choice is None and not encoder.hasher.trained:
+        before = live_before(self.connection.indexes, preset, features) if choice is None else None
+        if before is not None:
+            encoder = self._encoder(preset, self.connection.indexes.hash_layer(before.fingerprint), live)
+        elif choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
         change = self._replace(live, encoder, memory, preset, progress)
         taken = time.monotonic() - start

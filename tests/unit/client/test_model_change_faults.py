@@ -76,7 +76,7 @@ def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
 
     with monkeypatch.context() as denying:
         denying.setattr(FolderStore, "stat", denied)
-        with pytest.raises(UsageError, match=r"second: none of 2 images can be looked at \(.*AccessDenied\)"):
+        with pytest.raises(UsageError, match=r"second: none of 2 images can be read; .*AccessDenied"):
             client.models.apply(NEW)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
     assert client.models.apply(NEW).encoded == 5
@@ -163,6 +163,27 @@ def test_a_run_that_was_killed_right_after_the_switch_is_said_to_have_been(
     assert [("sync repair SOURCE" in one, "was ended" in one) for one in caplog.messages if "is live, but" in one] == [
         (True, True)
     ]
+
+
+def test_going_back_is_to_what_was_live(client: Client, machine: TwoPresets, images: Path, tmp_path: Path) -> None:
+    """With the layer that it had been given, not with the one that the preset came with, nor with the newest one."""
+    given, tried = (layer_file(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (9, 8))
+    client.hash_layers.apply(given, encode=True)
+    live = client.manifest
+    client.hash_layers.apply(tried, encode=True)
+    client.hash_layers.apply(given, encode=True)
+    assert client.manifest == live
+    client.models.apply(NEW)
+    add(images / "new.png")
+    client.index(images)
+    seen = machine.seen()
+    change = client.models.apply(OLD)
+    assert (client.manifest, change.layer, change.encoded) == (live, live.hash_digest, 1)
+    assert machine.seen() == (seen[0] + 1, seen[1])
+    client.models.apply(NEW)
+    client.hash_layers.drop(live.fingerprint)
+    client.models.apply(OLD)
+    assert client.manifest.hash_digest != live.hash_digest
 
 
 def _raise(error: Exception) -> None:
