@@ -19,7 +19,7 @@ import numpy as np
 from searchanything import wiring
 from searchanything.client.change_lease import CheckLease, change_lease
 from searchanything.client.connection import Connection
-from searchanything.client.lost_images import check_lost, images_of, none_there, why_none_is_there
+from searchanything.client.lost_images import SOUGHT_OF_SOURCE, check_lost, images_of, none_there, why_none_is_there
 from searchanything.client.models_before import note_replaced
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
@@ -130,6 +130,7 @@ class Change(Generic[RunT]):
     def _fill(self) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
         self.run.forget_failed_attempts()
+        self.run.ready_words()
         self.seen = self.run.compare()
         self.total = len(self.seen.lacking)
         self._show_so_far()
@@ -163,7 +164,7 @@ class Change(Generic[RunT]):
         """Raises: UsageError where a source has lost so many images, or all."""
         there = self.run.other.counts(bucket=bucket)
         if gone and not there.images + there.empty:
-            raise none_there(bucket, gone, why)
+            raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE), why)
         images = images_of(self.run.live, bucket=bucket)
         check_lost(gone + failed, images, self.connection.forget_limits(), source_of(bucket))
 

@@ -13,7 +13,7 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, source_of
 from searchanything.ingest.forget import ForgetLimits
 
-LOOKED_AT: Final = 100  # images of a source, before any is encoded
+SOUGHT_OF_SOURCE: Final = 100  # images of a source, before any is encoded
 
 
 def why_none_is_there(store: ImageStore, images: Iterable[ImageRef]) -> str | None:
@@ -22,7 +22,7 @@ def why_none_is_there(store: ImageStore, images: Iterable[ImageRef]) -> str | No
     Raises: StoreUnavailableError.
     """
     why = None
-    for image in islice(images, LOOKED_AT):
+    for image in islice(images, SOUGHT_OF_SOURCE):
         try:
             if store.stat(image.key) is not None:
                 return None

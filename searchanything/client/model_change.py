@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from searchanything.encode.asked_regions import regions_beside
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.missing_words import words_from_features
 from searchanything.ingest.other_models import OtherModels
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
@@ -118,9 +120,7 @@ class Models:
         change = Change(
             connection=self.connection,
             live=live,
-            beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, encoder, words), progress=done
-            ),
+            beside=lambda index, done: self._run(index, self._beside(wanted, encoder, words), done),
             encode=True,
             recall=memory.recalling,
             name=f"the index of {preset}",
@@ -129,6 +129,16 @@ class Models:
         )
         change.apply(wanted.fingerprint)
         return change
+
+    def _run(self, live: RegionIndex, other: RegionIndex, progress: Callable[[int], None]) -> OtherModels:
+        """The comparison of two indexes; words codes are made of kept features where these are kept."""
+        settings, words = self.connection.settings, wiring.words_hasher(other.words)
+
+        def kept_words(bucket: str) -> None:
+            if settings.ingest.keep_features and words is not None:
+                words_from_features(other, wiring.open_feature_cache(bucket, other.manifest, settings), words)
+
+        return OtherModels(live=live, other=other, progress=progress, kept_words=kept_words)
 
     def _encoder(self, preset: str, layer: bytes, live: IndexManifest) -> Encoder:
         """The preset's models as an index beside the live one would get them."""

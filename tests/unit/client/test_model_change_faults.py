@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.hash_layers import layer_file
+from fakes.hash_layers import layer_file, live_of
+from fakes.indexing import whole
 from fakes.machine import machine_with_images
 from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
 from searchanything.core.errors import IndexUnavailableError, PresetError, StoreError, UsageError
-from searchanything.core.types import StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -184,6 +185,50 @@ def test_going_back_is_to_what_was_live(client: Client, machine: TwoPresets, ima
     client.hash_layers.drop(live.fingerprint)
     client.models.apply(OLD)
     assert client.manifest.hash_digest != live.hash_digest
+
+
+def test_words_codes_that_were_added_meanwhile_are_in_what_is_gone_back_to(
+    client: Client, machine: TwoPresets, images: Path
+) -> None:
+    client.models.apply(NEW)
+    client.index(images, add_words=True)
+    seen = machine.seen()
+    assert client.models.apply(OLD).encoded == 3
+    assert live_of(client).count_words() == live_of(client).count_regions() == 6
+    assert machine.seen()[0] - seen[0] == 3 + 3  # a sample for the words layer, and all
+    assert client.models.apply(NEW).encoded == 0
+    assert client.models.apply(OLD).encoded == 0
+    whole(live_of(client))
+
+
+def test_words_codes_that_were_added_meanwhile_are_made_of_kept_features(
+    images: Path, machine: TwoPresets, tmp_path: Path
+) -> None:
+    with opened(MemoryIndexStore(), OLD) as client:
+        client._settings.ingest.keep_features = True
+        client._settings.ingest.features_dir = tmp_path / "kept"
+        client.index(images)
+        client.models.apply(NEW)
+        client.index(images, add_words=True)
+        seen = machine.seen()
+        assert client.models.apply(OLD).encoded == 0
+        assert live_of(client).count_words() == 6
+        assert machine.seen()[0] - seen[0] == 3  # the sample
+
+
+def test_words_codes_that_were_added_meanwhile_are_those_of_another_layer(images: Path, tmp_path: Path) -> None:
+    with opened(MemoryIndexStore(), OLD) as client:
+        client._settings.ingest.keep_features = True
+        client._settings.ingest.features_dir = tmp_path / "kept"
+        client.index(images)
+        first = client.manifest.hash_digest
+        client.hash_layers.apply(layer_file(tmp_path / "other.safetensors"))
+        client.index(images, add_words=True)
+        everything = [ImageRef(str(images), f"{number}.png") for number in range(3)]
+        words = dict(live_of(client).words_of(everything))
+        assert client.hash_layers.apply(first).encoded == 0
+        assert dict(live_of(client).words_of(everything)) == words
+        assert len(words) == live_of(client).count_words() == 6
 
 
 def _raise(error: Exception) -> None:
