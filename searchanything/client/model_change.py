@@ -22,7 +22,7 @@ from searchanything.client.hash_on_first_index import (
     learn_words,
     sample_of_index,
 )
-from searchanything.client.lost_images import none_there, why_none_is_there
+from searchanything.client.lost_images import SOUGHT_OF_SOURCE, images_of, none_there, why_none_is_there
 from searchanything.client.models_before import live_before
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
@@ -162,6 +162,7 @@ class Models:
 
         Raises: UsageError where it has none, or those of a source are not there: nothing is learnt of the others alone.
         """
+        self._check_sources(live)
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
 
         def job(bucket: str) -> IndexingJob:
@@ -171,10 +172,15 @@ class Models:
         sample = sample_of_index(live, job, options)
         if not sample and options.images:
             raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
-        for one, chosen in sample:
-            if (why := why_none_is_there(one.store, (image.ref for image in chosen))) is not None:
-                raise none_there(one.store.bucket, len(chosen), why)
         return sample
+
+    def _check_sources(self, live: RegionIndex) -> None:
+        """Raises: UsageError where none of a source's images is there."""
+        for bucket in sorted({state.image.bucket for state in live.iterate_states()}):
+            store, _ = self.connection.open_source(source_of(bucket))
+            images = (one.image for one in live.iterate_states(bucket=bucket) if one.is_findable)
+            if (why := why_none_is_there(store, images)) is not None:
+                raise none_there(bucket, min(SOUGHT_OF_SOURCE, images_of(live, bucket=bucket)), why)
 
     def _words(self, wanted: IndexManifest, encoder: Encoder, progress: OnProgress | None) -> WordsLayer | None:
         """A words layer for the wanted index, where the live one has words codes and that one has none yet."""

@@ -115,6 +115,16 @@ def test_nothing_is_learnt_while_a_source_is_gone(
     assert (machine.seen(), len(client._indexes.manifests())) == (seen, 1)
 
 
+def test_a_sample_may_hold_an_image_that_is_gone(client: Client, another: Path) -> None:
+    """Of a small source it has few: that these are gone says nothing of the others."""
+    with opened(client._indexes, OLD) as before:  # type: ignore[arg-type]
+        before.index(another, add_words=True)
+    client._settings.ingest.hash_sample_images = 1  # whichever it is
+    for folder, name in ((another, "a.png"), (another.parent / "images", "0.png")):
+        (folder / name).unlink()
+    assert client.models.apply(NEW).left == 2
+
+
 def test_who_names_the_preset_of_before_is_said_to_follow_when_it_does(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
