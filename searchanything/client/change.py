@@ -9,6 +9,7 @@ dropped, and to go back is to apply it: it is brought up to date in the same way
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -37,6 +38,8 @@ from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import so_far, within
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS
+
+logger = logging.getLogger(__name__)
 
 RunT = TypeVar("RunT", bound=Beside)
 LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
@@ -199,6 +202,8 @@ class Change(Generic[RunT]):
             self.forgotten += run.forget_gone()
             self.left = len(run.compare().lacking)
             self._erase_tiles()
+            if self.run.other.words is None and self.connection.indexes.open(self.live.fingerprint).words is not None:
+                logger.warning("words codes were added meanwhile, and %s has none: index SOURCE --add-words", self.name)
         except SearchAnythingError as error:
             raise RegionIndexError(
                 f"{self.name} is live by now, but what was written meanwhile may not be all there: "

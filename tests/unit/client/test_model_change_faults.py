@@ -241,6 +241,14 @@ def test_words_codes_that_were_added_meanwhile_are_those_of_another_layer(images
         assert len(words) == live_of(client).count_words() == 6
 
 
+def test_words_codes_that_are_added_while_it_is_filled_are_said_to_be_missing(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_the_switch(monkeypatch, lambda: client.index(images, add_words=True), before=True)
+    client.models.apply(NEW)
+    assert [one for one in caplog.messages if "index of small has none: index SOURCE --add-words" in one]
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -260,6 +268,23 @@ def test_what_is_deleted_while_the_index_switches_is_deleted_from_both(
     monkeypatch.setattr(syncing, "batches", slow)
     assert client.delete(images) == 3
     assert (client.manifest.preset, outcomes(client)) == (NEW, {})
+
+
+def test_a_repair_of_an_index_that_was_replaced_meanwhile_says_so(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `index` does: the index that is live now may lack what was repaired."""
+    sync = syncing.sync_images
+
+    def replaced(*args: object, **options: object) -> object:
+        report = sync(*args, **options)  # type: ignore[arg-type]
+        with opened(client._indexes) as other:  # type: ignore[arg-type]
+            other.models.apply(NEW)
+        return report
+
+    monkeypatch.setattr(syncing, "sync_images", replaced)
+    client.sync(images, repair=True)
+    assert [one for one in caplog.messages if "became live during this run" in one]
 
 
 def test_another_layer_by_models_that_the_settings_contradict(client: Client, tmp_path: Path) -> None:
