@@ -9,9 +9,9 @@ dropped, and to go back is to apply it: it is brought up to date in the same way
 
 from __future__ import annotations
 
-import shlex
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,12 +21,14 @@ from searchanything import wiring
 from searchanything.client.change_lease import change_lease
 from searchanything.client.connection import Connection
 from searchanything.client.lease import CheckLease
+from searchanything.client.lost_images import SOUGHT_OF_SOURCE, check_lost, images_of, none_there, why_none_is_there
+from searchanything.client.models_before import note_replaced
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, UsageError
-from searchanything.core.manifest import IndexCounts, IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.encoder import Encoder
@@ -37,6 +39,8 @@ from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import so_far, within
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS
+
+logger = logging.getLogger(__name__)
 
 RunT = TypeVar("RunT", bound=Beside)
 LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
@@ -87,6 +91,7 @@ class Change(Generic[RunT]):
     total: int = 0  # of them, what was lacking then
     seen: Compared = field(init=False)  # before the switch
     report: IndexReport = field(default_factory=IndexReport)
+    failed: Counter[str] = field(default_factory=Counter)  # of each bucket
     done: int = 0
     forgotten: int = 0
     left: int = 0  # images that the other index lacks
@@ -102,6 +107,8 @@ class Change(Generic[RunT]):
             now = indexes.live()
             if now is None or now.fingerprint != self.live.fingerprint:
                 raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
+            if self.run.other.manifest.feature_fingerprint != self.live.feature_fingerprint:
+                note_replaced(indexes, self.live)  # who names its preset follows from here on
             indexes.switch(fingerprint)
             self._catch_up()
 
@@ -122,11 +129,12 @@ class Change(Generic[RunT]):
         self.run = self.beside(live, self._carried)
         if live.manifest.fingerprint != self.live.fingerprint:
             raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
-        self.images = _images_of(live.counts())
+        self.images = images_of(live)
 
     def _fill(self) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
         self.run.forget_failed_attempts()
+        self.run.ready_words()
         self.seen = self.run.compare()
         self.total = len(self.seen.lacking)
         self._show_so_far()
@@ -150,27 +158,31 @@ class Change(Generic[RunT]):
 
     def _check_lost(self) -> None:
         """Raises: UsageError where so much could not be read that it may be a mistake, of all or of one source."""
-        limits = self.connection.forget_limits()
+        check_lost(len(self.seen.lacking) + self.report.failed, self.images, self.connection.forget_limits())
+        lacking = {state.image for state in self.run.lacking()} if len(self.seen.lacking) else set()
+        gone = Counter(image.bucket for image in lacking)
+        for bucket in sorted({*gone, *self.failed}):
+            self._check_source(bucket, gone[bucket], failed=self.failed[bucket])
 
-        def is_much(lost: int, images: int) -> bool:
-            return lost > limits.images and lost > limits.share * images
+    def _check_source(self, bucket: str, gone: int, *, failed: int = 0, why: str = "") -> None:
+        """Raises: UsageError where a source has lost so many images, or all."""
+        there = self.run.other.counts(bucket=bucket)
+        if gone and not there.images + there.empty:
+            raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE), why)
+        images = images_of(self.run.live, bucket=bucket)
+        check_lost(gone + failed, images, self.connection.forget_limits(), source_of(bucket))
 
-        lost = len(self.seen.lacking) + self.report.failed
-        if is_much(lost, self.images):
-            raise UsageError(_too_much(lost, self.images, "SOURCE"))
-        if not len(self.seen.lacking):
-            return
-        lacking = {state.image for state in self.run.lacking()}
-        for bucket, number in sorted(Counter(image.bucket for image in lacking).items()):
-            source, there = source_of(bucket), self.run.other.counts(bucket=bucket)
-            images = _images_of(self.run.live.counts(bucket=bucket))
-            if is_much(number, images):
-                raise UsageError(_too_much(number, images, source))
-            if not there.images + there.empty:
-                raise UsageError(
-                    f"{source}: none of its {counted(number, 'image')} is there; nothing was changed. Is its disk "
-                    f"mounted? If it is gone for good: searchanything delete {shlex.quote(source)}"
-                )
+    def _check_sources(self, run: RunT, buckets: Sequence[str]) -> None:
+        """Look whether sources are there before any image is encoded, which may take hours.
+
+        Raises: UsageError where one is gone or cannot be read, as `_check_lost` would say in the end.
+        """
+        for bucket in buckets:
+            store, _ = self.connection.open_source(source_of(bucket))
+            why = why_none_is_there(store, (state.image for state in run.lacking(bucket=bucket)))
+            if why is not None:
+                self._check_source(bucket, sum(1 for _ in run.lacking(bucket=bucket)), why=why)
+            self.check_lease()
 
     def _check_whole(self) -> None:
         """Raises: RegionIndexError where rows are gone that were written once, such as of an index of long ago."""
@@ -191,6 +203,8 @@ class Change(Generic[RunT]):
             self.forgotten += run.forget_gone()
             self.left = len(run.compare().lacking)
             self._erase_tiles()
+            if self.run.other.words is None and self.connection.indexes.open(self.live.fingerprint).words is not None:
+                logger.warning("words codes were added meanwhile, and %s has none: index SOURCE --add-words", self.name)
         except SearchAnythingError as error:
             raise RegionIndexError(
                 f"{self.name} is live by now, but what was written meanwhile may not be all there: "
@@ -206,10 +220,14 @@ class Change(Generic[RunT]):
 
     def _round(self, run: RunT) -> None:
         """Carry over what the other index lacks, once."""
-        for bucket in sorted(run.carry_failed()):
+        buckets = sorted(run.carry_failed())
+        for bucket in buckets:
             self.check_lease()
             self.carry(run, bucket)
-            if self.encode:
+        if self.encode and run.before is None:
+            self._check_sources(run, buckets)
+        if self.encode:
+            for bucket in buckets:
                 self._encode(run, bucket)
 
     def _encode(self, run: RunT, bucket: str) -> None:
@@ -223,7 +241,9 @@ class Change(Generic[RunT]):
             next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
             keys = [state.image.key for state in wave]
             known = replace(job, replaced=run.live.newest({state.image for state in wave}))
-            self.report = sum_reports((self.report, refresh_images(known, keys, progress=self._encoding())))
+            report = refresh_images(known, keys, progress=self._encoding())
+            self.failed[bucket] += report.failed
+            self.report = sum_reports((self.report, report))
 
     def _encoding(self) -> OnProgress:
         """Keeps the lease while a wave is encoded, and says how far the whole is."""
@@ -248,14 +268,3 @@ class Change(Generic[RunT]):
     def _show(self, now: IndexProgress) -> None:
         if self.progress is not None:  # what was indexed meanwhile comes on top
             self.progress(replace(now, total=max(self.total, now.done)))
-
-
-def _images_of(counts: IndexCounts) -> int:
-    return counts.images + counts.empty + counts.failed
-
-
-def _too_much(lost: int, images: int, source: str) -> str:
-    return (
-        f"{lost:,} of {images:,} images are gone from their source, unwanted there or cannot be read, which may be a "
-        f"mistake: nothing was changed; `searchanything sync check {shlex.quote(source)}` says which"
-    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from searchanything.client.lease import CheckLease, Lease
 from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import IndexStore
+
+logger = logging.getLogger(__name__)
 
 APPLYING_S: Final = 600.0
 _LEASE: Final = "hash-apply"  # as it was called when only layers were applied
@@ -36,6 +39,18 @@ def check_not_leased(indexes: IndexStore, fingerprint: str) -> None:
 def leased(indexes: IndexStore) -> dict[str, Any]:
     """Who fills an index at present; empty if nobody."""
     return _lease(indexes).holder
+
+
+def warn_of_killed(indexes: IndexStore, fingerprint: str) -> None:
+    """Say, once, that the process which made this index live was killed before it was done."""
+    note = _lease(indexes).kept
+    if leased(indexes) or len(of := note.get("of", ())) != 2 or of[1] != fingerprint:  # a restore is of one
+        return
+    logger.warning(
+        "the index is live, but what made it so was ended before it looked for what was written and deleted right "
+        "before: searchanything sync repair SOURCE"
+    )
+    indexes.remember(_LEASE, b"")
 
 
 def _lease(indexes: IndexStore) -> Lease:

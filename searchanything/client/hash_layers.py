@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client.change import Change, ChangeCounts
-from searchanything.client.change_lease import leased
+from searchanything.client.change_lease import leased, warn_of_killed
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.errors import (
@@ -101,9 +101,12 @@ class HashLayers:
         start = time.monotonic()
         self.connection.whole()
         live = self.connection.models.manifest()
+        if encode:
+            self.connection.models.preset_of(live)
         hasher = self._layer(layer, live)
         wanted = rehashed(live, hasher)
         if wanted.fingerprint == live.fingerprint:
+            warn_of_killed(self.connection.indexes, live.fingerprint)
             return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
         change = Change(
             connection=self.connection,

@@ -47,18 +47,22 @@ Sample: TypeAlias = list[tuple[IndexingJob, list[StoredObject]]]  # what is done
 
 @dataclass(frozen=True, slots=True)
 class LearningOptions:
-    """How large a sample is drawn, and from how many regions on it is enough. No `images`: nothing is trained."""
+    """How large a sample is drawn, and from how many regions on it is enough. No `images`: nothing is trained.
+
+    It is drawn from the source that is indexed or, for other models, from the index.
+    """
 
     images: int
     least_regions: int
     compute: ModelSettings
+    drawn_from: Literal["source", "index"] = "source"
     seed: int = 0
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, *, drawn_from: Literal["source", "index"] = "source") -> Self:
         """What the settings say."""
         ingest = settings.ingest
-        return cls(ingest.hash_sample_images, ingest.hash_least_regions, settings.models)
+        return cls(ingest.hash_sample_images, ingest.hash_least_regions, settings.models, drawn_from)
 
 
 @dataclass(slots=True)
@@ -115,15 +119,15 @@ def learn_hash(sample: Sample, options: LearningOptions, *, progress: OnProgress
         _decline(f"at most {most} regions of {images} images", options)
         return None
     logger.warning(
-        "the preset's hash is untrained: one is trained first, on %d images of the source (--hash untrained: none)",
-        images,
+        "the preset's hash is untrained: one is trained first, on %d images of the %s (--hash untrained: none)",
+        *(images, options.drawn_from),
     )
     collector = _collected(sample, progress)
     if collector.regions < options.least_regions:
         _decline(f"{collector.regions} regions of {images} images", options)
         return None
     stated = {
-        "created_by": "searchanything index",
+        "created_by": "searchanything index" if options.drawn_from == "source" else "searchanything models apply",
         "sample_images": str(images),
         "feature_fingerprint": sample[0][0].index.manifest.feature_fingerprint,
     }
@@ -157,7 +161,8 @@ def learn_words(
         )
         return train_words(kept, encoder.everyday_words(), seed=options.seed)
     drawn = sample()
-    logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", _size(drawn))
+    said = "words codes are new to the index" if options.drawn_from == "source" else "words codes are made anew"
+    logger.warning("%s: their layer is fitted to %d images of the %s", said, _size(drawn), options.drawn_from)
     collector = _collected(drawn, progress)
     nothing = np.zeros((0, encoder.embedder.dimension), dtype=np.float32)
     regions = np.concatenate([nothing, *(batch.image for batch in collector.batches)])
@@ -195,11 +200,13 @@ def _candidates(job: IndexingJob) -> Iterator[StoredObject]:
 
 
 def _decline(found: str, options: LearningOptions) -> None:
+    later = "index into an empty index again"
+    if options.drawn_from == "index":
+        later = "searchanything hash train makes one of kept features (ingest.keep_features), and hash apply gives it"
     logger.warning(
-        "the hash stays untrained: a sample of the source has %s, and training takes %d or more "
-        "(ingest.hash_least_regions); index into an empty index again when there are more images",
-        found,
-        options.least_regions,
+        "the hash stays untrained: a sample of the %s has %s, and training takes %d or more "
+        "(ingest.hash_least_regions); %s when there are more images",
+        *(options.drawn_from, found, options.least_regions, later),
     )
 
 

@@ -112,9 +112,7 @@ class Ingestion:
         refresh = forgetting_images(sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
-        live = connection.indexes.live()
-        if live is not None and live.fingerprint != index.manifest.fingerprint:
-            logger.warning("another index became live during this run, and lacks what this one did last: run it again")
+        self._warn_if_replaced(index)
         return sum_reports((before, report, account_for_gone(ended, known, omissions, progress=progress)))
 
     def estimate(
@@ -169,7 +167,14 @@ class Ingestion:
             if found is None:
                 return nothing_to_repair(before, omissions)
         index = self._open_or_make((store, scope), progress)[0]
-        return self.syncing.repair((store, scope), index, forget=forget, progress=progress)
+        report = self.syncing.repair((store, scope), index, forget=forget, progress=progress)
+        self._warn_if_replaced(index)
+        return report
+
+    def _warn_if_replaced(self, index: RegionIndex) -> None:
+        live = self.connection.indexes.live()
+        if live is not None and live.fingerprint != index.manifest.fingerprint:
+            logger.warning("another index became live during this run, and lacks what this one did last: run it again")
 
     def _open_or_make(
         self,

@@ -45,7 +45,7 @@ class Lease:
     @property
     def holder(self) -> dict[str, Any]:
         """Who has it at present; empty if nobody."""
-        kept = self._kept()
+        kept = self.kept
         is_fresh = abs(time.time() - kept.get("at", 0.0)) < self.lasts_s
         return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept
 
@@ -74,7 +74,7 @@ class Lease:
 
         def check(*, now: bool = False) -> None:
             is_due = time.monotonic() - kept_at >= RENEW_S
-            if (now or is_due) and self._kept().get("by") != own:  # its own one may have run out in one long step
+            if (now or is_due) and self.kept.get("by") != own:  # its own one may have run out in one long step
                 raise RegionIndexError(f"{self.indexes.uri}: another process {self.does}; this one gives way")
             if is_due:
                 keep()
@@ -92,12 +92,14 @@ class Lease:
             yield check
         finally:
             try:
-                if self._kept().get("by") == own:
+                if self.kept.get("by") == own:
                     self.indexes.remember(self.note, b"")
             except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
                 logger.warning("the note of who %s stays for a while: %s", self.does, error)
 
-    def _kept(self) -> dict[str, Any]:
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The note as it stands, whoever wrote it and when; empty if the last holder ended as it should."""
         kept: dict[str, Any] = json.loads(self.indexes.recall(self.note) or b"{}")
         return kept
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import threading
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.client.models_before import presets_before
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
-PRESETS_BEFORE: Final = "presets-before"
 WORDS_NOTICED_S: Final = 10.0  # by who writes: it takes calls, of which a server answers one in a tenth of a second
 Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
@@ -85,7 +84,7 @@ class LiveIndex:
     def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
         """Whether the index had a preset until it was given other models: who still names it follows the index."""
         if preset not in self._followed:
-            if preset not in self.presets_before():
+            if preset not in presets_before(self._indexes):
                 return False
             self._followed.add(preset)
             logger.warning(
@@ -93,15 +92,6 @@ class LiveIndex:
                 *(preset, self._indexes.uri, manifest.preset),
             )
         return True
-
-    def presets_before(self) -> set[str]:
-        """The presets that the index had, before it was given other models. Raises: RegionIndexError."""
-        return set(json.loads(self._indexes.recall(PRESETS_BEFORE) or b"[]"))
-
-    def note_replaced(self, preset: str) -> None:
-        """Let those who name this preset follow the index, when it has another one."""
-        before = self.presets_before() | {preset}
-        self._indexes.remember(PRESETS_BEFORE, json.dumps(sorted(before)).encode())
 
     def check(self, *, with_models: bool) -> None:
         """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
@@ -142,7 +132,9 @@ class LiveIndex:
         return self._open(self.manifest())
 
     def _open(self, manifest: IndexManifest) -> tuple[RegionIndex, Encoder]:
-        preset = self.preset_of(manifest)
+        return self._opened_of(manifest, self.preset_of(manifest))
+
+    def _opened_of(self, manifest: IndexManifest, preset: str) -> tuple[RegionIndex, Encoder]:
         with self._lock:
             if manifest.fingerprint not in self._opened:
                 index = self._index(manifest.fingerprint)  # first: an index of another version says so itself
@@ -166,9 +158,12 @@ class LiveIndex:
         return index, lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
 
     def open_beside(self, index: RegionIndex) -> tuple[RegionIndex, OpenEncoder]:
-        """An index that is not live, of the live one's models, with its encoder. Raises: as `open_for_work`."""
+        """An index that is not live, with its encoder: of its own preset, whatever the settings name.
+
+        Raises: IndexMismatchError, WeightsMissingError, ModelError, where the encoder is opened.
+        """
         words = wiring.words_hasher(index.words)
-        return index, lambda: replace(self._open(index.manifest)[1], words=words)
+        return index, lambda: replace(self._opened_of(index.manifest, index.manifest.preset)[1], words=words)
 
     def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, OpenEncoder]:
         """The live index with words codes from now on, and its encoder. Raises: as `open_for_work`."""
@@ -213,12 +208,18 @@ class LiveIndex:
     def segmenter(self) -> Segmenter:
         """The segmenter of the preset that was asked for, else of the index; it remembers the last images.
 
+        An index that had that preset before is followed by who has met it.
+
         Raises: PresetError, WeightsMissingError, ModelError.
         """
         preset, live = self._settings.models.preset, None
-        if preset is None or preset in self._followed:
+        if preset is None:
             live = self._indexes.live()
-            preset = None if live is None else live.preset
+        elif self._met_makings:  # who met an index asks it as well: it may have other models by now
+            with contextlib.suppress(RegionIndexError):
+                met = self._indexes.live(within_s=ASKING_S)
+                live = met if met is not None and preset != met.preset and self._had_before(preset, met) else None
+        preset = preset if live is None else live.preset
         encoder = self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), live)
         with self._lock:
             return self._kept(str(preset), encoder.segmenter)

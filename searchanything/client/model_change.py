@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final
 
 from searchanything import wiring
 from searchanything.client.change import Change, ChangeCounts
-from searchanything.client.change_lease import check_free
+from searchanything.client.change_lease import check_free, warn_of_killed
 from searchanything.client.connection import Connection
 from searchanything.client.hash_on_first_index import (
     LearningOptions,
@@ -21,6 +22,8 @@ from searchanything.client.hash_on_first_index import (
     learn_words,
     sample_of_index,
 )
+from searchanything.client.lost_images import SOUGHT_OF_SOURCE, images_of, none_there, why_none_is_there
+from searchanything.client.models_before import live_before
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
@@ -31,6 +34,7 @@ from searchanything.encode.asked_regions import regions_beside
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.missing_words import words_from_features
 from searchanything.ingest.other_models import OtherModels
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
@@ -66,9 +70,10 @@ class Models:
 
         All its images are segmented and embedded again, into an index beside the live one, which can be asked and
         written meanwhile; then all switch at once. The replaced index stays: to go back is to apply its preset.
-        `hash_file`: as for `index`; a layer that this preset had here before is taken again, else one is trained on a
-        sample of the images. Words codes are made where the index has them. If so many images are gone or fail that it
-        may be a mistake (`ingest.forget_images`, `…forget_share`), or all of one source, nothing changes.
+        `hash_file`: as for `index`; else the layer that the index had last with these models is taken again, while
+        there are codes of it, or the preset's own, or one is trained on a sample of the images. Words codes are made
+        where the index has them. If so many images are gone or fail that it may be a mistake (`ingest.forget_images`,
+        `…forget_share`), or all of one source, nothing changes.
 
         Raises: IndexNotFoundError; PresetError for an unknown preset, or where `models.preset` contradicts the index;
         UsageError where there is no image, or nothing but the layer would change; WeightsMissingError, ModelError;
@@ -88,15 +93,20 @@ class Models:
             progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
         choice = chosen_hash(hash_file)
         encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
-        if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
+        features = manifest_of(encoder, preset).feature_fingerprint
+        if features == live.feature_fingerprint:
             if hash_file is None:
+                warn_of_killed(self.connection.indexes, live.fingerprint)
                 return ModelChange(live.preset, live.hash_digest, None, seconds=time.monotonic() - start)
             raise UsageError("the index has these models already; another hash layer: searchanything hash apply")
         check_free(self.connection.indexes)
         if not holds_rows(self.connection.models.index()):
             raise UsageError(f"no image is indexed: searchanything index SOURCE --preset {preset} makes it anew")
         memory = CropMemory()  # of the sample's crops
-        if choice is None and not encoder.hasher.trained:
+        before = live_before(self.connection.indexes, preset, features) if choice is None else None
+        if before is not None:
+            encoder = self._encoder(preset, self.connection.indexes.hash_layer(before.fingerprint), live)
+        elif choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
         change = self._replace(live, encoder, memory, preset, progress)
         taken = time.monotonic() - start
@@ -111,9 +121,7 @@ class Models:
         change = Change(
             connection=self.connection,
             live=live,
-            beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, encoder, words, live), progress=done
-            ),
+            beside=lambda index, done: self._run(index, self._beside(wanted, encoder, words), done),
             encode=True,
             recall=memory.recalling,
             name=f"the index of {preset}",
@@ -123,6 +131,16 @@ class Models:
         StandingFeatures.of(self.connection).make_all(wanted.feature_fingerprint, encoder, progress)
         change.apply(wanted.fingerprint)
         return change
+
+    def _run(self, live: RegionIndex, other: RegionIndex, progress: Callable[[int], None]) -> OtherModels:
+        """The comparison of two indexes; words codes are made of kept features where these are kept."""
+        settings, words = self.connection.settings, wiring.words_hasher(other.words)
+
+        def kept_words(bucket: str) -> None:
+            if settings.ingest.keep_features and words is not None:
+                words_from_features(other, wiring.open_feature_cache(bucket, other.manifest, settings), words)
+
+        return OtherModels(live=live, other=other, progress=progress, kept_words=kept_words)
 
     def _encoder(self, preset: str, layer: bytes, live: IndexManifest) -> Encoder:
         """The preset's models as an index beside the live one would get them."""
@@ -137,12 +155,16 @@ class Models:
         made = [one for one in self.connection.indexes.manifests() if one.feature_fingerprint == features]
         if trained := [one for one in made if one.hash_trained]:
             return self.connection.indexes.hash_layer(max(trained, key=lambda one: one.created_at_ms).fingerprint)
-        options = LearningOptions.of(self.connection.settings)
+        options = LearningOptions.of(self.connection.settings, drawn_from="index")
         learnt = learn_hash(self._sample(self.connection.models.index(), encoder, options), options, progress=progress)
         return encoder.hasher.to_bytes() if learnt is None else learnt.to_bytes()
 
     def _sample(self, live: RegionIndex, encoder: Encoder, options: LearningOptions) -> Sample:
-        """Images of the live index, and how their features are made. Raises: UsageError where it has none."""
+        """Images of the live index, and how their features are made.
+
+        Raises: UsageError where it has none, or those of a source are not there: nothing is learnt of the others alone.
+        """
+        self._check_sources(live)
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
 
         def job(bucket: str) -> IndexingJob:
@@ -154,6 +176,14 @@ class Models:
             raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
         return sample
 
+    def _check_sources(self, live: RegionIndex) -> None:
+        """Raises: UsageError where none of a source's images is there."""
+        for bucket in sorted({state.image.bucket for state in live.iterate_states()}):
+            store, _ = self.connection.open_source(source_of(bucket))
+            images = (one.image for one in live.iterate_states(bucket=bucket) if one.is_findable)
+            if (why := why_none_is_there(store, images)) is not None:
+                raise none_there(bucket, min(SOUGHT_OF_SOURCE, images_of(live, bucket=bucket)), why)
+
     def _words(self, wanted: IndexManifest, encoder: Encoder, progress: OnProgress | None) -> WordsLayer | None:
         """A words layer for the wanted index, where the live one has words codes and that one has none yet."""
         live, indexes = self.connection.models.index(), self.connection.indexes
@@ -162,14 +192,11 @@ class Models:
         with contextlib.suppress(IndexNotFoundError, IndexDamagedError):  # what a killed `drop` left of one
             if indexes.open(wanted.fingerprint).words is not None:
                 return None
-        options = LearningOptions.of(self.connection.settings)
+        options = LearningOptions.of(self.connection.settings, drawn_from="index")
         return learn_words(partial(self._sample, live, encoder, options), encoder, options, progress=progress)
 
-    def _beside(
-        self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None, live: IndexManifest
-    ) -> RegionIndex:
+    def _beside(self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None) -> RegionIndex:
         """The index of the other models: made, or what is there of it."""
-        self.connection.models.note_replaced(live.preset)
         indexes, name = self.connection.indexes, wanted.fingerprint
         made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
         other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one

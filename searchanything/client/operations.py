@@ -13,6 +13,7 @@ from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
 from searchanything.client.live_index import LiveIndex
+from searchanything.client.models_before import presets_before
 from searchanything.client.syncing import Syncing
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
@@ -122,7 +123,7 @@ class Operations:
 
         Raises: RegionIndexError.
         """
-        return self._models.presets_before()
+        return presets_before(self._asking.connection.indexes)
 
     def load_models(self, *, texts: bool = False) -> None:
         """Load the models of the index now, rather than at the first need; with `texts` what embeds texts as well.

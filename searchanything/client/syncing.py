@@ -90,13 +90,22 @@ class Syncing:
     def delete(self, source: SourceName, *, progress: OnProgress | None) -> int:
         """As `Client.delete`."""
         check_progress(progress)
-        store, scope = self.connection.open_source(source)
-        if self.connection.indexes.live() is None:
-            return 0
-        index = self.connection.read_index()
+        opened, indexes, number = self.connection.open_source(source), self.connection.indexes, 0
+        while indexes.live() is not None:
+            index = self.connection.models.index()
+            number = max(number, self._delete(opened, index, progress))
+            if not number:
+                _check_not_in_bucket(index, str(source))
+            live = indexes.live()
+            if live is not None and live.fingerprint == index.manifest.fingerprint:
+                break
+            logger.info("another index became live meanwhile: %s is deleted from it, too", source)
+        return number
+
+    def _delete(self, opened: OpenedSource, index: RegionIndex, progress: OnProgress | None) -> int:
+        """Forget the images of a source in one index; returns how many."""
+        store, scope = opened
         number = len(Covered(index, store.bucket, scope).known())
-        if not number:
-            _check_not_in_bucket(index, str(source))
         keeper, on_step, done = self.connection.keeper(store, index), steps_of(progress), 0
         for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
             images = {state.image for state in states}

@@ -69,6 +69,14 @@ class Beside(ABC):
         """The images that the other index does not have as the live one has them; some may come twice."""
         return (state for state, _, is_lacking in self._compared(bucket=bucket) if is_lacking)
 
+    @abstractmethod
+    def ready_words(self) -> None:
+        """Where the other index should have words codes: what is there gets them, or is lacking from here on."""
+
+    def lacks_words(self) -> bool:
+        """Whether some of what the other index has is without words codes, which it should have."""
+        return self.other.words is not None and self.other.count_words() < self.other.count_regions()
+
     def forget_failed_attempts(self) -> None:
         """Delete what only failed to be indexed in the other index, so that it is lacking there, and tried again."""
         for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), COMPARED_AT_ONCE):

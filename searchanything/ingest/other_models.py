@@ -9,7 +9,7 @@ counts as it is: the object may have changed since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,13 +17,30 @@ from searchanything.core.batching import batches
 from searchanything.core.rows import ImageRow, ImageState
 from searchanything.core.types import ImageRef
 from searchanything.ingest.beside import Beside, newest_at_least
+from searchanything.ingest.missing_words import lacking_words
 
 ROWS_AT_ONCE: Final = 2048  # held, with all their metadata, of each index
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class OtherModels(Beside):
-    """Compares an index of other models with the live one. See the module."""
+    """Compares an index of other models with the live one. See the module.
+
+    `kept_words` makes words codes of a bucket's kept features.
+    """
+
+    kept_words: Callable[[str], object] = lambda _: None
+
+    def ready_words(self) -> None:
+        """Words codes of kept features; what has none is forgotten, so that it is encoded again."""
+        if not self.lacks_words():
+            return
+        for bucket in sorted({state.image.bucket for state in self.other.iterate_states()}):
+            self.kept_words(bucket)
+            self.progress(0)
+            for images in batches(list(lacking_words(self.other, bucket=bucket)), ROWS_AT_ONCE):
+                self.other.delete_images(images)
+                self.progress(0)
 
     def standing(self, states: Sequence[ImageState]) -> list[int | None]:
         """What was begun later than in the live index, and what is older but of the same content."""

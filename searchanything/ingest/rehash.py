@@ -41,6 +41,18 @@ class Rehash(Beside):
         there = self.other.generations({state.image for state in states})
         return [newest_at_least(one.generation, there.get(one.image)) for one in states]
 
+    def ready_words(self) -> None:
+        """Words codes are those of the live index, whose rows have the same ids."""
+        if not self.lacks_words():
+            return
+        for states in batches(self.other.iterate_states(), IMAGES_AT_ONCE):
+            images = {state.image for state in states}
+            words, said = dict(self.live.words_of(images)), {name for name, _ in self.other.words_of(images)}
+            if words.keys() - said:
+                rows = [row for row in self.other.regions_of(images) if row.id in words and row.id not in said]
+                self.other.insert_words([replace(row, words_code=words[row.id]) for row in rows])
+            self.progress(0)
+
     def carry_kept(self, cache: FeatureCache) -> int:
         """Carry over the images of a bucket whose features are kept; returns how many.
 

@@ -12,53 +12,22 @@ import numpy as np
 import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.indexing import whole, without_garbage
-from fakes.machine import Machine, machine_with_images
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, drawn, poisoned
-from PIL import Image
+from fakes.machine import machine_with_images
+from fakes.models import CHANNELS, FakeEmbedder, drawn, poisoned
+from fakes.two_presets import NEW, OLD, OtherEmbedder, TwoPresets, add, at_the_switch, opened, outcomes, save
 
 from searchanything.cli.app import run
 from searchanything.client import change_lease
 from searchanything.client.client import Client
 from searchanything.client.model_change import ModelChange
 from searchanything.core.errors import PresetError, RegionIndexError, SettingsError, UsageError
-from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.rows import Outcome
 from searchanything.core.settings import Settings
-from searchanything.core.types import FloatArray, ImageRef, Place, RGBImage
+from searchanything.core.types import ImageRef, Place, RGBImage
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
-from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
-
-OLD, NEW = "pico", "small"
-
-
-class OtherEmbedder(FakeEmbedder):
-    """Another encoder: no code of it is like one of the first."""
-
-    def __init__(self) -> None:
-        super().__init__(weights="other-embedder")
-        self.crops: list[int] = []
-
-    def embed_crops(self, crops: RGBImage) -> FloatArray:
-        self.crops.append(len(crops))
-        return np.ascontiguousarray(-super().embed_crops(crops)[:, ::-1])
-
-
-class TwoPresets(Machine):
-    """The machine of `OLD`, whose preset `NEW` has other models."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.other = Machine()
-        self.other.segmenter, self.other.embedder = FakeSegmenter(weights="other-segmenter"), OtherEmbedder()
-
-    def lazy_models(self, name: str, settings: object) -> tuple[LazySegmenter, LazyEncoder]:
-        return (self.other if name == NEW else super()).lazy_models(name, settings)
-
-    def seen(self) -> tuple[int, int]:
-        """How many images each segmenter saw."""
-        return sum(self.segmenter.batch_sizes), sum(self.other.segmenter.batch_sizes)
 
 
 @pytest.fixture(autouse=True)
@@ -74,13 +43,6 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def opened(indexes: MemoryIndexStore, preset: str | None = None) -> Client:
-    settings = Settings(_env_file=None)
-    settings.milvus.uri = "memory://"
-    settings.models.preset = preset
-    return Client(settings, indexes=indexes)
-
-
 @pytest.fixture
 def client(images: Path) -> Iterator[Client]:
     store = MemoryIndexStore()
@@ -88,14 +50,6 @@ def client(images: Path) -> Iterator[Client]:
         first.index(images)
     with opened(store) as made:
         yield made
-
-
-def save(image: RGBImage, path: Path) -> None:
-    Image.fromarray(image).save(path)
-
-
-def add(path: Path) -> None:
-    save(drawn(48, 64, green=(4, 4, 30, 40)), path)
 
 
 def codes_of(client: Client) -> dict[tuple[str, int], bytes]:
@@ -107,26 +61,6 @@ def codes_of(client: Client) -> dict[tuple[str, int], bytes]:
         if one.image in newest and one.generation == newest[one.image].generation:
             codes[one.image.key, one.region] = one.code
     return codes
-
-
-def outcomes(client: Client) -> dict[str, Outcome]:
-    index = live_of(client)
-    newest: dict[ImageRef, ImageRow] = index.newest({one.image for one in index.iterate_images()})
-    return {image.key: row.outcome for image, row in newest.items()}
-
-
-def at_the_switch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], *, before: bool) -> None:
-    """Something happens right before or after the index is switched, once."""
-    switch, once = MemoryIndexStore.switch, [happens]
-
-    def switched(store: MemoryIndexStore, fingerprint: str) -> None:
-        if before and once:
-            once.pop()()
-        switch(store, fingerprint)
-        if not before and once:
-            once.pop()()
-
-    monkeypatch.setattr(MemoryIndexStore, "switch", switched)
 
 
 def test_codes_are_those_of_an_index_that_was_made_with_the_preset(
@@ -350,7 +284,7 @@ def test_a_folder_that_is_not_there_is_not_forgotten_by_the_way(client: Client, 
         add(another / f"{name}.png")
     client.index(another)
     another.rename(tmp_path / "unmounted")
-    with pytest.raises(UsageError, match=r"another: none of its 2 images is there.*searchanything delete"):
+    with pytest.raises(UsageError, match=r"another: none of 2 images is there.*searchanything delete"):
         client.models.apply(NEW)
     assert (client.manifest.preset, len(outcomes(client))) == (OLD, 5)
     (tmp_path / "unmounted").rename(another)
@@ -484,6 +418,15 @@ def test_no_sample_is_no_training(client: Client, images: Path) -> None:
     assert client.models.apply(NEW).encoded == 3
     assert not client.manifest.hash_trained
     assert live_of(client).count_words() == 6
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_sample_that_is_too_small_is_of_the_index(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """What an empty index would get is no help for one in use."""
+    client.models.apply(NEW)
+    said = next(one for one in caplog.messages if "stays untrained" in one)
+    assert "a sample of the index has at most 75 regions of 3 images" in said
+    assert "hash apply gives it when there are more images" in said
 
 
 @pytest.mark.usefixtures("untrained")
