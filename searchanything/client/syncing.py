@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from searchanything import wiring
+from searchanything.client.change_lease import leased
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.core.addresses import unmarked
 from searchanything.core.arguments import check_flags, check_progress
@@ -71,9 +72,14 @@ class Syncing:
         return report
 
     def release_replaced(self) -> None:
-        """Free the index server's memory of what is no longer live. No run fails by it: the next one tries again."""
+        """Free the index server's memory of what is no longer live. No run fails by it: the next one tries again.
+
+        Nothing is freed while an index is being filled: it may be one that was live long ago.
+        """
+        indexes = self.connection.indexes
         try:
-            self.connection.indexes.release_replaced(self.connection.settings.milvus.release_after_s)
+            if not leased(indexes):
+                indexes.release_replaced(self.connection.settings.milvus.release_after_s)
         except RegionIndexError as error:
             logger.warning("indexes that are no longer live stay in memory: %s", error)
 

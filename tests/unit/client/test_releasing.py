@@ -9,6 +9,7 @@ import pytest
 from fakes.machine import machine_with_images
 
 import searchanything
+from searchanything.client.change_lease import change_lease
 from searchanything.core.errors import RegionIndexError
 from searchanything.core.settings import Settings
 from searchanything.stores.memory import MemoryIndexStore
@@ -49,3 +50,21 @@ def test_a_run_frees_what_was_replaced_so_long_ago(
         run(client, tmp_path / "images")
         assert asked == [77.0]
         assert client.status().images == 3
+
+
+def test_nothing_is_freed_while_an_index_is_filled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is gone back to was live long ago: who fills it would find it out of memory, again and again."""
+    machine_with_images(monkeypatch, tmp_path)
+    settings = Settings(_env_file=None)
+    settings.milvus.uri, settings.models.preset = "memory://", "pico"
+    asked: list[float] = []
+    monkeypatch.setattr(MemoryIndexStore, "release_replaced", lambda _, after_s: asked.append(after_s) or [])
+    with searchanything.connect(settings=settings) as client:
+        client.index(tmp_path / "images")
+        asked.clear()
+        with change_lease(client._indexes, ("live", "other")):
+            client.index(tmp_path / "images")
+            client.sync(tmp_path / "images", repair=True)
+        assert asked == []
+        client.sync(tmp_path / "images", repair=True)
+        assert len(asked) == 1
