@@ -279,7 +279,7 @@ def load_encoder(
         from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
-    key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
+    key = _name_of_models(name, settings)
     with _lock:
         if key not in _models:
             _models[key] = presets.lazy_models(name, settings.models)
@@ -304,6 +304,16 @@ def load_encoder(
         cutter=presets.open_cutter(settings.models),
         at_once=at_once(settings.models),
     )
+
+
+def forget_models(preset: str, settings: Settings) -> None:
+    """Let a preset's models leave memory when the encoders that have them are gone; who needs them loads them anew."""
+    with _lock:
+        _models.pop(_name_of_models(preset, settings), None)
+
+
+def _name_of_models(preset: str, settings: Settings) -> str:
+    return f"{preset} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
 
 
 def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -53,6 +54,7 @@ class LiveIndex:
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
+        self._last_live: IndexManifest | None = None  # as `manifest` gave it
         self._words_sought: dict[str, float] = {}  # when
         self._followed: set[str] = set()  # presets that were asked for, and that the index had before
         self._met_makings: dict[str, Hashable] = {}  # of what is open
@@ -68,7 +70,20 @@ class LiveIndex:
         if self._met_makings.get(manifest.fingerprint, making) != making:  # it may have other words, or none
             self.forget(manifest.fingerprint)
         self._met_makings[manifest.fingerprint] = making
+        with self._lock:
+            before, self._last_live = self._last_live, manifest
+        if before is not None and before.fingerprint != manifest.fingerprint:
+            self._let_go(before, manifest)
         return manifest
+
+    def _let_go(self, before: IndexManifest, now: IndexManifest) -> None:
+        """Free what the index had before it was given another layer or other models; these may need the room."""
+        self.forget(before.fingerprint)
+        if before.preset != now.preset:
+            with self._lock:
+                for name in [name for name in self._remembering if name.split()[0] == before.preset]:
+                    del self._remembering[name]
+            wiring.forget_models(before.preset, self._settings)
 
     def preset_of(self, manifest: IndexManifest) -> str:
         """The index's preset. Raises: PresetError if another one was asked for, but for one that it had before."""
@@ -155,7 +170,7 @@ class LiveIndex:
         self._notice_words(manifest.fingerprint, within_s=WORDS_NOTICED_S)
         with self._lock:
             index = self._index(manifest.fingerprint)
-        return index, lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
+        return index, cache(lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words)))
 
     def open_beside(self, index: RegionIndex) -> tuple[RegionIndex, OpenEncoder]:
         """An index that is not live, with its encoder: of its own preset, whatever the settings name.

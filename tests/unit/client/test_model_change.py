@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from fakes.machine import machine_with_images
 from fakes.models import CHANNELS, FakeEmbedder, drawn, poisoned
 from fakes.two_presets import NEW, OLD, OtherEmbedder, TwoPresets, add, at_the_switch, opened, outcomes, save
 
+from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.client import change_lease
 from searchanything.client.client import Client
@@ -321,6 +324,23 @@ def test_all_folders_of_the_index_are_indexed(client: Client, tmp_path: Path) ->
     client.index(another)
     assert client.models.apply(NEW).encoded == 4
     assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png"]
+
+
+def test_models_of_before_leave_memory(images: Path) -> None:
+    """The others may need the room: on a device both may not fit."""
+    store = MemoryIndexStore()
+    with opened(store, OLD) as settled, opened(store) as other:
+        settled.index(images)
+        for one in (settled, other):
+            one.query(images / "0.png")
+            one.segment(images / "0.png")
+        held = weakref.ref(settled._connection.open_to_ask()[1].embedder)
+        other.models.apply(NEW)
+        for one in (settled, other):
+            one.query(images / "1.png")
+        gc.collect()
+        assert held() is None
+        assert [name.split()[0] for name in wiring._models] == [NEW]
 
 
 class Killed(BaseException):
