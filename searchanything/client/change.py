@@ -30,6 +30,7 @@ from searchanything.core.digests import KnownImages
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import Outcome
 from searchanything.core.types import source_of
 from searchanything.encode.encoder import Encoder
 from searchanything.ingest.beside import Beside, Compared
@@ -167,8 +168,10 @@ class Change(Generic[RunT]):
     def _check_source(self, bucket: str, gone: int, *, failed: int = 0, why: str = "") -> None:
         """Raises: UsageError where a source has lost so many images, or all."""
         there = self.run.other.counts(bucket=bucket)
-        if gone and not there.images + there.empty:
-            raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE), why)
+        if (gone or failed) and not there.images + there.empty:
+            states = self.run.other.iterate_states(bucket=bucket, outcome=Outcome.FAILED) if failed else ()
+            why = next((one.message for one in states), why)
+            raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE) + failed, why)
         images = images_of(self.run.live, bucket=bucket)
         check_lost(gone + failed, images, self.connection.forget_limits(), source_of(bucket))
 
@@ -226,9 +229,8 @@ class Change(Generic[RunT]):
             self.carry(run, bucket)
         if self.encode and run.before is None:
             self._check_sources(run, buckets)
-        if self.encode:
-            for bucket in buckets:
-                self._encode(run, bucket)
+        for bucket in buckets if self.encode else ():
+            self._encode(run, bucket)
 
     def _encode(self, run: RunT, bucket: str) -> None:
         """Index what is still lacking, as it is in its source now: of the same content, too, if codes are of before."""

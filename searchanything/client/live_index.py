@@ -81,8 +81,8 @@ class LiveIndex:
         self.forget(before.fingerprint)
         if before.preset != now.preset:
             with self._lock:
-                for name in [name for name in self._remembering if name.split()[0] == before.preset]:
-                    del self._remembering[name]
+                of_others = [one for one in self._remembering.items() if one[0].split()[0] != before.preset]
+                self._remembering = dict(of_others)
             wiring.forget_models(before.preset, self._settings)
 
     def preset_of(self, manifest: IndexManifest) -> str:
@@ -223,9 +223,7 @@ class LiveIndex:
     def segmenter(self) -> Segmenter:
         """The segmenter of the preset that was asked for, else of the index; it remembers the last images.
 
-        An index that had that preset before is followed by who has met it.
-
-        Raises: PresetError, WeightsMissingError, ModelError.
+        Who has met an index that had it before follows. Raises: PresetError, WeightsMissingError, ModelError.
         """
         preset, live = self._settings.models.preset, None
         if preset is None:

@@ -97,6 +97,16 @@ def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, im
     assert client.manifest.preset == OLD
 
 
+def test_a_source_all_of_whose_images_fail_is_not_switched_away(client: Client, another: Path) -> None:
+    """However few they are: a disk or a policy that lets names be seen and nothing be read."""
+    before = client.manifest.fingerprint
+    for file in another.iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(UsageError, match=r"second: none of 2 images can be read; nothing was changed: "):
+        client.models.apply(NEW)
+    assert client.manifest.fingerprint == before
+
+
 def test_of_a_source_of_whose_images_a_few_are_gone_the_others_are_encoded(client: Client, another: Path) -> None:
     (another / "a.png").unlink()
     assert (client.models.apply(NEW).encoded, sorted(outcomes(client))) == (4, ["0.png", "1.png", "2.png", "b.png"])
