@@ -25,7 +25,7 @@ from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
-from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.protocols import ImageStore, IndexStore, RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import FloatArray, StoredObject
 from searchanything.encode.crop_memory import CropMemory
