@@ -112,7 +112,7 @@ class Ingestion:
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
-        self._warn_if_replaced(index)
+        _warn_if_replaced(self.connection, index)
         return sum_reports((before, report, account_for_gone(ended, known, omissions)))
 
     def estimate(
@@ -168,13 +168,8 @@ class Ingestion:
                 return nothing_to_repair(before, omissions)
         index = self._open_or_make((store, scope), progress)[0]
         report = self.syncing.repair((store, scope), index, forget=forget, progress=progress)
-        self._warn_if_replaced(index)
+        _warn_if_replaced(self.connection, index)
         return report
-
-    def _warn_if_replaced(self, index: RegionIndex) -> None:
-        live = self.connection.indexes.live()
-        if live is not None and live.fingerprint != index.manifest.fingerprint:
-            logger.warning("another index became live during this run, and lacks what this one did last: run it again")
 
     def _open_or_make(
         self,
@@ -264,6 +259,12 @@ def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
     """The report of a run that had counted these others as unchanged, and looked at them once more."""
     again = others.indexed + others.empty + others.failed
     return sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), replace(others, unchanged=0)))
+
+
+def _warn_if_replaced(connection: Connection, index: RegionIndex) -> None:
+    live = connection.indexes.live()
+    if live is not None and live.fingerprint != index.manifest.fingerprint:
+        logger.warning("another index became live during this run, and lacks what this one did last: run it again")
 
 
 def _warn_of_others(bucket: str, others: list[str]) -> None:
