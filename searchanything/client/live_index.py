@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.client.models_before import presets_before
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
@@ -99,6 +98,8 @@ class LiveIndex:
     def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
         """Whether the index had a preset until it was given other models: who still names it follows the index."""
         if preset not in self._followed:
+            from searchanything.client.models_before import presets_before
+
             if preset not in presets_before(self._indexes):
                 return False
             self._followed.add(preset)

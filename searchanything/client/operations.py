@@ -13,7 +13,6 @@ from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
 from searchanything.client.live_index import LiveIndex
-from searchanything.client.models_before import presets_before
 from searchanything.client.syncing import Syncing
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
@@ -123,6 +122,8 @@ class Operations:
 
         Raises: RegionIndexError.
         """
+        from searchanything.client.models_before import presets_before
+
         return presets_before(self._asking.connection.indexes)
 
     def load_models(self, *, texts: bool = False) -> None:
