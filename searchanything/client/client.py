@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from searchanything import wiring
-from searchanything.client import index_copies
 from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
@@ -21,16 +20,16 @@ from searchanything.core.protocols import IndexStore
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, Place, RGBImage
-from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
 from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.stored import list_images, stored_image, stored_regions
 
 if TYPE_CHECKING:
-    from searchanything.client import given
+    from searchanything.client import given, index_copies
 else:  # what a method alone needs is imported when it is called, and the parts by `ClientParts`
     given = LazyModule("searchanything.client.given")
+    index_copies = LazyModule("searchanything.client.index_copies")
 
 
 class Client(Closing):
@@ -156,6 +155,7 @@ class Client(Closing):
         """
         with importing():
             from searchanything.answers.duplicates import find_duplicates
+            from searchanything.ingest.progress import steps_of
 
         check_progress(progress)
         return find_duplicates(

@@ -1,4 +1,4 @@
-"""Copies of an index and in it: exports, backups and what is made of them, and what is there more than once.
+"""An index as a file, and back: exports, backups and what is made of them.
 
 All of these read or write every row, so each says how far it is.
 """

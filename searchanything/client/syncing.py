@@ -113,13 +113,14 @@ class Syncing:
         store, scope = opened
         number = len(Covered(index, store.bucket, scope).known())
         keeper, on_step, done = self.connection.keeper(store, index), steps_of(progress), 0
+        on_step(FORGETTING, done, number)
         for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
             images = {state.image for state in states}
-            on_step(FORGETTING, min(done, number), number)
             if keeper is not None:
                 keeper.add_tombstones(dict.fromkeys(images, next_generation()))
             index.delete_images(images)
             done += len(images)
+            on_step(FORGETTING, min(done, number), number)
         self._sweep(store, index)
         return number
 

@@ -76,6 +76,7 @@ def near_pairs(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -> Pair
             distances = np.bitwise_count(codes[left] ^ codes[right]).sum(axis=1, dtype=np.int64)
             near = distances <= max_bits
             found.append(np.stack([left[near], right[near]], axis=1))
+    on_step("comparing", max_bits + 1, max_bits + 1)
     pairs = np.concatenate(found)
     pairs.sort(axis=1)
     return np.asarray(np.unique(pairs, axis=0), dtype=np.int64)
