@@ -36,22 +36,22 @@ def export_index(
 def back_up_index(connection: Connection, target: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.backup`."""
     with importing():
-        from searchanything.backup import backup
+        from searchanything.backup.backup import back_up
         from searchanything.client.standing_memory import StandingMemory
 
     check_kind(target, str | Path, "target", "a tar file's path or s3://bucket/prefix")
     check_progress(progress)
     indexes, place = connection.whole(), wiring.backup_place(str(target), connection.settings)
-    return backup.back_up(indexes, place, StandingMemory(indexes).notes(), on_step=steps_of(progress))
+    return back_up(indexes, place, StandingMemory(indexes).notes(), on_step=steps_of(progress))
 
 
 def restore_index(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.restore`."""
     with importing():
-        from searchanything.backup import backup
+        from searchanything.backup.backup import restore
         from searchanything.client.change_lease import change_lease
 
     check_progress(progress)
     indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
     on_step = steps_of(progress)
-    return backup.restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease, on_step=on_step)
+    return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease, on_step=on_step)
