@@ -40,9 +40,13 @@ class Deliveries:
         """Begin; returns at once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the message under way. What was not sent is sent by the next process."""
+    def end(self) -> None:
+        """Send nothing after the message under way; returns at once. The next process sends the rest."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """The same, and wait for the message under way."""
+        self.end()
         if self._thread.ident is not None:
             self._thread.join(_JOIN_S)
 
@@ -50,7 +54,7 @@ class Deliveries:
         """Send what is new."""
         try:
             done = self._client().standing.deliver(progress=self._check)
-        except IndexNotFoundError:
+        except (IndexNotFoundError, _StoppedError):
             return
         except SearchAnythingError as error:
             self._say({"": str(error)})
@@ -63,8 +67,6 @@ class Deliveries:
         while not self._stopping.wait(self._every_s):
             try:
                 self.once()
-            except _StoppedError:
-                return
             except Exception:  # a thread that ended would take all deliveries with it, and nobody would know
                 logger.exception("standing queries could not be asked")
 
