@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from searchanything import wiring
 from searchanything.client.client import Client
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
@@ -28,9 +29,14 @@ class _StoppedError(Exception):
 
 
 class Deliveries:
-    """Sends in a thread of its own, until `stop`; what fails is a line once, and not again until it changes."""
+    """Sends in a thread of its own, until `stop`; what fails is a line once, and not again until it changes.
+
+    To be made in the main thread: there the index's library is imported, which flushes all log handlers. In another one
+    Prefect's would wait for its own thread then, which may wait to log, for good.
+    """
 
     def __init__(self, client: Callable[[], Client], every_s: float) -> None:
+        wiring.import_index_library()
         self._client, self._every_s = client, every_s
         self._stopping = threading.Event()
         self._said: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -284,6 +285,12 @@ def test_who_is_to_end_sends_no_further_message(
     deliveries.once()
     assert server.asked == []
     assert client.standing.deliver().sent == {"red": 1}
+
+
+def test_the_library_that_sets_up_logging_is_imported_before_the_thread_of_deliveries() -> None:
+    """In that thread it waited for Prefect's log handler, which waited for it, and `watch` stood still for good."""
+    made = "import sys; from searchanything.service.deliveries import Deliveries; Deliveries(lambda: None, 30.0); "
+    subprocess.run([sys.executable, "-c", made + "assert 'pymilvus' in sys.modules"], check=True)
 
 
 # --- the command line
