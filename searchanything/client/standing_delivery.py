@@ -37,7 +37,7 @@ class Delivery:
             if asked.error or lies_behind(asked, look.now_ms):
                 return True
             try:
-                if any(fresh for fresh, _ in look.fresh(asked)):
+                if any(fresh.matches for fresh in look.fresh(asked)):
                     return True
             except FilterError:
                 return True
@@ -62,15 +62,16 @@ class Delivery:
             try:
                 if asked.error or query.webhook in dead:
                     raise UsageError(asked.error or dead[query.webhook])
-                for fresh, until_ms in look.fresh(asked):
-                    for some in batches(fresh, MATCHES_AT_ONCE):
+                for fresh in look.fresh(asked):
+                    state = state.with_again(fresh.again)
+                    for some in batches(fresh.matches, MATCHES_AT_ONCE):
                         self.progress()
                         check(now=True)
                         self.sender.send(StandingMatches(query, tuple(some)), self.memory.indexes.uri)
                         sent[query.name] += len(some)
                         looked[query.id] = state = state.with_seen(digests_of(some))
                         self.memory.keep_looked(DELIVERED, looked)
-                    state = state.until(until_ms)
+                    state = state.until(fresh.until_ms)
                 looked[query.id] = state.with_seen({}).done(overlap_ms=look.overlap_ms)
             except (WebhookError, UsageError) as error:
                 failed[query.name] = str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from searchanything.answers.matching import Scale
 from searchanything.answers.standing_answers import StandingQuery, match_digest
@@ -28,6 +29,17 @@ class LookedFor:
     wanted: Sought | None = None
     scale: Scale | None = None
     error: str = ""
+
+
+class Fresh(NamedTuple):
+    """New matches of a stretch of time up to a moment, and what is noted of those in it that are dealt with.
+
+    That may say another time than was noted before: an image was deleted and uploaded again.
+    """
+
+    matches: list[NewMatch]
+    again: Mapping[str, int]
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,20 +79,21 @@ class StandingLook:
         wanted = Sought(code, query.kind, -1 if most_bits is None else most_bits, query.filter, since, new_from)
         return LookedFor(query, looked, wanted, scale)
 
-    def fresh(self, asked: LookedFor) -> Iterator[tuple[list[NewMatch], int]]:
-        """New matches that are not dealt with, with their rates, by stretches of time up to a moment each.
+    def fresh(self, asked: LookedFor) -> Iterator[Fresh]:
+        """New matches that are not dealt with, with their rates, by stretches of time.
 
         Raises: FilterError for a filter that this index does not understand.
         """
         if asked.wanted is None or asked.scale is None:
             return
         if asked.wanted.most_bits < 0:
-            yield [], self.now_ms
+            yield Fresh([], {}, self.now_ms)
             return
         max_limit = self.asking.connection.indexes.max_limit
         for found, until_ms in new_matches(self.index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
             others = [one for one in found if not _is_dealt_with(one, asked)]
-            yield [replace(one, hit=asked.scale.judged(one.hit)) for one in others], until_ms
+            again = digests_of(one for one in found if _is_dealt_with(one, asked))
+            yield Fresh([replace(one, hit=asked.scale.judged(one.hit)) for one in others], again, until_ms)
 
     @property
     def overlap_ms(self) -> int:

@@ -56,6 +56,10 @@ class Looked:
         """The same with further matches that are dealt with, after a try that succeeded."""
         return Looked(self.until_ms, self.new_from_ms, {**self.seen, **matches})
 
+    def with_again(self, matches: Mapping[str, int]) -> Looked:
+        """The same where matches that are dealt with were found again, perhaps of a later time."""
+        return replace(self, seen={**self.seen, **matches})
+
     def until(self, moment_ms: int) -> Looked:
         """The same up to a later moment. What is new stays so: later rows may be of a content that is old by then."""
         return replace(self, until_ms=max(self.until_ms, moment_ms))

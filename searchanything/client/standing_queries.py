@@ -225,7 +225,7 @@ class StandingQueries:
                 f"max_false_match: even an equal code has a rate of {asked.scale.rates[0]:.1e} here, for this one has "
                 f"many neighbours: take more than that, not {query.max_false_match:g}"
             )
-        return {name: first for fresh, _ in look.fresh(asked) for name, first in digests_of(fresh).items()}
+        return {name: first for fresh in look.fresh(asked) for name, first in digests_of(fresh.matches).items()}
 
     def _look(self) -> StandingLook:
         return StandingLook(self.asking, self.features, self.asking.connection.read_index(), now_ms())
@@ -241,9 +241,9 @@ def _go_on() -> None:
 def _fetched(look: StandingLook, asked: LookedFor) -> tuple[list[NewMatch], Looked]:
     """What is new for a query, and how far it has come then. Raises: FilterError."""
     looked, matches = asked.looked, list[NewMatch]()
-    for fresh, until_ms in look.fresh(asked):
-        matches += fresh
-        looked = looked.with_seen(digests_of(fresh)).until(until_ms)
+    for fresh in look.fresh(asked):
+        matches += fresh.matches
+        looked = looked.with_seen({**fresh.again, **digests_of(fresh.matches)}).until(fresh.until_ms)
         if len(matches) >= MOST_FETCHED:
             return matches, looked
     return matches, looked.done(overlap_ms=look.overlap_ms)

@@ -161,6 +161,26 @@ def test_a_content_that_was_indexed_again_is_not_lost_with_the_message_it_was_fo
     assert {key for asked in server.asked for key in keys_of(asked.body)} == {"old.png", "a.png", "b.png", "c.png"}
 
 
+def test_what_is_deleted_and_uploaded_again_within_the_overlap_does_not_match_when_that_is_over(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("fetched", images / "0.png", RED)
+    client.standing.add("sent", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    whole, began = (images / "new.png").read_bytes(), forget.now_ms()
+    looks = [(fetched(client), client.standing.deliver().sent)]
+    time.sleep(1)
+    (images / "new.png").unlink()
+    client.index(images, prune=True)
+    (images / "new.png").write_bytes(whole)
+    client.index(images)
+    for later_ms in (0, 3_600_500, 3_600_900):  # the first upload's hour ends, the second one's does not
+        monkeypatch.setattr(CLOCK, lambda at=began + later_ms: max(at, forget.now_ms()))
+        looks.append((fetched(client), client.standing.deliver().sent))
+    assert looks == [({"fetched": ["new.png"]}, {"sent": 1}), ({}, {}), ({}, {}), ({}, {})]
+
+
 # --- webhooks
 
 
