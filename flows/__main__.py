@@ -69,12 +69,17 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 async def bring_up_to_date(source: str) -> int:
     """One sync; 3 if images failed, are exhausted or were held back, or there is none at all, as of `sync repair`."""
-    settings = load_settings()
+    deliveries = Deliveries(worker_client, load_settings().standing.every_s)
     async with workers(source) as engine:
-        _when_stdin_ends(lambda: setattr(engine, "stopping", True))
+
+        def stop() -> None:
+            engine.stopping = True
+            deliveries.end()
+
+        _when_stdin_ends(stop)
         state = await sync(source, return_state=True)
         report = (await report_of(state)).total
-        await asyncio.to_thread(Deliveries(worker_client, settings.standing.every_s).once)
+        await asyncio.to_thread(deliveries.once)
     no_image = state.name == NO_IMAGE
     sys.stdout.write(json.dumps({**report.to_dict(), "no_image": no_image}) + "\n")
     return 3 if report.failed or report.given_up or report.held or no_image else 0

@@ -64,6 +64,11 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
     return open_milvus(settings)
 
 
+def import_index_library() -> None:
+    """Now, in this thread, rather than when an index is opened: pymilvus sets up logging while it is imported."""
+    from searchanything.stores import milvus_library  # noqa: F401
+
+
 def scratch_index(manifest: IndexManifest) -> RegionIndex:
     """An empty index in memory, for one run."""
     from searchanything.stores.memory import MemoryIndexStore

@@ -30,8 +30,8 @@ class StandingQuery:
 
     `prompt` and `image` say what was asked with, for people; `mask` is what that selected, None for whole images and
     words. A match is nearer than all but `max_false_match` of unrelated regions. `webhook` is where matches are sent;
-    without one they wait to be fetched. Of what was indexed before `created_at_ms`, `known` are the matches that a look
-    back would find.
+    without one they wait to be fetched. What was first indexed before `new_from_ms` never matches; of what was indexed
+    between that and `created_at_ms`, `known` are the matches.
     """
 
     id: str
@@ -43,7 +43,8 @@ class StandingQuery:
     image: str | None = None
     mask: MaskRLE | None = field(default=None, repr=False)
     filter: Filter | None = None
-    webhook: str | None = None
+    webhook: str | None = field(default=None, repr=False)  # often a secret
+    new_from_ms: int = 0
     known: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
@@ -64,6 +65,7 @@ class StandingQuery:
             "mask": None if self.mask is None else mask_document(self.mask),
             "filter": None if self.filter is None else filter_document(self.filter),
             "webhook": self.webhook,
+            "new_from_ms": self.new_from_ms,
             "known": dict(self.known),
         }
 
@@ -78,7 +80,7 @@ class StandingQuery:
     def to_dict(self) -> dict[str, Any]:
         """As it is listed: without the paths of webhooks, which are often their secrets."""
         document = self.to_json()
-        del document["known"], document["mask"]
+        del document["known"], document["mask"], document["new_from_ms"]
         return document | {"webhook": None if self.webhook is None else shown_webhook(self.webhook)}
 
 
@@ -112,19 +114,22 @@ class StandingMatches:
 
     @property
     def id(self) -> str:
-        """The same for the same matches, so that who gets them twice can see it."""
+        """The same for the same matches. Where some come again with others, only their own ids are the same."""
         digest = blake2b(self.query.id.encode(), digest_size=16)
         for one in sorted(map(match_digest, self.matches)):
             digest.update(one.encode())
         return digest.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON document: name and id of the query, and each hit with the time its image was first indexed."""
-        return {
-            "query": self.query.name,
-            "query_id": self.query.id,
-            "matches": [hit_document(one.hit) | {"first_indexed_at_ms": one.first_at_ms} for one in self.matches],
-        }
+        """A JSON document: name and id of the query, and each hit with the time its image was first indexed.
+
+        A match's `match_id` is that of its image and content: the same each time it comes.
+        """
+        matches = [
+            {"match_id": match_digest(one)} | hit_document(one.hit) | {"first_indexed_at_ms": one.first_at_ms}
+            for one in self.matches
+        ]
+        return {"query": self.query.name, "query_id": self.query.id, "matches": matches}
 
 
 @dataclass(frozen=True, slots=True)

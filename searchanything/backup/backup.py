@@ -41,6 +41,7 @@ WORDS_VERSION: Final = 2  # with words codes, which a program of before would lo
 NOTES_VERSION: Final = 3  # with standing queries, likewise
 WORDS_MEMBER: Final = "words.safetensors"
 NOTE: Final = "note-"  # and its name: what lies beside the index, after all rows
+_NOTES: Final = "standing"  # what names of notes begin with: a backup writes no other
 _FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
 _PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
@@ -299,7 +300,7 @@ def _fill(
 ) -> BackupReport:
     images = 0
     for name, data in members:
-        if name.startswith(NOTE):
+        if name.startswith(NOTE + _NOTES):
             notes[name.removeprefix(NOTE)] = data
             continue
         try:

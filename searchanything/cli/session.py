@@ -101,12 +101,9 @@ def settings_of(uri: str | None, preset: str | None = None) -> Settings:
     return settings
 
 
-def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> None:
-    """Print a verb's answer: the document as JSON, or what `text` makes of it."""
-    if format == "json":
-        write_stdout(one_line(document))
-    else:
-        _write_shown(text())
+def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> bool:
+    """Print a verb's answer: the document as JSON, or what `text` makes of it. False if its reader went away."""
+    return write_stdout(one_line(document)) if format == "json" else _write_shown(text())
 
 
 def answer_pairs(document: Mapping[str, Any], format: Format, pairs: Callable[[], TwoColumns]) -> None:
@@ -128,7 +125,7 @@ def answer_pairs(document: Mapping[str, Any], format: Format, pairs: Callable[[]
     _write_shown(table)
 
 
-def _write_shown(content: RenderableType) -> None:
+def _write_shown(content: RenderableType) -> bool:
     from rich.console import Console
 
     from searchanything.cli.shown import Shown
@@ -138,7 +135,7 @@ def _write_shown(content: RenderableType) -> None:
     width = None if terminal else WIDE_COLUMNS
     Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(Shown(content))
     lines = buffer.getvalue().splitlines()
-    write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
+    return write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
 
 
 def one_line(document: Mapping[str, Any]) -> str:
@@ -172,8 +169,8 @@ def plain(text: str) -> RenderableType:
     return Text(text)
 
 
-def write_stdout(text: str) -> None:
-    """Write all of it now. A reader that went away (`… | head`) is not an error."""
+def write_stdout(text: str) -> bool:
+    """Write all of it now. A reader that went away (`… | head`) is not an error, but said by False."""
     try:
         # Keys may hold bytes that are no UTF-8, which reach us as lone surrogates, and stdout may be Latin-1.
         encoding = sys.stdout.encoding or "utf-8"
@@ -182,6 +179,8 @@ def write_stdout(text: str) -> None:
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def say(message: str) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Standing queries: asked of all that is indexed from now on.", no_args_is_help=True, rich_markup_mode="rich"
 )
-SOME_QUERIES_FAILED = 1
+SOME_QUERIES_FAILED = NOT_PRINTED = 1
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="What the standing query is called.", show_default=False)
 ]
@@ -106,7 +106,7 @@ def list_standing(context: typer.Context, *, common: CommonOptions) -> None:
 def check(context: typer.Context, *, common: CommonOptions) -> None:
     """Look once at what is new: print the matches of queries without a webhook, and send those of the others.
 
-    What is printed counts as dealt with. Exit code 1 if a query could not be asked or sent.
+    What is printed counts as dealt with. Exit code 1 if a query could not be asked or sent, or its matches not printed.
 
     Example: [bold]searchanything standing check --format json[/bold]
     """
@@ -116,7 +116,8 @@ def check(context: typer.Context, *, common: CommonOptions) -> None:
         with client.standing.new_matches() as found, contextlib.redirect_stdout(stdout):  # printed, then dealt with
             failed = {**delivery.failed, **found.failed}
             document = {**found.to_dict(), **delivery.to_dict(), "failed": failed}
-            answer(document, common.format, lambda: plain(_text(document)))
+            if not answer(document, common.format, lambda: plain(_text(document))):
+                raise typer.Exit(NOT_PRINTED)  # whoever was to read it went away: it is printed again
     if failed:
         raise typer.Exit(SOME_QUERIES_FAILED)
 
@@ -154,7 +155,8 @@ def _table(found: Sequence[StandingStatus]) -> RenderableType:
         asked = query.text if query.text is not None else f"{query.prompt['kind']} of {query.image or 'a picture'}"
         until = datetime.fromtimestamp(one.looked_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         webhook = query.to_dict()["webhook"] or ""
-        table.add_row(query.name, printable(asked), f"{query.max_false_match:g}", webhook, until, printable(one.error))
+        cells = query.name, printable(asked), f"{query.max_false_match:g}", webhook, until, printable(one.error)
+        table.add_row(*map(plain, cells))
     return table
 
 

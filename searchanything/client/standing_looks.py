@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from searchanything.answers.matching import Scale
 from searchanything.answers.standing_answers import StandingQuery, match_digest
 from searchanything.client.asking import Asking
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.client.standing_memory import Looked, first_look
-from searchanything.core.errors import IndexUnavailableError, SearchAnythingError
+from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.encode.encoder import Encoder
+from searchanything.search.calibration import LEAST_CODES
 from searchanything.search.new_matches import NewMatch, Sought, may_match, new_matches
 
 
@@ -29,6 +31,17 @@ class LookedFor:
     error: str = ""
 
 
+class Fresh(NamedTuple):
+    """New matches of a stretch of time up to a moment, and what is noted of those in it that are dealt with.
+
+    That may say another time than was noted before: an image was deleted and uploaded again.
+    """
+
+    matches: list[NewMatch]
+    again: Mapping[str, int]
+    until_ms: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StandingLook:
     """A look at the live index at one moment, `now_ms`. Raises, all methods: RegionIndexError."""
@@ -40,8 +53,10 @@ class StandingLook:
 
     def asked(self, queries: Sequence[StandingQuery], looked: Mapping[str, Looked]) -> list[LookedFor]:
         """The queries whose turn it is, by how far each has come; one question to the index rules most of them out."""
-        states = [looked.get(one.id) or first_look(one) for one in queries]
-        due = [(one, state) for one, state in zip(queries, states, strict=True) if state.not_before_ms <= self.now_ms]
+        states = [
+            (looked.get(one.id) or first_look(one)).at(self.now_ms, overlap_ms=self.overlap_ms) for one in queries
+        ]
+        due = [(one, state) for one, state in zip(queries, states, strict=True) if state.is_due(self.now_ms)]
         asked = [self.wanted(query, state) for query, state in due]
         open_ones = [one.wanted for one in asked if one.wanted is not None]
         may = iter(may_match(self.index, open_ones))
@@ -52,29 +67,33 @@ class StandingLook:
         try:
             code = self.features.code(query, self.index, self._encoder_of(query))
             scale = self.asking.judging.scale(self.index, code, query.kind)
+            _check_rates(scale, query)
             most_bits = scale.most_bits(query.max_false_match)
         except IndexUnavailableError:
             raise
         except SearchAnythingError as error:
             return LookedFor(query, looked, error=str(error))
         since = max(0, min(looked.until_ms, self.now_ms) - self.overlap_ms)
-        wanted = Sought(code, query.kind, -1 if most_bits is None else most_bits, query.filter, since)
+        least = query.new_from_ms if query.new_from_ms <= self.now_ms else 0  # else it was added by a clock ahead
+        new_from = max(looked.new_from_ms, least)
+        wanted = Sought(code, query.kind, -1 if most_bits is None else most_bits, query.filter, since, new_from)
         return LookedFor(query, looked, wanted, scale)
 
-    def fresh(self, asked: LookedFor) -> Iterator[tuple[list[NewMatch], int]]:
-        """New matches that are not dealt with, with their rates, by stretches of time up to a moment each.
+    def fresh(self, asked: LookedFor) -> Iterator[Fresh]:
+        """New matches that are not dealt with, with their rates, by stretches of time.
 
         Raises: FilterError for a filter that this index does not understand.
         """
         if asked.wanted is None or asked.scale is None:
             return
         if asked.wanted.most_bits < 0:
-            yield [], self.now_ms
+            yield Fresh([], {}, self.now_ms)
             return
         max_limit = self.asking.connection.indexes.max_limit
         for found, until_ms in new_matches(self.index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
-            others = [one for one in found if match_digest(one) not in asked.looked.seen]
-            yield [replace(one, hit=asked.scale.judged(one.hit)) for one in others], until_ms
+            others = [one for one in found if not _is_dealt_with(one, asked)]
+            again = digests_of(one for one in found if _is_dealt_with(one, asked))
+            yield Fresh([replace(one, hit=asked.scale.judged(one.hit)) for one in others], again, until_ms)
 
     @property
     def overlap_ms(self) -> int:
@@ -94,6 +113,21 @@ def overlap_ms_of(asking: Asking) -> int:
 def digests_of(matches: Iterable[NewMatch]) -> dict[str, int]:
     """What is noted of matches that are dealt with."""
     return {match_digest(one): one.first_at_ms for one in matches}
+
+
+def _check_rates(scale: Scale, query: StandingQuery) -> None:
+    """Raises: UsageError where the index is too small for rates."""
+    if scale.rates is None:
+        what = "images" if query.kind == "images" else "regions"
+        raise UsageError(
+            f"such a standing query needs an index of at least {LEAST_CODES} {what}, for its matches are nearer than "
+            f"nearly all of them; this one has {len(scale.background.codes)}"
+        )
+
+
+def _is_dealt_with(match: NewMatch, asked: LookedFor) -> bool:
+    digest = match_digest(match)
+    return digest in asked.looked.seen or match.first_at_ms <= asked.query.known.get(digest, -1)
 
 
 def _without_match(asked: LookedFor) -> LookedFor:

@@ -27,6 +27,7 @@ from searchanything.features.parquet import FeatureBatch
 from searchanything.images.decoding import decode_image
 
 LASTS_S: Final = 120.0
+LONGEST_PAUSE_S: Final = 3600.0  # between tries that fail
 DELIVERED: Final = "standing-delivered"
 FETCHED: Final = "standing-fetched"
 _LIST: Final = "standing"
@@ -39,11 +40,13 @@ _FORMAT: Final = 1
 class Looked:
     """How far one query has come: what was indexed until then was looked at, but for what is in `failures`' way.
 
-    `seen`: digests of the matches that are dealt with, each with the time its image was first indexed. `failures`
-    counts tries that failed one after the other, the last with `error`; the next is not before `not_before_ms`.
+    A content that was first indexed before `new_from_ms` is not new; of the others, `seen` are the digests of the
+    matches that are dealt with, each with the time its image was first indexed. `failures` counts tries that failed one
+    after the other, the last with `error`; the next is not before `not_before_ms`.
     """
 
     until_ms: int
+    new_from_ms: int = 0
     seen: Mapping[str, int] = field(default_factory=dict)
     failures: int = 0
     error: str = ""
@@ -51,13 +54,31 @@ class Looked:
 
     def with_seen(self, matches: Mapping[str, int]) -> Looked:
         """The same with further matches that are dealt with, after a try that succeeded."""
-        return Looked(self.until_ms, {**self.seen, **matches})
+        return Looked(self.until_ms, self.new_from_ms, {**self.seen, **matches})
 
-    def until(self, moment_ms: int, *, overlap_ms: int) -> Looked:
-        """The same up to a later moment, without what no look back will find again."""
-        until_ms = max(self.until_ms, moment_ms)
-        seen = {name: first for name, first in self.seen.items() if first >= until_ms - overlap_ms}
-        return replace(self, until_ms=until_ms, seen=seen)
+    def with_again(self, matches: Mapping[str, int]) -> Looked:
+        """The same where matches that are dealt with were found again, perhaps of a later time."""
+        return replace(self, seen={**self.seen, **matches})
+
+    def until(self, moment_ms: int) -> Looked:
+        """The same up to a later moment. What is new stays so: later rows may be of a content that is old by then."""
+        return replace(self, until_ms=max(self.until_ms, moment_ms))
+
+    def done(self, *, overlap_ms: int) -> Looked:
+        """After a look to its end: without what no look back will take for new again."""
+        new_from_ms = max(self.new_from_ms, self.until_ms - overlap_ms)
+        seen = {name: first for name, first in self.seen.items() if first >= new_from_ms}
+        return replace(self, new_from_ms=new_from_ms, seen=seen)
+
+    def at(self, now_ms: int, *, overlap_ms: int) -> Looked:
+        """The same where a clock that was far ahead has noted it: nothing would be new until that time."""
+        if self.new_from_ms <= now_ms:
+            return self
+        return replace(self, until_ms=now_ms, new_from_ms=now_ms - overlap_ms)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether it may be tried again. A pause that is longer than any was noted by a clock that was ahead."""
+        return not now_ms < self.not_before_ms <= now_ms + round(1000 * LONGEST_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +192,7 @@ def note_of_looks(query: StandingQuery) -> str:
 
 def first_look(query: StandingQuery) -> Looked:
     """Of a query that was never asked."""
-    return Looked(query.created_at_ms, dict(query.known))
+    return Looked(query.created_at_ms, query.new_from_ms, dict(query.known))
 
 
 def text_features(embedding: FloatArray) -> FeatureBatch:

@@ -113,6 +113,7 @@ class StandingQueries:
             mask=question.mask,
             filter=filter,
             webhook=address,
+            new_from_ms=max(0, begun_ms - overlap_ms_of(self.asking)),
         )
         self.memory.keep(query, question.kept)
         try:
@@ -189,8 +190,8 @@ class StandingQueries:
         """Send the new matches of the queries with a webhook, in messages of at most 100.
 
         A webhook that fails is tried again after 30 seconds, and after ever longer pauses up to an hour; nothing is
-        lost meanwhile. Of several processes one sends. `progress` is called before each message; what it raises ends
-        the run. Raises: IndexNotFoundError, RegionIndexError, SettingsError.
+        lost meanwhile, and until then the answer says why. Of several processes one sends. `progress` is called before
+        each message; what it raises ends the run. Raises: IndexNotFoundError, RegionIndexError, SettingsError.
         """
         queries = [one for one in self.memory.queries() if one.webhook is not None]
         if not queries:
@@ -198,7 +199,7 @@ class StandingQueries:
         delivery = Delivery(self.memory, self._sender(), queries, progress or _go_on)
         look, lease = self._look(), self.memory.lease(DELIVERED)
         if not delivery.is_due(look) or lease.holder:
-            return StandingDelivery()
+            return StandingDelivery(failed=delivery.paused(look))
         with lease.held() as check:
             return delivery.send(self._look(), check)
 
@@ -206,18 +207,17 @@ class StandingQueries:
         """Note what is dealt with, beside what others noted meanwhile."""
         with self.memory.lease(FETCHED).held(wait_s=EDIT_WAIT_S) as check:
             known, ids = self.memory.looked(FETCHED), {one.id for one in self.memory.queries()}
+            now, overlap_ms = now_ms(), overlap_ms_of(self.asking)
             merged = {name: one for name, one in known.items() if name in ids}
             for name in after.keys() & ids:
-                before, one = known.get(name, after[name]), after[name].with_seen({})
-                both = one.with_seen(before.seen)
-                merged[name] = both.until(before.until_ms, overlap_ms=overlap_ms_of(self.asking))
+                merged[name] = _both(known.get(name, after[name]).at(now, overlap_ms=overlap_ms), after[name])
             check(now=True)
             self.memory.keep_looked(FETCHED, merged)
 
     def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
         look = StandingLook(self.asking, self.features, index, query.created_at_ms)
-        asked = look.wanted(query, Looked(query.created_at_ms))
+        asked = look.wanted(query, Looked(query.created_at_ms, query.new_from_ms))
         if asked.wanted is None:
             raise UsageError(asked.error)
         if asked.wanted.most_bits < 0 and asked.scale is not None and asked.scale.rates is not None:
@@ -225,7 +225,7 @@ class StandingQueries:
                 f"max_false_match: even an equal code has a rate of {asked.scale.rates[0]:.1e} here, for this one has "
                 f"many neighbours: take more than that, not {query.max_false_match:g}"
             )
-        return {name: first for fresh, _ in look.fresh(asked) for name, first in digests_of(fresh).items()}
+        return {name: first for fresh in look.fresh(asked) for name, first in digests_of(fresh.matches).items()}
 
     def _look(self) -> StandingLook:
         return StandingLook(self.asking, self.features, self.asking.connection.read_index(), now_ms())
@@ -241,12 +241,18 @@ def _go_on() -> None:
 def _fetched(look: StandingLook, asked: LookedFor) -> tuple[list[NewMatch], Looked]:
     """What is new for a query, and how far it has come then. Raises: FilterError."""
     looked, matches = asked.looked, list[NewMatch]()
-    for fresh, until_ms in look.fresh(asked):
-        matches += fresh
-        looked = looked.with_seen(digests_of(fresh)).until(until_ms, overlap_ms=look.overlap_ms)
+    for fresh in look.fresh(asked):
+        matches += fresh.matches
+        looked = looked.with_seen({**fresh.again, **digests_of(fresh.matches)}).until(fresh.until_ms)
         if len(matches) >= MOST_FETCHED:
-            break
-    return matches, looked
+            return matches, looked
+    return matches, looked.done(overlap_ms=look.overlap_ms)
+
+
+def _both(one: Looked, other: Looked) -> Looked:
+    """Where two processes fetched at once: as far as either has come."""
+    both = one.with_seen(other.seen).until(other.until_ms)
+    return replace(both, new_from_ms=max(one.new_from_ms, other.new_from_ms)).done(overlap_ms=both.until_ms)
 
 
 def _check_free(name: str, queries: Collection[StandingQuery]) -> None:

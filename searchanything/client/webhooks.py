@@ -1,6 +1,7 @@
 """Matches of standing queries to a webhook: a POST of JSON, signed as standardwebhooks.com has it.
 
 A webhook has taken what it answers with a status of 200 to 299. Redirects are not followed: they may lead anywhere.
+An answer that trickles in has no more time than one that does not come: each message has a deadline as a whole.
 """
 
 from __future__ import annotations
@@ -11,11 +12,17 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
+import socket
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from searchanything.answers.standing_answers import StandingMatches, shown_webhook
@@ -28,7 +35,9 @@ from searchanything.core.standing_settings import StandingSettings
 EVENT: Final = "standing_query.matched"
 TEST_EVENT: Final = "standing_query.test"
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of all such secrets
-_ANSWER_BYTES: Final = 200  # of a refusal, that are shown
+_ANSWER_BYTES: Final = 4096  # of a refusal, that are read
+_ANSWER_LETTERS: Final = 200  # and shown
+_SECRET_LETTERS: Final = 6  # so long may a part of an address be before an answer is not shown that repeats it
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -36,12 +45,72 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """None makes it an error."""
 
 
+class _Deadline:
+    """Ends the connections of a message when its time is over, whatever they are doing."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._connections: list[http.client.HTTPConnection] = []
+        self._sockets: list[socket.socket] = []
+        self.is_over = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """From now on the time runs, until the block ends."""
+        timer = threading.Timer(self._seconds, self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def connection(self, kind: Callable[..., http.client.HTTPConnection], *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """A connection of this kind, whose socket is kept: a response takes it from the connection."""
+        made = kind(*given, **named)
+        connect = made.connect
+
+        def connected() -> None:
+            connect()
+            self._sockets.append(made.sock)
+            if self.is_over:
+                self._end()
+
+        made.connect = connected  # type: ignore[method-assign]
+        self._connections.append(made)
+        return made
+
+    def _end(self) -> None:
+        self.is_over = True
+        for one in [*self._sockets, *(made.sock for made in self._connections if made.sock is not None)]:
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # also of one with TLS, which would say goodbye first
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(self._deadline.connection, http.client.HTTPConnection), req)
+
+
+class _Encrypted(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(self._deadline.connection, http.client.HTTPSConnection), req)
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Sends matches. Raises: SettingsError for a secret that is none."""
 
     timeout_s: float
-    key: bytes | None
+    key: bytes | None = field(repr=False)
 
     @classmethod
     def of(cls, settings: StandingSettings) -> Sender:
@@ -65,17 +134,25 @@ class Sender:
         headers = {"Content-Type": "application/json", "User-Agent": f"searchanything/{package_version()}"}
         headers |= self._signed(matches.id, now_s, body)
         request = urllib.request.Request(webhook, data=body, headers=headers, method="POST")  # noqa: S310 - http(s)
-        try:
-            with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout_s) as answer:
-                status, said = answer.status, b""
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                status, said = refusal.code, _beginning(refusal)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise WebhookError(f"{shown_webhook(webhook)}: {_reason(error)}") from error
+        status, said = self._answer(request)
         if not 200 <= status < 300:
-            text = printable(said.decode("utf-8", "replace").strip())
+            text = printable(_without_address(said.decode("utf-8", "replace").strip(), webhook))[:_ANSWER_LETTERS]
             raise WebhookError(f"{shown_webhook(webhook)}: answered {status}{': ' if text else ''}{text}")
+
+    def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        """The status, and of a refusal what it begins with. Raises: WebhookError."""
+        deadline = _Deadline(self.timeout_s)
+        opener = urllib.request.build_opener(_NoRedirect, _Plain(deadline), _Encrypted(deadline))
+        with deadline.watching():
+            try:
+                with opener.open(request, timeout=self.timeout_s) as answer:
+                    return answer.status, b""
+            except urllib.error.HTTPError as refusal:
+                with refusal:
+                    return refusal.code, _beginning(refusal)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = f"no answer within {self.timeout_s:g} s" if deadline.is_over else _reason(error)
+                raise WebhookError(f"{shown_webhook(request.full_url)}: {reason}") from error
 
     def _signed(self, name: str, now_s: int, body: bytes) -> Mapping[str, str]:
         headers = {"webhook-id": name, "webhook-timestamp": str(now_s)}
@@ -101,6 +178,14 @@ def _beginning(answer: Any) -> bytes:  # noqa: ANN401 - of an HTTP answer
         return bytes(answer.read(_ANSWER_BYTES))
     except (OSError, http.client.HTTPException):
         return b""
+
+
+def _without_address(text: str, address: str) -> str:
+    """What a webhook said, unless it repeats parts of its address, as many do of one they do not know."""
+    parts = urllib.parse.urlsplit(address)
+    words = re.split(r"[/&=]", urllib.parse.unquote(f"{parts.path}/{parts.query}"))
+    plain = urllib.parse.unquote(text)
+    return "" if any(word in plain for word in words if len(word) >= _SECRET_LETTERS) else text
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field, SecretStr
 
 from searchanything.core.serve_settings import MOST_SECONDS
 
+MOST_WEBHOOK_S = 60.0  # far less than the lease of who sends lasts, which is renewed between messages
+
 
 class StandingSettings(BaseModel):
     """Standing queries: `searchanything standing`."""
@@ -21,7 +23,7 @@ class StandingSettings(BaseModel):
         "another machine's clock may differ.",
     )
     webhook_timeout_s: float = Field(
-        10.0, gt=0, le=MOST_SECONDS, description="Longest wait for a webhook that is sent matches, in seconds."
+        10.0, gt=0, le=MOST_WEBHOOK_S, description="Longest wait for a webhook that is sent matches, in seconds."
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Secret that what is sent to webhooks is signed with (standardwebhooks.com, `whsec_…`)."

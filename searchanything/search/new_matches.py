@@ -23,17 +23,22 @@ from searchanything.search.search import Page, PageRequest, search_images, searc
 
 MATCHES_OF_A_SEARCH: Final = 1000  # of one answer; where there are more, shorter stretches of time are asked for
 CODES_AT_ONCE: Final = 64  # of one question to the index
+TOGETHER_MS: Final = 600_000  # queries that have come as far as this are one question
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sought:
-    """What is looked for: at most `most_bits` from a code (B,) uint8 of one kind, where the filter holds."""
+    """What is looked for: at most `most_bits` from a code (B,) uint8 of one kind, where the filter holds.
+
+    In rows since `since_ms`, of contents that were first indexed since `new_from_ms`.
+    """
 
     code: Codes
     kind: CodeKind
     most_bits: int
     filter: Filter | None
     since_ms: int
+    new_from_ms: int
 
     def within(self, low_ms: int, high_ms: int | None) -> Filter:
         """The filter, of rows that were written between two moments, both included."""
@@ -51,11 +56,12 @@ class NewMatch:
 def may_match(index: RegionIndex, wanted: Sequence[Sought]) -> list[bool]:
     """Of which there are rows near enough, committed or not: one search for all that differ in nothing but the code.
 
+    Queries that matched at different times have come differently far: they are asked together, of some rows too many.
     One whose filter the index does not understand may match. Raises: RegionIndexError.
     """
     groups: dict[tuple[str, int, str], list[int]] = {}
     for number, one in enumerate(wanted):
-        groups.setdefault((one.kind, one.since_ms, repr(one.filter)), []).append(number)
+        groups.setdefault((one.kind, one.since_ms // TOGETHER_MS, repr(one.filter)), []).append(number)
     may = [False] * len(wanted)
     for numbers in groups.values():
         for some in batches(numbers, CODES_AT_ONCE):
@@ -66,13 +72,13 @@ def may_match(index: RegionIndex, wanted: Sequence[Sought]) -> list[bool]:
 
 
 def _nearest(index: RegionIndex, alike: Sequence[Sought]) -> list[float]:
-    """How far the nearest row of each is, of such as differ in nothing but the code: inf where there is none.
+    """How far the nearest row of each is, of such as differ in code and moment alone: inf where there is none.
 
     0 where the index does not understand the filter: who looks closer gets the error.
     """
     first = alike[0]
     codes = stacked((one.code.tobytes() for one in alike), 8 * len(first.code))
-    lately = first.within(first.since_ms, None)
+    lately = first.within(min(one.since_ms for one in alike), None)
     found: Sequence[Sequence[Hit | WordsMatch]]
     try:
         if first.kind == "words":
@@ -104,7 +110,7 @@ def new_matches(
             middle = (low + end) // 2
             stretches += [(middle + 1, high), (low, middle)]
             continue
-        yield _new(index, page.hits, wanted.since_ms), end
+        yield _new(index, page.hits, wanted.new_from_ms), end
 
 
 def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) -> Page:
@@ -114,11 +120,11 @@ def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) ->
     return searches[wanted.kind](index, wanted.code, request, filter=filter, max_limit=max_limit)
 
 
-def _new(index: RegionIndex, hits: Sequence[Hit], since_ms: int) -> list[NewMatch]:
+def _new(index: RegionIndex, hits: Sequence[Hit], new_from_ms: int) -> list[NewMatch]:
     """Those whose content was first indexed since then."""
     rows = index.newest({hit.image for hit in hits}) if hits else {}
     return [
         NewMatch(hit, rows[hit.image].first_at_ms)
         for hit in hits
-        if hit.image in rows and rows[hit.image].etag == hit.etag and rows[hit.image].first_at_ms >= since_ms
+        if hit.image in rows and rows[hit.image].etag == hit.etag and rows[hit.image].first_at_ms >= new_from_ms
     ]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from searchanything import wiring
 from searchanything.client.client import Client
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
@@ -28,9 +29,14 @@ class _StoppedError(Exception):
 
 
 class Deliveries:
-    """Sends in a thread of its own, until `stop`; what fails is a line once, and not again until it changes."""
+    """Sends in a thread of its own, until `stop`; what fails is a line once, and not again until it changes.
+
+    To be made in the main thread: there the index's library is imported, which flushes all log handlers. In another one
+    Prefect's would wait for its own thread then, which may wait to log, for good.
+    """
 
     def __init__(self, client: Callable[[], Client], every_s: float) -> None:
+        wiring.import_index_library()
         self._client, self._every_s = client, every_s
         self._stopping = threading.Event()
         self._said: dict[str, str] = {}
@@ -40,9 +46,13 @@ class Deliveries:
         """Begin; returns at once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the message under way. What was not sent is sent by the next process."""
+    def end(self) -> None:
+        """Send nothing after the message under way; returns at once. The next process sends the rest."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """The same, and wait for the message under way."""
+        self.end()
         if self._thread.ident is not None:
             self._thread.join(_JOIN_S)
 
@@ -50,7 +60,7 @@ class Deliveries:
         """Send what is new."""
         try:
             done = self._client().standing.deliver(progress=self._check)
-        except IndexNotFoundError:
+        except (IndexNotFoundError, _StoppedError):
             return
         except SearchAnythingError as error:
             self._say({"": str(error)})
@@ -63,8 +73,6 @@ class Deliveries:
         while not self._stopping.wait(self._every_s):
             try:
                 self.once()
-            except _StoppedError:
-                return
             except Exception:  # a thread that ended would take all deliveries with it, and nobody would know
                 logger.exception("standing queries could not be asked")
 

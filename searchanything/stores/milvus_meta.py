@@ -192,8 +192,9 @@ class MetaCollection:
         return b""
 
     def keep_note(self, name: str, data: bytes) -> None:
-        """Write a note's pieces, then delete the older ones."""
-        generation, count = next_generation(), max(1, -(-len(data) // _PIECE_BYTES))
+        """Write a note's pieces, then delete the older ones. It is the newest, whatever clock wrote the last one."""
+        generation = next_generation(after=self._last_number(name))
+        count = max(1, -(-len(data) // _PIECE_BYTES))
         bodies = [base64.b64encode(piece).decode() for piece in _cut(data)] or [""]
         pieces = (
             self._row(f"{_NOTE}-{generation}-{number}-{count}", _NOTE, name, generation, body)
@@ -206,6 +207,12 @@ class MetaCollection:
     def forget_notes(self, *names: str) -> None:
         """Delete notes, those that are there."""
         self._connection.delete(self._name, " or ".join(f"({_note_of(name)})" for name in names))
+
+    def _last_number(self, name: str) -> int:
+        if not self._loaded:
+            self.load()
+        found = self._connection.query(self._name, _note_of(name), ["number"], strong=True)
+        return max((row["number"] for row in found), default=0)
 
     def _rows(self, expression: str, *, strong: bool = True) -> list[Entity]:
         if self._connection.absent:

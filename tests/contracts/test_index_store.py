@@ -10,11 +10,13 @@ import pytest
 from contracts.conftest import StoreOpener
 from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of, region_row
 
+from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import ImageRef
 from searchanything.encode.fingerprint import SCHEMA_VERSION
+from searchanything.stores import milvus_meta
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,18 @@ def test_what_is_remembered_is_recalled_by_others(open_store: StoreOpener) -> No
         assert other.recall(name) == data
     assert (store.recall(name), store.recall(f"{name}-2")) == (b"", b"")
     assert all(not manifest.fingerprint.startswith("note") for manifest in store.manifests())
+
+
+def test_the_last_note_counts_whatever_clock_wrote_the_one_before(
+    open_store: StoreOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other, name = open_store(), open_store(), f"note-{uuid4().hex}"
+    with monkeypatch.context() as ahead:
+        ahead.setattr(milvus_meta, "next_generation", lambda **_: next_generation() + 3600 * 10**9)
+        store.remember(name, b"by a clock that is an hour ahead")
+    for data in (b"later", b"later than that", b""):
+        other.remember(name, data)
+        assert store.recall(name) == data
 
 
 def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:

@@ -12,7 +12,7 @@ from contracts.index_rows import fresh_generation, image_row, manifest_of, rando
 from searchanything.core.codes import hamming
 from searchanything.core.errors import FilterError
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.types import Codes, Filter, ImageRef
+from searchanything.core.types import CodeKind, Codes, Filter, ImageRef
 from searchanything.search import new_matches as search_of_new
 from searchanything.search.new_matches import Sought, may_match, new_matches
 
@@ -34,6 +34,11 @@ def index(store: IndexStore) -> RegionIndex:
 def _emptied(index: RegionIndex) -> Iterator[None]:
     yield
     index.delete_images({one for one, _ in index.iterate_attempts()} | {one.image for one in index.iterate_states()})
+
+
+def since(code: Codes, kind: CodeKind, most_bits: int, filter: Filter | None, moment: int) -> Sought:
+    """What is new since a moment."""
+    return Sought(code, kind, most_bits, filter, moment, moment)
 
 
 def near(code: Codes, bits: int, *, seed: int) -> bytes:
@@ -87,7 +92,7 @@ def test_matches_are_those_of_a_look_at_all_rows(
         if is_near and committed and at >= NOW - 1000 and first >= NOW - 1000:
             expected.add(f"{number}.jpg")
     assert 5 < len(expected) < 30
-    sought = Sought(code, kind, MOST_BITS, None, NOW - 1000)  # type: ignore[arg-type]
+    sought = since(code, kind, MOST_BITS, None, NOW - 1000)  # type: ignore[arg-type]
     keys, ends = found(index, sought)
     assert keys == expected
     assert ends == sorted(ends)
@@ -97,7 +102,7 @@ def test_matches_are_those_of_a_look_at_all_rows(
 def test_a_clock_that_is_ahead_hides_nothing(index: RegionIndex) -> None:
     code = random_codes(1, seed=8)[0]
     put(index, "ahead.jpg", [code.tobytes()], at=NOW + 100_000)
-    assert found(index, Sought(code, "regions", 0, None, NOW))[0] == {"ahead.jpg"}
+    assert found(index, since(code, "regions", 0, None, NOW))[0] == {"ahead.jpg"}
 
 
 def test_which_may_match_is_asked_for_all_at_once(index: RegionIndex) -> None:
@@ -105,19 +110,19 @@ def test_which_may_match_is_asked_for_all_at_once(index: RegionIndex) -> None:
     for number in (3, 68):
         put(index, f"{number}.jpg", [near(codes[number], MOST_BITS, seed=1)], at=NOW)
     put(index, "old.jpg", [codes[5].tobytes()], at=NOW - 10)
-    sought = [Sought(code, "regions", MOST_BITS, None, NOW) for code in codes]
+    sought = [since(code, "regions", MOST_BITS, None, NOW) for code in codes]
     assert [number for number, may in enumerate(may_match(index, sought)) if may] == [3, 68]
     elsewhere = Filter(bucket="elsewhere")
-    others = [Sought(codes[3], "regions", MOST_BITS, elsewhere, NOW), Sought(codes[3], "words", MOST_BITS, None, NOW)]
-    others += [Sought(codes[3], "images", MOST_BITS - 1, None, NOW), Sought(codes[5], "regions", 0, None, NOW - 10)]
+    others = [since(codes[3], "regions", MOST_BITS, elsewhere, NOW), since(codes[3], "words", MOST_BITS, None, NOW)]
+    others += [since(codes[3], "images", MOST_BITS - 1, None, NOW), since(codes[5], "regions", 0, None, NOW - 10)]
     assert may_match(index, others) == [False, True, False, True]
 
 
 def test_a_filter_that_is_not_understood_is_left_to_the_closer_look(index: RegionIndex) -> None:
     code = random_codes(1, seed=8)[0]
     put(index, "a.jpg", [code.tobytes()], at=NOW)
-    bad = Sought(code, "regions", 5, Filter(expression="nothing ="), NOW)
-    good = Sought(code, "regions", 5, None, NOW)
+    bad = since(code, "regions", 5, Filter(expression="nothing ="), NOW)
+    good = since(code, "regions", 5, None, NOW)
     assert may_match(index, [bad, good]) == [True, True]
     with pytest.raises(FilterError):
         found(index, bad)
@@ -127,5 +132,5 @@ def test_what_the_filter_says_of_size_and_metadata_holds(index: RegionIndex) -> 
     code = random_codes(1, seed=8)[0]
     put(index, "a.jpg", [code.tobytes()], at=NOW)
     kept = Filter(where="area_px >= 900", bucket=BUCKET)
-    assert found(index, Sought(code, "regions", 5, kept, NOW))[0] == {"a.jpg"}
-    assert found(index, Sought(code, "regions", 5, Filter(where="area_px > 900"), NOW))[0] == set()
+    assert found(index, since(code, "regions", 5, kept, NOW))[0] == {"a.jpg"}
+    assert found(index, since(code, "regions", 5, Filter(where="area_px > 900"), NOW))[0] == set()

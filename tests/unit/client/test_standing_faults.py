@@ -1,0 +1,358 @@
+"""Standing queries where clocks, webhooks, readers or settings misbehave: nothing is lost, and little comes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.http_servers import WebServer, web_server
+from fakes.machine import Machine, machine_with_images
+from fakes.standing import RED, Hook, add_noise, draw, fetched, keys_of, opened
+
+from searchanything.answers.standing_answers import StandingMatches, StandingQuery
+from searchanything.cli.app import run
+from searchanything.client import standing_delivery
+from searchanything.client.client import Client
+from searchanything.client.standing_memory import DELIVERED, StandingMemory
+from searchanything.client.webhooks import Sender
+from searchanything.core.errors import BackupError, UsageError, WebhookError
+from searchanything.core.types import Filter
+from searchanything.ingest import forget
+from searchanything.search import new_matches as search_of_new
+from searchanything.service.deliveries import Deliveries
+from searchanything.stores.memory import MemoryIndexStore
+
+CLOCK = "searchanything.client.standing_queries.now_ms"
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return machine_with_images(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def client(images: Path) -> Iterator[Client]:
+    with opened(MemoryIndexStore()) as made:
+        made.index(images)
+        add_noise(made)
+        yield made
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Hook, WebServer, str]]:
+    one = Hook()
+    with web_server(one.answer) as server:
+        yield one, server, f"http://{server.endpoint}/hits"
+
+
+def without_pauses(client: Client) -> None:
+    """As if the pauses after what failed were over."""
+    memory = StandingMemory(client._connection.indexes)
+    memory.keep_looked(
+        DELIVERED, {name: replace(one, not_before_ms=0) for name, one in memory.looked(DELIVERED).items()}
+    )
+
+
+def message_to(address: str) -> StandingMatches:
+    return StandingMatches(StandingQuery("a" * 16, "red", "regions", 1e-4, 0, {}, webhook=address), ())
+
+
+# --- clocks and the overlap
+
+
+def test_a_clock_that_was_a_day_ahead_makes_nothing_come_again_and_again(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("fetched", images / "0.png", RED)
+    client.standing.add("sent", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    monkeypatch.setattr(CLOCK, lambda: forget.now_ms() + DAY_MS)
+    looks = [(fetched(client), client.standing.deliver().sent)]
+    monkeypatch.setattr(CLOCK, forget.now_ms)
+    looks += [(fetched(client), client.standing.deliver().sent) for _ in range(3)]
+    once = {"fetched": ["new.png"]}, {"sent": 1}
+    assert looks == [once, once, ({}, {}), ({}, {})], "once more, for what was noted is lost; never what was old"
+    draw(images / "newer.png", red=31)
+    client.index(images)
+    assert (fetched(client), client.standing.deliver().sent) == ({"fetched": ["newer.png"]}, {"sent": 1})
+    assert (fetched(client), client.standing.deliver().sent) == ({}, {})
+
+
+def test_a_query_that_was_added_by_a_clock_ahead_is_asked_all_the_same(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CLOCK, lambda: forget.now_ms() + DAY_MS)
+    client.standing.add("red", images / "0.png", RED)
+    monkeypatch.setattr(CLOCK, forget.now_ms)
+    draw(images / "new.png")
+    client.index(images)
+    assert "new.png" in fetched(client)["red"]
+    assert fetched(client) == {}
+
+
+def test_a_pause_that_was_noted_by_a_clock_ahead_ends(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    one.status = 500
+    monkeypatch.setattr(CLOCK, lambda: forget.now_ms() + DAY_MS)
+    assert client.standing.deliver().failed
+    monkeypatch.setattr(CLOCK, forget.now_ms)
+    one.status = 200
+    assert client.standing.deliver().sent == {"red": 1}
+
+
+def test_a_longer_overlap_brings_up_nothing_old(images: Path) -> None:
+    store = MemoryIndexStore()
+    with opened(store, overlap_s=0) as short:
+        short.index(images)
+        add_noise(short)
+        time.sleep(0.01)  # what was there was indexed before the query was added
+        short.standing.add("red", images / "0.png", RED)
+        draw(images / "new.png")
+        short.index(images)
+        assert fetched(short) == {"red": ["new.png"]}
+    with opened(store, overlap_s=7 * 86_400) as long:
+        assert fetched(long) == {}
+
+
+def test_a_content_that_was_indexed_again_is_not_lost_with_the_message_it_was_for(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows lie in the last stretch of time, but its content is older than the first one."""
+    one, server, address = hook
+    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
+    client._connection.settings.standing.overlap_s = 0
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    for name in ("old", "a", "b", "c"):
+        draw(images / f"{name}.png")
+        client.index(images)
+        time.sleep(0.05)
+    client.refresh(images, ["old.png"], force=True)
+
+    def refuse_all_but_one() -> None:
+        one.status = 500 if server.asked else 200
+
+    assert client.standing.deliver(progress=refuse_all_but_one).failed
+    one.status = 200
+    without_pauses(client)
+    client.standing.deliver()
+    assert {key for asked in server.asked for key in keys_of(asked.body)} == {"old.png", "a.png", "b.png", "c.png"}
+
+
+def test_what_is_deleted_and_uploaded_again_within_the_overlap_does_not_match_when_that_is_over(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("fetched", images / "0.png", RED)
+    client.standing.add("sent", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    whole, began = (images / "new.png").read_bytes(), forget.now_ms()
+    looks = [(fetched(client), client.standing.deliver().sent)]
+    time.sleep(1)
+    (images / "new.png").unlink()
+    client.index(images, prune=True)
+    (images / "new.png").write_bytes(whole)
+    client.index(images)
+    for later_ms in (0, 3_600_500, 3_600_900):  # the first upload's hour ends, the second one's does not
+        monkeypatch.setattr(CLOCK, lambda at=began + later_ms: max(at, forget.now_ms()))
+        looks.append((fetched(client), client.standing.deliver().sent))
+    assert looks == [({"fetched": ["new.png"]}, {"sent": 1}), ({}, {}), ({}, {}), ({}, {})]
+
+
+# --- webhooks
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Sorry"])
+def test_an_answer_that_trickles_in_is_none(status: str) -> None:
+    letters = f"HTTP/1.1 {status}\r\n".encode() + b"X-Slow: " + 60 * b"a" + b"\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                for letter in letters:
+                    try:
+                        connection.sendall(bytes([letter]))
+                    except OSError:
+                        return
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        with pytest.raises(WebhookError, match=r"no answer within 0\.5 s"):
+            Sender(0.5, None).send(message_to(f"http://127.0.0.1:{server.getsockname()[1]}/"), "memory://")
+        thread.join()
+
+
+def test_the_rest_of_an_answer_is_not_waited_for() -> None:
+    """A refusal's text that never ends, after its status."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(200):
+                    try:
+                        connection.sendall(b"a")
+                    except OSError:
+                        return
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(WebhookError, match="answered 503"):
+            Sender(0.5, None).send(message_to(f"http://127.0.0.1:{server.getsockname()[1]}/"), "memory://")
+        thread.join()
+
+
+def test_an_address_that_the_webhook_repeats_is_not_shown() -> None:
+    secret = "/services/T0AB12/B0CD34/sEcReT"
+    with web_server(lambda asked: (404, {}, f"Cannot POST {asked.target}".encode())) as server:
+        query = message_to(f"http://{server.endpoint}{secret}?token=hUsHhUsH")
+        with pytest.raises(WebhookError) as caught:
+            Sender(5.0, None).send(query, "memory://")
+    assert str(caught.value) == f"http://{server.endpoint}/…: answered 404"
+    assert "sEcReT" not in repr(query)
+    assert "tell" not in repr(Sender(5.0, b"tell nobody"))
+
+
+def test_a_match_that_comes_again_with_others_has_the_same_id(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    one, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    one.status = 500  # after it has done its work
+    client.standing.deliver()
+    draw(images / "newer.png", red=31)
+    client.index(images)
+    one.status = 200
+    without_pauses(client)
+    client.standing.deliver()
+    first, second = ({m["key"]: m["match_id"] for m in json.loads(a.body)["data"]["matches"]} for a in server.asked)
+    assert first.keys() == {"new.png"}
+    assert second.keys() == {"new.png", "newer.png"}
+    assert first["new.png"] == second["new.png"] != second["newer.png"]
+
+
+def test_a_query_that_is_removed_while_matches_are_sent_gets_no_more(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_delivery, "LIST_S", 0.0)
+    for name in ("first", "second"):
+        client.standing.add(name, images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    assert client.standing.deliver(progress=lambda: _remove(client, "second")).sent == {"first": 1}
+
+
+def _remove(client: Client, name: str) -> None:
+    if any(one.query.name == name for one in client.standing.list()):
+        client.standing.remove(name)
+
+
+def test_what_fails_is_a_line_once_in_the_service(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    one.status = 500
+    deliveries = Deliveries(lambda: client, 30.0)
+    deliveries.once()
+    deliveries.once()  # not its turn
+    without_pauses(client)
+    deliveries.once()  # refused again
+    assert caplog.text.count("tried again later") == 1
+
+
+def test_who_is_to_end_sends_no_further_message(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    _, server, address = hook
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    deliveries = Deliveries(lambda: client, 30.0)
+    deliveries.end()
+    deliveries.once()
+    assert server.asked == []
+    assert client.standing.deliver().sent == {"red": 1}
+
+
+def test_the_library_that_sets_up_logging_is_imported_before_the_thread_of_deliveries() -> None:
+    """In that thread it waited for Prefect's log handler, which waited for it, and `watch` stood still for good."""
+    made = "import sys; from searchanything.service.deliveries import Deliveries; Deliveries(lambda: None, 30.0); "
+    subprocess.run([sys.executable, "-c", made + "assert 'pymilvus' in sys.modules"], check=True)
+
+
+# --- the command line
+
+
+def test_what_nobody_read_is_printed_again(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = client._connection.indexes
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    ends = os.pipe()
+    os.close(ends[0])
+    with TextIOWrapper(os.fdopen(ends[1], "wb"), encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert run(["standing", "check"], connect=lambda _uri, _preset: opened(store)) == 1
+        monkeypatch.undo()
+    assert fetched(client) == {"red": ["new.png"]}
+
+
+def test_names_that_look_like_markup(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    store: Any = client._connection.indexes
+    name = "[red]x[/blue]"
+    client.standing.add(name, text="a [/] b", max_false_match=1.0)
+    assert run(["standing", "list"], connect=lambda _uri, _preset: opened(store)) == 0
+    shown = capsys.readouterr().out
+    assert name in shown
+    assert "a [/] b" in shown
+
+
+def test_an_index_that_is_too_small_is_said_to_be_so(images: Path) -> None:
+    with opened(MemoryIndexStore()) as small:
+        small.index(images)
+        with pytest.raises(UsageError, match=r"at least 200 images, .* this one has 3$"):
+            small.standing.add("whole", images / "0.png", filter=Filter(bucket="b"))
+
+
+def test_a_backup_leaves_no_note_of_another_kind(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandingMemory, "notes", lambda _: {"presets-before": b"[]"})
+    client.backup(tmp_path / "b.tar")
+    with opened(MemoryIndexStore()) as other:
+        with pytest.raises(BackupError):
+            other.restore(tmp_path / "b.tar")
+        assert other._connection.indexes.recall("presets-before") == b""
