@@ -13,6 +13,7 @@ import hmac
 import http.client
 import json
 import re
+import secrets
 import socket
 import threading
 import time
@@ -132,7 +133,7 @@ class Sender:
             allow_nan=False,
         ).encode()
         headers = {"Content-Type": "application/json", "User-Agent": f"searchanything/{package_version()}"}
-        headers |= self._signed(matches.id, now_s, body)
+        headers |= self._signed(matches.id if matches.matches else secrets.token_hex(16), now_s, body)
         request = urllib.request.Request(webhook, data=body, headers=headers, method="POST")  # noqa: S310 - http(s)
         status, said = self._answer(request)
         if not 200 <= status < 300:
