@@ -238,7 +238,7 @@ def test_an_address_that_the_webhook_repeats_is_not_shown() -> None:
             Sender(5.0, None).send(query, "memory://")
     assert str(caught.value) == f"http://{server.endpoint}/…: answered 404"
     assert "sEcReT" not in repr(query)
-    assert "tell" not in repr(Sender(5.0, b"tell nobody"))
+    assert "hush" not in repr(Sender(5.0, b"hush"))
 
 
 def test_a_match_that_comes_again_with_others_has_the_same_id(
