@@ -52,6 +52,7 @@ from searchanything.search.new_matches import NewMatch
 RARE: Final = 1e-4  # the false-match rate of a query that names none
 MOST_QUERIES: Final = 1000
 MOST_FETCHED: Final = 10_000  # of one query at once; the others come with the next look
+NAMED: Final = 10  # in a message
 EDIT_WAIT_S: Final = 30.0
 
 
@@ -268,7 +269,8 @@ def _named(name: str, queries: Collection[StandingQuery]) -> StandingQuery:
     for one in queries:
         if one.name == name:
             return one
-    names = ", ".join(repr(one.name) for one in queries) or "there is none"
+    names = ", ".join(repr(one.name) for one in list(queries)[:NAMED]) or "there is none"
+    names += f" and {len(queries) - NAMED:,} more" if len(queries) > NAMED else ""
     raise UsageError(f"expected the name of a standing query ({names}), got {name!r}")
 
 

@@ -340,6 +340,15 @@ def test_names_that_look_like_markup(client: Client, capsys: pytest.CaptureFixtu
     assert "a [/] b" in shown
 
 
+def test_a_wrong_name_does_not_list_all_of_a_thousand(client: Client, images: Path) -> None:
+    client.standing.add("q", images / "0.png", RED)
+    memory = StandingMemory(client._connection.indexes)
+    [query] = memory.queries()
+    memory.keep_queries(replace(query, id=f"{number:016}", name=f"q{number}") for number in range(1000))
+    with pytest.raises(UsageError, match="'q9' and 990 more"):
+        client.standing.remove("q")
+
+
 def test_an_index_that_is_too_small_is_said_to_be_so(images: Path) -> None:
     with opened(MemoryIndexStore()) as small:
         small.index(images)
