@@ -115,8 +115,8 @@ class Sender:
 
     @classmethod
     def of(cls, settings: StandingSettings) -> Sender:
-        secret = settings.webhook_secret
-        return cls(settings.webhook_timeout_s, None if secret is None else _key_of(secret.get_secret_value()))
+        secret = settings.secret
+        return cls(settings.timeout_s, None if secret is None else _key_of(secret.get_secret_value()))
 
     def send(self, matches: StandingMatches, uri: str) -> None:
         """To the query's webhook; without matches it is a test. `uri` is that of the index. Raises: WebhookError."""
@@ -170,7 +170,7 @@ def _key_of(secret: str) -> bytes:
     except binascii.Error:
         key = b""
     if not key:
-        raise SettingsError(f"{ENV_PREFIX}STANDING__WEBHOOK_SECRET: expected {_SECRET_PREFIX} and base64, or base64")
+        raise SettingsError(f"{ENV_PREFIX}STANDING__SECRET: expected {_SECRET_PREFIX} and base64, or base64")
     return key
 
 

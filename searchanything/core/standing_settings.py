@@ -22,9 +22,9 @@ class StandingSettings(BaseModel):
         description="What was indexed so long before the last look is looked at again: a worker may write late, and "
         "another machine's clock may differ.",
     )
-    webhook_timeout_s: float = Field(
+    timeout_s: float = Field(
         10.0, gt=0, le=MOST_WEBHOOK_S, description="Longest wait for a webhook that is sent matches, in seconds."
     )
-    webhook_secret: SecretStr | None = Field(
+    secret: SecretStr | None = Field(
         None, description="Secret that what is sent to webhooks is signed with (standardwebhooks.com, `whsec_…`)."
     )
