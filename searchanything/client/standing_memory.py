@@ -66,7 +66,11 @@ class Looked:
 
     def done(self, *, overlap_ms: int) -> Looked:
         """After a look to its end: without what no look back will take for new again."""
-        new_from_ms = max(self.new_from_ms, self.until_ms - overlap_ms)
+        return self.new_from(self.until_ms - overlap_ms)
+
+    def new_from(self, moment_ms: int) -> Looked:
+        """The same where nothing of before that moment is new, so that it need not be remembered."""
+        new_from_ms = max(self.new_from_ms, moment_ms)
         seen = {name: first for name, first in self.seen.items() if first >= new_from_ms}
         return replace(self, new_from_ms=new_from_ms, seen=seen)
 

@@ -252,8 +252,7 @@ def _fetched(look: StandingLook, asked: LookedFor) -> tuple[list[NewMatch], Look
 
 def _both(one: Looked, other: Looked) -> Looked:
     """Where two processes fetched at once: as far as either has come."""
-    both = one.with_seen(other.seen).until(other.until_ms)
-    return replace(both, new_from_ms=max(one.new_from_ms, other.new_from_ms)).done(overlap_ms=both.until_ms)
+    return one.with_seen(other.seen).until(other.until_ms).new_from(other.new_from_ms)
 
 
 def _check_free(name: str, queries: Collection[StandingQuery]) -> None:

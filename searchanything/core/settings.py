@@ -37,7 +37,7 @@ def default_index_uri() -> str:
 
 def default_features_dir() -> Path:
     """Where features of folders' images are kept: `~/.local/share/searchanything/features`."""
-    return Path(default_index_uri()).with_name("features")
+    return Path.home() / ".local" / "share" / "searchanything" / "features"
 
 
 def default_digests_dir() -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, Field, SecretStr
 
 from searchanything.core.serve_settings import MOST_SECONDS
 
-MOST_WEBHOOK_S = 60.0  # far less than the lease of who sends lasts, which is renewed between messages
+MOST_WEBHOOK_S: Final = 60.0  # far less than the lease of who sends lasts, which is renewed between messages
 
 
 class StandingSettings(BaseModel):

@@ -61,7 +61,6 @@ class Hook:
 
     def __init__(self) -> None:
         self.status = 200
-        self.bodies: list[dict[str, Any]] = []
 
     def answer(self, _asked: Asked) -> tuple[int, dict[str, str], bytes]:
         return self.status, {}, b"no room" if self.status >= 300 else b""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from fakes.machine import Machine
+from fakes.http_servers import WebServer, web_server
+from fakes.machine import Machine, machine_with_images
 from fakes.serving import Served, listening
+from fakes.standing import Hook, add_noise, opened
 
+from searchanything.client.client import Client
 from searchanything.client.remote import RemoteClient
+from searchanything.stores.memory import MemoryIndexStore
 
 
 @pytest.fixture
@@ -30,3 +35,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, s
 def remote(served: tuple[Served, str]) -> Iterator[RemoteClient]:
     with RemoteClient(served[1]) as client:
         yield client
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of three images, on a machine with hand-written models."""
+    machine_with_images(monkeypatch, tmp_path)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def client(images: Path) -> Iterator[Client]:
+    """A client whose index has enough regions for standing queries."""
+    with opened(MemoryIndexStore()) as made:
+        made.index(images)
+        add_noise(made)
+        yield made
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Hook, WebServer, str]]:
+    """A webhook, and its address."""
+    one = Hook()
+    with web_server(one.answer) as server:
+        yield one, server, f"http://{server.endpoint}/hits"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from contracts.index_rows import fresh_generation, image_row, region_row
 from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer, web_server
-from fakes.machine import Machine, machine_with_images
 from fakes.models import drawn
 from fakes.standing import NOISE, RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
 from PIL import Image
@@ -29,26 +27,6 @@ from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
 from searchanything.search import new_matches as search_of_new
 from searchanything.stores.memory import MemoryIndexStore
-
-LONG_AGO = 1_760_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    return machine_with_images(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def client(images: Path) -> Iterator[Client]:
-    with opened(MemoryIndexStore()) as made:
-        made.index(images)
-        add_noise(made)
-        yield made
 
 
 @pytest.fixture
@@ -312,13 +290,6 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
 
 
 # --- webhooks
-
-
-@pytest.fixture
-def hook() -> Iterator[tuple[Hook, WebServer, str]]:
-    one = Hook()
-    with web_server(one.answer) as server:
-        yield one, server, f"http://{server.endpoint}/hits"
 
 
 def test_a_webhook_gets_what_is_new_once(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:

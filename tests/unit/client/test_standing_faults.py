@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 from fakes.http_servers import WebServer, web_server
-from fakes.machine import Machine, machine_with_images
 from fakes.standing import RED, Hook, add_noise, draw, fetched, keys_of, opened
 
 from searchanything.answers.standing_answers import StandingMatches, StandingQuery
@@ -35,31 +33,6 @@ from searchanything.stores.memory import MemoryIndexStore
 
 CLOCK = "searchanything.client.standing_queries.now_ms"
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    return machine_with_images(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def client(images: Path) -> Iterator[Client]:
-    with opened(MemoryIndexStore()) as made:
-        made.index(images)
-        add_noise(made)
-        yield made
-
-
-@pytest.fixture
-def hook() -> Iterator[tuple[Hook, WebServer, str]]:
-    one = Hook()
-    with web_server(one.answer) as server:
-        yield one, server, f"http://{server.endpoint}/hits"
 
 
 def without_pauses(client: Client) -> None:
