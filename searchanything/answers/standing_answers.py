@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from searchanything.answers.questions import filter_of
 from searchanything.core.arguments import check_kind
 from searchanything.core.documents import filter_document, hit_document, mask_document, mask_of
 from searchanything.core.errors import UsageError
-from searchanything.core.types import Filter, ImageRef, MaskRLE
+from searchanything.core.types import Filter, ImageRef, MaskRLE, Place
 from searchanything.search.new_matches import NewMatch
 
 MOST_NAME_LETTERS: Final = 100
@@ -31,7 +31,8 @@ class StandingQuery:
     `prompt` and `image` say what was asked with, for people; `mask` is what that selected, None for whole images and
     words. A match is nearer than all but `max_false_match` of unrelated regions. `webhook` is where matches are sent;
     without one they wait to be fetched. What was first indexed before `new_from_ms` never matches; of what was indexed
-    between that and `created_at_ms`, `known` are the matches.
+    between that and `created_at_ms`, `known` are the matches. It is asked of what lies in `places`, if any, as whoever
+    added it saw no more; `added_by` names the server's key that they had.
     """
 
     id: str
@@ -46,6 +47,8 @@ class StandingQuery:
     webhook: str | None = field(default=None, repr=False)  # often a secret
     new_from_ms: int = 0
     known: Mapping[str, int] = field(default_factory=dict, repr=False)
+    places: tuple[Place, ...] = ()
+    added_by: str | None = None
 
     @property
     def text(self) -> str | None:
@@ -67,15 +70,20 @@ class StandingQuery:
             "webhook": self.webhook,
             "new_from_ms": self.new_from_ms,
             "known": dict(self.known),
+            "places": list(map(list, self.places)),
+            "added_by": self.added_by,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """What `to_json` wrote. Raises: KeyError, TypeError, ValueError for anything else."""
         mask = document["mask"]
-        return cls(
-            **{**document, "mask": None if mask is None else mask_of(mask), "filter": filter_of(document["filter"])}
-        )
+        read = {
+            "mask": None if mask is None else mask_of(mask),
+            "filter": filter_of(document["filter"]),
+            "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("places", ())),
+        }
+        return cls(**{**document, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """As it is listed: without the paths of webhooks, which are often their secrets."""
@@ -132,12 +140,26 @@ class StandingMatches:
         return {"query": self.query.name, "query_id": self.query.id, "matches": matches}
 
 
+class Taken(NamedTuple):
+    """How far a look has come with one query: up to a moment, with the matches in `seen` (digest: first indexed at)."""
+
+    until_ms: int
+    new_from_ms: int
+    seen: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class NewMatches:
-    """New matches by query, of those that have any; and why others could not be asked, by their names."""
+    """New matches by query, of those that have any; and why others could not be asked, by their names.
+
+    `taken` says how far each query has come with them, to be noted when they are dealt with. `complete` is False where
+    there may be more.
+    """
 
     matches: tuple[StandingMatches, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, Taken] = field(default_factory=dict, repr=False)
+    complete: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON document."""

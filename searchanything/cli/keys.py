@@ -29,7 +29,10 @@ ScopeOption = Annotated[
         "s3://bucket/prefix, or an indexed folder: all that the key sees. Repeatable; default: everything.",
     ),
 ]
-RightOption = Annotated[list[str] | None, option("--right", "RIGHT", "read or refine; repeatable. Default: both.")]
+RightOption = Annotated[
+    list[str] | None,
+    option("--right", "RIGHT", "read, refine, or standing (queries); repeatable. Default: read and refine."),
+]
 
 ValueOfOption = Annotated[str | None, option("--value-of", "VARIABLE", "Take the key from this environment variable.")]
 
@@ -55,10 +58,10 @@ def add(
     [bold]searchanything keys add platform --value-of SERVE_KEY[/bold]
     """
     from searchanything.cli.key_scopes import resolved
-    from searchanything.serve.keys import RIGHTS
+    from searchanything.serve.keys import USUAL_RIGHTS
 
     places = resolved(scope or [], session_of(context), common)
-    rights = cast("list[Right]", right or RIGHTS)  # it checks them
+    rights = cast("list[Right]", right or USUAL_RIGHTS)  # it checks them
     if value_of is not None:
         taken = _ring(common).take(name, _secret(value_of), places=places, rights=rights)
         answer(_document(taken), common.format, lambda: plain(f"kept {taken.name} ({taken.id})"))

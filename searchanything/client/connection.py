@@ -16,7 +16,7 @@ from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore,
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, Place, lies_in
 from searchanything.images.content_types import ContentTypes
-from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
+from searchanything.search.scoped import READ_ONLY, narrowed, seen_in
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
     from searchanything.encode import asked_regions
@@ -45,8 +45,12 @@ class Connection:
     places: tuple[Place, ...] = ()  # all that questions see, if any: see `Client.within`
 
     def read_index(self) -> RegionIndex:
-        """The live index, without its models. Raises: IndexNotFoundError, IndexMismatchError."""
-        return self.scoped(self.models.index(within_s=ASKING_S))
+        """The live index as questions see it, without its models. Raises: as `live_index`."""
+        return self.scoped(self.live_index())
+
+    def live_index(self) -> RegionIndex:
+        """The live index as a whole. Raises: IndexNotFoundError, IndexMismatchError."""
+        return self.models.index(within_s=ASKING_S)
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The live index and an encoder that remembers images. Raises: as `LiveIndex.open_to_ask`."""
@@ -60,7 +64,7 @@ class Connection:
 
     def scoped(self, index: RegionIndex) -> RegionIndex:
         """The index as questions see it."""
-        return ScopedIndex(index, self.places) if self.places else index
+        return seen_in(index, self.places)
 
     def within(self, places: Sequence[Place]) -> Self:
         """The same for questions about some places alone: of those seen before, what lies in both.

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 LOOKING: Final = "looking at standing queries"
 PICTURE_PX: Final = 1280  # longest side of a picture that is kept
 _QUALITY: Final = 95
+_MARGIN: Final = 0.1  # around a region that is shown, of its longer side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +47,8 @@ class StandingFeatures:
 
     @classmethod
     def of(cls, connection: Connection) -> StandingFeatures:
-        """Those of an index store as a whole. Raises: UsageError in a view of some places."""
-        return cls(StandingMemory(connection.whole()), connection.settings.ingest.max_pixels)
+        """Those of an index store as a whole, in a view of some places, too."""
+        return cls(StandingMemory(connection.indexes), connection.settings.ingest.max_pixels)
 
     def code(self, query: StandingQuery, index: RegionIndex, open_encoder: Callable[[], Encoder]) -> Codes:
         """The query's code (B,) by the index's layer. The encoder is opened where its models never saw the query.
@@ -77,6 +78,19 @@ class StandingFeatures:
         features = _encoded(query, kept, encoder, max_pixels=self.max_pixels)
         self.memory.keep(query, replace(kept, features={**kept.features, models: features}))
         return features
+
+    def picture(self, query: StandingQuery) -> RGBImage:
+        """The picture that a query was made of, (H, W, 3) uint8 RGB: of a region, the part that holds it.
+
+        Raises: RegionIndexError, ImageError.
+        """
+        pixels = self.memory.kept(query).pixels(query.name, max_pixels=self.max_pixels)
+        if query.mask is None:
+            return pixels
+        rows, columns = np.nonzero(_mask_in(query.mask, pixels))
+        margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 1
+        top, left = max(0, rows.min() - margin), max(0, columns.min() - margin)
+        return pixels[top : rows.max() + 1 + margin, left : columns.max() + 1 + margin]
 
     def make_all(self, models: str, encoder: Encoder, progress: OnProgress | None) -> None:
         """The same for all queries, before an index of these models becomes live; what fails is said in the log."""

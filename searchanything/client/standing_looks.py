@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,9 +14,11 @@ from searchanything.client.standing_features import StandingFeatures
 from searchanything.client.standing_memory import Looked, first_look
 from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, UsageError
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Place
 from searchanything.encode.encoder import Encoder
 from searchanything.search.calibration import LEAST_CODES
 from searchanything.search.new_matches import NewMatch, Sought, may_match, new_matches
+from searchanything.search.scoped import seen_in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,15 +61,29 @@ class StandingLook:
         ]
         due = [(one, state) for one, state in zip(queries, states, strict=True) if state.is_due(self.now_ms)]
         asked = [self.wanted(query, state) for query, state in due]
-        open_ones = [one.wanted for one in asked if one.wanted is not None]
-        may = iter(may_match(self.index, open_ones))
-        return [one if one.wanted is None or next(may) else _without_match(one) for one in asked]
+        may = self._may_match([one for one in asked if one.wanted is not None])
+        return [one if one.wanted is None or one.query.id in may else _without_match(one) for one in asked]
+
+    def index_of(self, query: StandingQuery) -> RegionIndex:
+        """What a query is asked of: the places that whoever added it sees."""
+        return seen_in(self.index, query.places)
+
+    def _may_match(self, asked: Sequence[LookedFor]) -> set[str]:
+        """The ids of those that may have a match: those with the same places are asked together."""
+        views = defaultdict[tuple[Place, ...], list[LookedFor]](list)
+        for one in asked:
+            views[one.query.places].append(one)
+        may = set[str]()
+        for places, alike in views.items():
+            found = may_match(seen_in(self.index, places), [one.wanted for one in alike if one.wanted is not None])
+            may.update(one.query.id for one, near in zip(alike, found, strict=True) if near)
+        return may
 
     def wanted(self, query: StandingQuery, looked: Looked) -> LookedFor:
         """What a query looks for, in what was indexed since it came so far."""
         try:
             code = self.features.code(query, self.index, self._encoder_of(query))
-            scale = self.asking.judging.scale(self.index, code, query.kind)
+            scale = self.asking.judging.scale(self.index_of(query), code, query.kind)
             _check_rates(scale, query)
             most_bits = scale.most_bits(query.max_false_match)
         except IndexUnavailableError:
@@ -89,8 +106,8 @@ class StandingLook:
         if asked.wanted.most_bits < 0:
             yield Fresh([], {}, self.now_ms)
             return
-        max_limit = self.asking.connection.indexes.max_limit
-        for found, until_ms in new_matches(self.index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
+        index, max_limit = self.index_of(asked.query), self.asking.connection.indexes.max_limit
+        for found, until_ms in new_matches(index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
             others = [one for one in found if not _is_dealt_with(one, asked)]
             again = digests_of(one for one in found if _is_dealt_with(one, asked))
             yield Fresh([replace(one, hit=asked.scale.judged(one.hit)) for one in others], again, until_ms)

@@ -27,6 +27,7 @@ from searchanything.features.parquet import FeatureBatch
 from searchanything.images.decoding import decode_image
 
 LASTS_S: Final = 120.0
+EDIT_WAIT_S: Final = 30.0  # for whoever changes the same note
 LONGEST_PAUSE_S: Final = 3600.0  # between tries that fail
 DELIVERED: Final = "standing-delivered"
 FETCHED: Final = "standing-fetched"

@@ -11,7 +11,7 @@ a look that is killed in between, or whose webhook fails, is made again. So each
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,15 +22,18 @@ from searchanything.answers.standing_answers import (
     StandingMatches,
     StandingQuery,
     StandingStatus,
+    Taken,
     checked_name,
     checked_webhook,
 )
 from searchanything.client.asking import Asking
-from searchanything.client.standing_delivery import Delivery, lies_behind
+from searchanything.client.standing_delivery import Delivery
 from searchanything.client.standing_features import StandingFeatures
-from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of, overlap_ms_of
+from searchanything.client.standing_fetching import fetched, note_taken
+from searchanything.client.standing_looks import StandingLook, digests_of, overlap_ms_of
 from searchanything.client.standing_memory import (
     DELIVERED,
+    EDIT_WAIT_S,
     FETCHED,
     Looked,
     StandingMemory,
@@ -43,22 +46,25 @@ from searchanything.client.webhooks import Sender
 from searchanything.core.arguments import check_filter_kind
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter
+from searchanything.core.types import Filter, Place, RGBImage
 from searchanything.images.inputs import ImageInput
 from searchanything.ingest.forget import now_ms
 from searchanything.search.calibration import rate_of
-from searchanything.search.new_matches import NewMatch
+from searchanything.search.scoped import contains
 
 RARE: Final = 1e-4  # the false-match rate of a query that names none
 MOST_QUERIES: Final = 1000
-MOST_FETCHED: Final = 10_000  # of one query at once; the others come with the next look
+MOST_OF_VIEW: Final = 100  # of one view of some places, so that no key of a server takes all
 NAMED: Final = 10  # in a message
-EDIT_WAIT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StandingQueries:
-    """What `Client.standing` gives. Thread-safe, and safe between processes."""
+    """What `Client.standing` gives. Thread-safe, and safe between processes.
+
+    Through a view of some places (`Client.within`) only the queries that were added through it, or through a view of
+    parts of it, can be seen, fetched and removed; and they are asked of those places alone.
+    """
 
     asking: Asking
     memory: StandingMemory
@@ -66,7 +72,7 @@ class StandingQueries:
 
     @classmethod
     def of(cls, asking: Asking) -> StandingQueries:
-        """Those of the index that questions go to. Raises: UsageError in a view of some places."""
+        """Those of the index that questions go to."""
         features = StandingFeatures.of(asking.connection)
         return cls(asking, features.memory, features)
 
@@ -80,13 +86,15 @@ class StandingQueries:
         filter: Filter | None = None,
         max_false_match: float = RARE,
         webhook: str | None = None,
+        added_by: str | None = None,
     ) -> StandingQuery:
         """Keep a question, and ask it of all that is indexed from now on.
 
         `image`, `prompt` and `text` are as for `Client.query`, but for several regions at once. An image matches if its
         nearest region is nearer than all but `max_false_match` of unrelated ones. It counts once for each content:
         what is indexed again, or gets other metadata, does not match again. Matches are sent to `webhook`
-        (http(s)://…) by `watch` or `deliver`; without one, `new_matches` gives them.
+        (http(s)://…) by `watch` or `deliver`; without one, `new_matches` gives them. `added_by` is for people who read
+        the list: a server's key.
 
         The picture is kept, at most 1,280 px wide or high, so that a change of hash layer or models changes nothing.
 
@@ -100,7 +108,7 @@ class StandingQueries:
             raise UsageError("max_false_match: a standing query needs a rate, such as 1e-4")
         if address is not None:
             self._sender()
-        _check_free(name, self.memory.queries())
+        self._check_free(name)
         begun_ms = now_ms()
         question = standing_question(self.asking, image, prompt, text)
         query = StandingQuery(
@@ -114,14 +122,15 @@ class StandingQueries:
             mask=question.mask,
             filter=filter,
             webhook=address,
+            places=self.places,
+            added_by=added_by,
             new_from_ms=max(0, begun_ms - overlap_ms_of(self.asking)),
         )
         self.memory.keep(query, question.kept)
         try:
             query = replace(query, known=self._known(query, question.index))
             with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
-                queries = self.memory.queries()
-                _check_free(name, queries)
+                queries = self._check_free(name)
                 check(now=True)
                 self.memory.keep_queries([*queries, query])
         except BaseException:
@@ -130,33 +139,45 @@ class StandingQueries:
         return query
 
     def list(self) -> list[StandingStatus]:
-        """All standing queries in the order they were added, with how far each has come. Raises: RegionIndexError."""
+        """The standing queries in the order they were added, with how far each has come. Raises: RegionIndexError."""
         looked = {note: self.memory.looked(note) for note in (DELIVERED, FETCHED)}
         listed = []
-        for query in self.memory.queries():
+        for query in self._seen():
             one = looked[note_of_looks(query)].get(query.id) or first_look(query)
             listed.append(StandingStatus(query, one.until_ms, one.error, one.not_before_ms))
         return listed
 
     def remove(self, name: str) -> None:
-        """Ask a query no more, and forget it. Raises: UsageError where there is none of that name; RegionIndexError."""
+        """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id;
+        RegionIndexError.
+        """
         with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
             queries = self.memory.queries()
-            query = _named(name, queries)
+            query = named_query(name, self._seen(queries))
             check(now=True)
-            self.memory.keep_queries(one for one in queries if one.name != name)
+            self.memory.keep_queries(one for one in queries if one.id != query.id)
         self.memory.forget(query)
 
     def test(self, name: str) -> None:
         """Send a query's webhook a message without matches. Raises: WebhookError; UsageError where it has none."""
-        query = _named(name, self.memory.queries())
+        query = named_query(name, self._seen())
         if query.webhook is None:
             raise UsageError(f"standing query {name!r} has no webhook: its matches are fetched")
         self._sender().send(StandingMatches(query, ()), self.memory.indexes.uri)
 
+    def picture(self, name: str) -> RGBImage:
+        """What a query was made of, (H, W, 3) uint8 RGB: of a region, the part that holds it.
+
+        Raises: UsageError where there is none of that name or id, or it is one by words; RegionIndexError, ImageError.
+        """
+        query = named_query(name, self._seen())
+        if query.kind == "words":
+            raise UsageError(f"standing query {query.name!r} is one by words: there is no picture of it")
+        return self.features.picture(query)
+
     @contextmanager
-    def new_matches(self) -> Iterator[NewMatches]:
-        """The new matches of the queries without a webhook, at most some ten thousand of each.
+    def new_matches(self, name: str | None = None) -> Iterator[NewMatches]:
+        """The new matches of the queries without a webhook, or of one of them, at most some ten thousand of each.
 
         They count as dealt with when the block ends; if it ends with an error they come again with the next look.
 
@@ -164,36 +185,37 @@ class StandingQueries:
                 for one in found.matches: ...
 
         A match may come twice, where two processes fetch at once or one is killed. Raises: IndexNotFoundError,
-        RegionIndexError.
+        RegionIndexError; UsageError where there is no query of that name or id, or it has a webhook.
         """
-        queries = [one for one in self.memory.queries() if one.webhook is None]
-        if not queries:
-            yield NewMatches()
-            return
-        look, found, failed, after = self._look(), list[StandingMatches](), dict[str, str](), dict[str, Looked]()
-        for asked in look.asked(queries, self.memory.looked(FETCHED)):
-            try:
-                if asked.error:
-                    raise UsageError(asked.error)
-                matches, looked = _fetched(look, asked)
-            except UsageError as error:
-                failed[asked.query.name] = str(error)
-                continue
-            if matches:
-                found.append(StandingMatches(asked.query, tuple(matches)))
-            if matches or lies_behind(asked, look.now_ms):
-                after[asked.query.id] = looked
-        yield NewMatches(tuple(found), failed)
-        if after:
-            self._keep_fetched(after)
+        found = self.fetch(name)
+        yield found
+        self.take(found.taken)
+
+    def fetch(self, name: str | None = None, *, most: int | None = None) -> NewMatches:
+        """What `new_matches` gives, not dealt with before `take`: about `most` matches, or as many as it would.
+
+        Raises: as `new_matches`.
+        """
+        queries = self._fetchable(name)
+        return fetched(self._look(), self.memory, queries, most) if queries else NewMatches()
+
+    def take(self, taken: Mapping[str, Taken]) -> None:
+        """Note matches as dealt with: `NewMatches.taken`, by the queries' ids. What is known of them already stays.
+
+        Raises: RegionIndexError; UsageError for more than can be remembered.
+        """
+        if taken:
+            note_taken(self.memory, taken, self._seen, overlap_ms=overlap_ms_of(self.asking), clock=now_ms)
 
     def deliver(self, *, progress: Callable[[], None] | None = None) -> StandingDelivery:
         """Send the new matches of the queries with a webhook, in messages of at most 100.
 
         A webhook that fails is tried again after 30 seconds, and after ever longer pauses up to an hour; nothing is
         lost meanwhile, and until then the answer says why. Of several processes one sends. `progress` is called before
-        each message; what it raises ends the run. Raises: IndexNotFoundError, RegionIndexError, SettingsError.
+        each message; what it raises ends the run. Raises: IndexNotFoundError, RegionIndexError, SettingsError;
+        UsageError in a view of some places.
         """
+        self.asking.connection.whole()
         queries = [one for one in self.memory.queries() if one.webhook is not None]
         if not queries:
             return StandingDelivery()
@@ -203,17 +225,6 @@ class StandingQueries:
             return StandingDelivery(failed=delivery.paused(look))
         with lease.held() as check:
             return delivery.send(self._look(), check)
-
-    def _keep_fetched(self, after: Mapping[str, Looked]) -> None:
-        """Note what is dealt with, beside what others noted meanwhile."""
-        with self.memory.lease(FETCHED).held(wait_s=EDIT_WAIT_S) as check:
-            known, ids = self.memory.looked(FETCHED), {one.id for one in self.memory.queries()}
-            now, overlap_ms = now_ms(), overlap_ms_of(self.asking)
-            merged = {name: one for name, one in known.items() if name in ids}
-            for name in after.keys() & ids:
-                merged[name] = _both(known.get(name, after[name]).at(now, overlap_ms=overlap_ms), after[name])
-            check(now=True)
-            self.memory.keep_looked(FETCHED, merged)
 
     def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
@@ -228,8 +239,38 @@ class StandingQueries:
             )
         return {name: first for fresh in look.fresh(asked) for name, first in digests_of(fresh.matches).items()}
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All that these queries are asked of; none: everything."""
+        return self.asking.connection.places
+
+    def _seen(self, queries: Iterable[StandingQuery] | None = None) -> Sequence[StandingQuery]:
+        """Those of the queries that this view shows."""
+        known = self.memory.queries() if queries is None else queries
+        return [one for one in known if contains(self.places, one.places)]
+
+    def _fetchable(self, name: str | None) -> Sequence[StandingQuery]:
+        """Those whose matches are fetched, or that of a name. Raises: UsageError."""
+        if name is None:
+            return [one for one in self._seen() if one.webhook is None]
+        query = named_query(name, self._seen())
+        if query.webhook is not None:
+            raise UsageError(f"standing query {query.name!r} has a webhook: its matches are sent")
+        return [query]
+
+    def _check_free(self, name: str) -> Sequence[StandingQuery]:
+        """All queries. Raises: UsageError where a name is taken, or there are too many."""
+        queries = self.memory.queries()
+        seen = self._seen(queries)
+        if any(one.name == name for one in seen):
+            raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")
+        if len(queries) >= MOST_QUERIES or (self.places and len(seen) >= MOST_OF_VIEW):
+            most = MOST_OF_VIEW if self.places else MOST_QUERIES
+            raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
+        return queries
+
     def _look(self) -> StandingLook:
-        return StandingLook(self.asking, self.features, self.asking.connection.read_index(), now_ms())
+        return StandingLook(self.asking, self.features, self.asking.connection.live_index(), now_ms())
 
     def _sender(self) -> Sender:
         return Sender.of(self.asking.connection.settings.standing)
@@ -239,35 +280,16 @@ def _go_on() -> None:
     """Nothing has to be said, nor ended."""
 
 
-def _fetched(look: StandingLook, asked: LookedFor) -> tuple[list[NewMatch], Looked]:
-    """What is new for a query, and how far it has come then. Raises: FilterError."""
-    looked, matches = asked.looked, list[NewMatch]()
-    for fresh in look.fresh(asked):
-        matches += fresh.matches
-        looked = looked.with_seen({**fresh.again, **digests_of(fresh.matches)}).until(fresh.until_ms)
-        if len(matches) >= MOST_FETCHED:
-            return matches, looked
-    return matches, looked.done(overlap_ms=look.overlap_ms)
-
-
-def _both(one: Looked, other: Looked) -> Looked:
-    """Where two processes fetched at once: as far as either has come."""
-    return one.with_seen(other.seen).until(other.until_ms).new_from(other.new_from_ms)
-
-
-def _check_free(name: str, queries: Collection[StandingQuery]) -> None:
-    """Raises: UsageError where a name is taken, or there are too many queries."""
-    if any(one.name == name for one in queries):
-        raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")
-    if len(queries) >= MOST_QUERIES:
-        raise UsageError(f"there are {MOST_QUERIES:,} standing queries, which is as many as there may be")
-
-
-def _named(name: str, queries: Collection[StandingQuery]) -> StandingQuery:
-    """Raises: UsageError where there is none of that name."""
-    for one in queries:
-        if one.name == name:
-            return one
+def named_query(name: str, queries: Collection[StandingQuery]) -> StandingQuery:
+    """The query of a name or an id. Raises: UsageError where there is none, or several have the name."""
+    found = [one for one in queries if one.id == name] or [one for one in queries if one.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(one.id for one in found)
+        raise UsageError(
+            f"{name!r} is the name of {len(found)} standing queries of different places: give an id, {ids}"
+        )
     names = ", ".join(repr(one.name) for one in list(queries)[:NAMED]) or "there is none"
     names += f" and {len(queries) - NAMED:,} more" if len(queries) > NAMED else ""
     raise UsageError(f"expected the name of a standing query ({names}), got {name!r}")

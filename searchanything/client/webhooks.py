@@ -119,7 +119,10 @@ class Sender:
         return cls(settings.timeout_s, None if secret is None else _key_of(secret.get_secret_value()))
 
     def send(self, matches: StandingMatches, uri: str) -> None:
-        """To the query's webhook; without matches it is a test. `uri` is that of the index. Raises: WebhookError."""
+        """To the query's webhook; without matches it is a test. Raises: WebhookError.
+
+        `uri` is that of the index, which is no business of who added a query with a server's key.
+        """
         webhook = matches.query.webhook
         if webhook is None:
             raise WebhookError(f"standing query {matches.query.name!r} has no webhook")
@@ -128,7 +131,7 @@ class Sender:
             {
                 "type": EVENT if matches.matches else TEST_EVENT,
                 "timestamp": _iso(now_s),
-                "data": {"index": uri, **matches.to_dict()},
+                "data": {"index": uri if matches.query.added_by is None else None, **matches.to_dict()},
             },
             allow_nan=False,
         ).encode()

@@ -23,6 +23,11 @@ class ServeSettings(BaseModel):
     allowed_hosts: PatternList = Field(
         (), description="Names by which browsers may reach the server, as `search.example.org`; addresses always may."
     )
+    webhooks: PatternList = Field(
+        (),
+        description="Where standing queries that are added through the server may send to: addresses, or beginnings of "
+        "their paths, as `https://ops.example.org/hooks/`. None: nowhere.",
+    )
     keys: Literal["auto", "always"] = Field("auto", description="`always` demands keys on loopback, too.")
     preload: bool = Field(default=True, description="Load the models at the start, not at the first question.")
     model_requests: int = Field(2, ge=1, le=64, description="Requests at once that compute with the models.")

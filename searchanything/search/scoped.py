@@ -19,6 +19,16 @@ READ_ONLY: Final = "this view of some places is for questions: nothing is writte
 _NOWHERE: Final = ImageRef("", "")  # no bucket has this name
 
 
+def seen_in(index: RegionIndex, places: tuple[Place, ...]) -> RegionIndex:
+    """The index as far as it lies in these places; no places are all there are."""
+    return ScopedIndex(index, places) if places else index
+
+
+def contains(places: Sequence[Place], others: Sequence[Place]) -> bool:
+    """Whether a view of `places` shows whatever one of the others shows; no places are all there are."""
+    return not places or (bool(others) and set(others) <= set(narrowed(others, places)))
+
+
 def narrowed(asked: Sequence[Place], places: Sequence[Place]) -> tuple[Place, ...]:
     """The places that a view of `places` shows of those asked for: what lies in both. No places are all there are."""
     if not asked or not places:

@@ -8,12 +8,20 @@ from pydantic import BaseModel, Field
 
 from searchanything.answers.hit_confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
+from searchanything.answers.standing_answers import NewMatches, StandingKind, StandingQuery, StandingStatus
 from searchanything.client.remote_names import image_id
 from searchanything.core.documents import region_document
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import Candidate
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
+
+
+class PlaceDocument(BaseModel):
+    """The images of a bucket whose keys begin so."""
+
+    bucket: str
+    key_prefix: str
 
 
 class Size(BaseModel):
@@ -181,6 +189,71 @@ class UploadDocument(BaseModel):
     expires_at_ms: int
 
 
+class StandingDocument(BaseModel):
+    """A standing query: a question that is kept, and where its matches go.
+
+    Of `webhook` the path is not shown. `places` are all that it is asked of, empty for everything; `added_by` names the
+    key that it was added with. Up to `looked_until_ms` it was asked; `error` says why that may stand still.
+    """
+
+    id: str
+    name: str
+    kind: StandingKind
+    prompt: dict[str, Any]
+    image: str | None
+    filter: dict[str, Any] | None
+    max_false_match: float
+    created_at_ms: int
+    webhook: str | None
+    places: list[PlaceDocument]
+    added_by: str | None
+    looked_until_ms: int
+    error: str
+    not_before_ms: int
+
+
+class StandingListDocument(BaseModel):
+    """The standing queries that the caller may see, in the order they were added."""
+
+    queries: list[StandingDocument]
+
+
+class NewMatchDocument(HitDocument):
+    """A new match. `match_id` is that of its image and content; `confidence` is None."""
+
+    match_id: str
+    first_indexed_at_ms: int
+
+
+class StandingMatchesDocument(BaseModel):
+    """New matches of one standing query."""
+
+    query: str
+    query_id: str
+    matches: list[NewMatchDocument]
+
+
+class TakenDocument(BaseModel):
+    """How far one query has come with what was given."""
+
+    until_ms: int
+    new_from_ms: int
+    seen: dict[str, int]
+
+
+class NewMatchesDocument(BaseModel):
+    """New matches by query, and why others could not be asked, by their names.
+
+    `taken` is given back to `POST /v1/standing/matches/taken` when they are dealt with. `complete` is False where there
+    may be more.
+    """
+
+    matches: list[StandingMatchesDocument]
+    failed: dict[str, str]
+    taken: dict[str, TakenDocument]
+    complete: bool
+
+
 class StatusDocument(BaseModel):
     """The server, its index and what the caller may do."""
 
@@ -239,6 +312,32 @@ def image_of(row: ImageRow) -> ImageDocument:
         regions=row.regions,
         indexed_at_ms=row.last_at_ms,
         metadata=dict(row.metadata),
+    )
+
+
+def standing_document(query: StandingQuery, status: StandingStatus | None = None) -> StandingDocument:
+    """A standing query; one that was just added has come as far as then."""
+    listed = (status or StandingStatus(query, query.created_at_ms)).to_dict()
+    places = [PlaceDocument(bucket=bucket, key_prefix=key_prefix) for bucket, key_prefix in query.places]
+    return StandingDocument.model_validate({**listed, "places": places})
+
+
+def new_matches_document(found: NewMatches) -> NewMatchesDocument:
+    """What was fetched."""
+    matches = [
+        {
+            **said,
+            "matches": [
+                {**one, "id": image_id(match.hit.image), "confidence": None}
+                for one, match in zip(said["matches"], some.matches, strict=True)
+            ],
+        }
+        for some in found.matches
+        for said in [some.to_dict()]
+    ]
+    taken = {name: one._asdict() for name, one in found.taken.items()}
+    return NewMatchesDocument.model_validate(
+        {"matches": matches, "failed": found.failed, "taken": taken, "complete": found.complete}
     )
 
 

@@ -21,6 +21,7 @@ from searchanything.serve.desk import Desk
 from searchanything.serve.frontier import MAX_JSON_BYTES, Frontier
 from searchanything.serve.reference import reference_page
 from searchanything.serve.routes import pictures, questions, server
+from searchanything.serve.standing_routes import kept, standing
 
 _PAGE: Final = files("searchanything.serve") / "page"
 _TYPES: Final = {
@@ -56,7 +57,7 @@ def make_app(desk: Desk) -> ASGIApp:
     )
     problems.install(app)
     app.state.desk = desk
-    for router in (server, questions, pictures):
+    for router in (server, questions, pictures, kept, standing):
         app.include_router(router)
     _add_page(app)
     return Frontier(

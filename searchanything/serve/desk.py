@@ -34,7 +34,6 @@ from searchanything.serve.uploads import Uploads
 from searchanything.serve.wire import (
     CompareRequest,
     ExplainRequest,
-    ImageName,
     QueryRequest,
     RefineRequest,
     SegmentRequest,
@@ -52,6 +51,8 @@ MOST_REFINED: Final = 2000  # where a refined page ends: each of nine codes brin
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
+NO_IMAGE: Final = "expected an image to ask with: an indexed one, or an upload"
+_STANDING_THREADS: Final = 2  # looks and webhooks take seconds: they keep nobody else waiting
 _OFFERS: Final = ("region", "regions", "prompt", "upload", "explain")  # by every server to everybody who may read
 
 
@@ -89,7 +90,8 @@ class Desk:
         self._loading = False
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
-        self.gates = (self.models, self.index, self.pictures)
+        self.standing = Gate("standing", width=_STANDING_THREADS, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
+        self.gates = (self.models, self.index, self.pictures, self.standing)
         self.metrics.watch(self.gates, self.thumbnails.cache, models_loaded=lambda: self.models_loaded)
 
     def caller(self, scope: Scope, authorization: str, right: Right = "read") -> Caller:
@@ -133,9 +135,15 @@ class Desk:
         return status
 
     def offers(self, caller: Caller) -> dict[str, bool]:
-        """What this caller may ask of this index: words need words codes, refining a right."""
+        """What this caller may ask of this index: words need words codes, refining and standing queries a right."""
         words = self.status(caller).words is not None
-        return dict.fromkeys(_OFFERS, True) | {"words": words, "refine": "refine" in caller.rights}
+        standing = "standing" in caller.rights
+        return dict.fromkeys(_OFFERS, True) | {
+            "words": words,
+            "refine": "refine" in caller.rights,
+            "standing": standing,
+            "webhooks": standing and bool(self.settings.webhooks),
+        }
 
     def gate(self, asked: QueryRequest) -> Gate:
         """Where this question waits: stored codes need no model."""
@@ -211,7 +219,7 @@ class Desk:
     def compare(self, caller: Caller, asked: CompareRequest) -> Comparison:
         """The candidates of a question by several methods. Raises: what `Client.compare` raises."""
         if asked.image is None:
-            raise UsageError("expected an image to ask with: an indexed one, or an upload")
+            raise UsageError(NO_IMAGE)
         pixels = self.pixels(caller, asked.image)
         prompt = prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
         wanted = asked.filter.filter()
@@ -223,21 +231,24 @@ class Desk:
         """An image that this caller may see. Raises: UsageError for a region; StoreError, ImageError."""
         if isinstance(image, UploadedImage):
             return self.uploads.read(self.uploads.find(image.upload))
+        return caller.client.open_image(self.row(caller, image).image)
+
+    def row(self, caller: Caller, image: StoredImage) -> ImageRow:
+        """The row of an indexed image: nothing else of a bucket may be asked for.
+
+        Raises: UsageError for a region; ObjectNotFoundError.
+        """
         if image.region is not None:
             raise UsageError(
                 "expected an image without region: a region says by itself what is wanted, in a query without a prompt"
             )
-        return caller.client.open_image(self.known(caller, image).image)
-
-    def known(self, caller: Caller, image: ImageName) -> ImageRow:
-        """The row of an indexed image: nothing else of a bucket may be asked for. Raises: ObjectNotFoundError."""
         return caller.client.image(image.ref())
 
     def _image_and_prompt(self, caller: Caller, asked: QueryRequest) -> tuple[RGBImage | StoredInput, object]:
         if asked.like:
             return [one.region_ref() for one in asked.like], None
         if asked.image is None:
-            raise UsageError("expected an image to ask with: an indexed one, or an upload")
+            raise UsageError(NO_IMAGE)
         if asked.is_stored and isinstance(asked.image, StoredImage):
             return asked.image.region_ref(), None
         pixels = self.pixels(caller, asked.image)
@@ -267,6 +278,11 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
+def right_of(dependency: object) -> Right:
+    """The right that a dependency demands."""
+    return {refiner_of: "refine", keeper_of: "standing"}.get(dependency, "read")  # type: ignore[call-overload, no-any-return]
+
+
 async def reader_of(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Caller:
     """A dependency: who asks, if they may read."""
     return desk_of(request).caller(request.scope, request.headers.get("authorization", ""))
@@ -277,6 +293,12 @@ async def refiner_of(request: Request, _: Annotated[object, Depends(_BEARER)]) -
     return desk_of(request).caller(request.scope, request.headers.get("authorization", ""), "refine")
 
 
+async def keeper_of(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Caller:
+    """A dependency: who asks, if they may have standing queries."""
+    return desk_of(request).caller(request.scope, request.headers.get("authorization", ""), "standing")
+
+
 AtDesk = Annotated[Desk, Depends(desk_of)]
 Reader = Annotated[Caller, Depends(reader_of)]
 Refining = Annotated[Caller, Depends(refiner_of)]
+Keeping = Annotated[Caller, Depends(keeper_of)]

@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from searchanything.core.errors import TooLargeError, UsageError
 from searchanything.core.escaping import printable
-from searchanything.serve.desk import Desk, desk_of, refiner_of
+from searchanything.serve.desk import Desk, desk_of, right_of
 from searchanything.serve.frontier import FORM, MAX_JSON_BYTES, UPLOADS, is_form
 from searchanything.serve.keys import Right
 from searchanything.serve.problems import json_fault
@@ -40,8 +40,8 @@ class FormRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, is_upload = super().get_route_handler(), self.path == UPLOADS
-        refines = any(one.call is refiner_of for one in self.dependant.dependencies)
-        right: Right = "refine" if refines else "read"
+        rights = {right_of(one.call) for one in self.dependant.dependencies} - {"read"}
+        right: Right = rights.pop() if rights else "read"
 
         async def either(request: Request) -> Response:
             if request.method == "POST" and is_form(request.headers):

@@ -26,8 +26,9 @@ from searchanything.core.files import save_json
 from searchanything.core.settings_files import ENV_PREFIX
 from searchanything.core.types import Place
 
-Right: TypeAlias = Literal["read", "refine"]
+Right: TypeAlias = Literal["read", "refine", "standing"]
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+USUAL_RIGHTS: Final[tuple[Right, ...]] = ("read", "refine")  # what a key has that names none: nothing is kept by them
 FILE: Final = "keys.json"
 SHORTEST: Final = 32  # of a key that was made elsewhere
 _OWN_FORM: Final = re.compile(r"sa_(?P<id>[0-9a-f]{8})_")
@@ -50,7 +51,7 @@ class ApiKey:
     def demand(self, right: Right) -> None:
         """Raises: AccessError if the key does not give this right."""
         if right not in self.rights:
-            raise AccessError(f"the key {self.name!r} does not give the right to {right}", known=True)
+            raise AccessError(f"the key {self.name!r} does not give the right {right!r}", known=True)
 
 
 class KeyRing:
@@ -82,7 +83,9 @@ class KeyRing:
             raise AccessError(_UNKNOWN)
         return found[0]
 
-    def add(self, name: str, *, places: Sequence[Place] = (), rights: Collection[Right] = RIGHTS) -> tuple[str, ApiKey]:
+    def add(
+        self, name: str, *, places: Sequence[Place] = (), rights: Collection[Right] = USUAL_RIGHTS
+    ) -> tuple[str, ApiKey]:
         """Make a key: what to show, which is kept nowhere, and what is kept. Raises: UsageError."""
         token = f"sa_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
         key = _new_key(name, token, places, rights)
@@ -93,7 +96,7 @@ class KeyRing:
         return token, key
 
     def take(
-        self, name: str, token: str, *, places: Sequence[Place] = (), rights: Collection[Right] = RIGHTS
+        self, name: str, token: str, *, places: Sequence[Place] = (), rights: Collection[Right] = USUAL_RIGHTS
     ) -> ApiKey:
         """Keep a key that was made elsewhere, as by a container's secrets; an older one of that name is revoked.
 

@@ -79,14 +79,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 # By what an operation passes. tests/unit/serve/test_documented_statuses.py brings each of them about.
-_KEYED: Final = (401, 403, 503)
+KEYED: Final = (401, 403, 503)
 _BODY: Final = (400, 408, 413, 422)
-_GATED: Final = (429, 504)
-_OF_INDEX: Final = (*_KEYED, *_GATED, 502)
-_OF_IMAGE: Final = (*_OF_INDEX, 404, 422)
-_SEGMENTED: Final = (*_OF_INDEX, *_BODY, 404)
-_ASKED: Final = (*_SEGMENTED, 501)
-_REFINED: Final = (*_ASKED, 409)
+GATED: Final = (429, 504)
+OF_INDEX: Final = (*KEYED, *GATED, 502)
+OF_IMAGE: Final = (*OF_INDEX, 404, 422)
+SEGMENTED: Final = (*OF_INDEX, *_BODY, 404)
+ASKED: Final = (*SEGMENTED, 501)
+REFINED: Final = (*ASKED, 409)
 _NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
     503: {"description": "Nothing is indexed, or the index cannot be reached", "content": {"application/json": {}}}
 }
@@ -108,7 +108,7 @@ server = APIRouter(tags=["server"])
 
 
 @questions.post(
-    "/query", summary="Find regions like the one that the prompt selects", responses=problems(*_ASKED), **_QUESTION
+    "/query", summary="Find regions like the one that the prompt selects", responses=problems(*ASKED), **_QUESTION
 )
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     return await desk.gate(asked).run(lambda: answer_document(desk.ask(caller, asked)))
@@ -117,7 +117,7 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
 @questions.post(
     "/sheet",
     summary="The answer, refined where there are marks, as a contact sheet",
-    responses=SHEET | problems(*_REFINED),
+    responses=SHEET | problems(*REFINED),
     **_DRAWN,
 )
 async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
@@ -128,7 +128,7 @@ async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
 @questions.post(
     "/refine",
     summary="The same question, with hits that were right and wrong",
-    responses=problems(*_REFINED),
+    responses=problems(*REFINED),
     **_QUESTION,
 )
 async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> AnswerDocument:
@@ -136,7 +136,7 @@ async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> Answer
 
 
 @questions.post(
-    "/segment", summary="All regions of an image, by the models", responses=problems(*_SEGMENTED), **_QUESTION
+    "/segment", summary="All regions of an image, by the models", responses=problems(*SEGMENTED), **_QUESTION
 )
 async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> RegionsDocument:
     def work() -> RegionsDocument:
@@ -151,7 +151,7 @@ async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> Region
 @questions.post(
     "/segment/sheet",
     summary="All regions of an image, drawn and numbered",
-    responses=SHEET | problems(*_SEGMENTED),
+    responses=SHEET | problems(*SEGMENTED),
     **_DRAWN,
 )
 async def segment_sheet(asked: SegmentSheetRequest, caller: Reader, desk: AtDesk) -> Response:
@@ -160,7 +160,7 @@ async def segment_sheet(asked: SegmentSheetRequest, caller: Reader, desk: AtDesk
 
 
 @questions.post(
-    "/explain", summary="Why an image is not among the hits, or where it is", responses=problems(*_REFINED), **_QUESTION
+    "/explain", summary="Why an image is not among the hits, or where it is", responses=problems(*REFINED), **_QUESTION
 )
 async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
@@ -172,7 +172,7 @@ async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[s
 @questions.post(
     "/compare",
     summary="The nearest candidates, ranked by several methods",
-    responses=problems(*_SEGMENTED),
+    responses=problems(*SEGMENTED),
     **_QUESTION,
 )
 async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
@@ -187,7 +187,7 @@ async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[s
     tags=["ask"],
     summary="Keep an image for a while, to ask with it",
     status_code=201,
-    responses=problems(*_KEYED, *_BODY, *_GATED),
+    responses=problems(*KEYED, *_BODY, *GATED),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -204,7 +204,7 @@ async def upload(request: Request, _: Reader, desk: AtDesk) -> UploadDocument:
     "/uploads/{upload}/thumbnail",
     tags=["ask"],
     summary="An upload, small",
-    responses=PICTURE | problems(*_KEYED, *_GATED, 404, 422),
+    responses=PICTURE | problems(*KEYED, *GATED, 404, 422),
 )
 async def upload_thumbnail(
     upload: str,
@@ -216,10 +216,10 @@ async def upload_thumbnail(
         found = desk.uploads.find(upload)
         return desk.thumbnails.get(("upload", found.id), lambda: desk.uploads.read(found), side_px=side)
 
-    return _picture(await desk.pictures.run(work))
+    return picture_response(await desk.pictures.run(work))
 
 
-@pictures.get("/images", summary="The indexed images, by bucket and key", responses=problems(*_OF_INDEX, 422))
+@pictures.get("/images", summary="The indexed images, by bucket and key", responses=problems(*OF_INDEX, 422))
 async def images(
     caller: Reader,
     desk: AtDesk,
@@ -235,7 +235,7 @@ async def images(
     return ImagesDocument(images=found, next=page.next, total=page.total, complete=page.complete)
 
 
-@pictures.get("/images/{image}", summary="One of them", responses=problems(*_OF_IMAGE))
+@pictures.get("/images/{image}", summary="One of them", responses=problems(*OF_IMAGE))
 async def image(image: str, caller: Reader, desk: AtDesk) -> ImageDocument:
     ref = image_of_id(image)
     return image_of(await desk.index.run(lambda: caller.client.image(ref)))
@@ -244,7 +244,7 @@ async def image(image: str, caller: Reader, desk: AtDesk) -> ImageDocument:
 @pictures.get(
     "/images/{image}/regions",
     summary="Its indexed regions with their masks; no model is needed",
-    responses=problems(*_OF_IMAGE),
+    responses=problems(*OF_IMAGE),
 )
 async def regions(image: str, caller: Reader, desk: AtDesk) -> RegionsDocument:
     ref = image_of_id(image)
@@ -260,7 +260,7 @@ async def regions(image: str, caller: Reader, desk: AtDesk) -> RegionsDocument:
 
 
 @pictures.get(
-    "/images/{image}/thumbnail", summary="It, small, or a part of it", responses=PICTURE | problems(*_OF_IMAGE)
+    "/images/{image}/thumbnail", summary="It, small, or a part of it", responses=PICTURE | problems(*OF_IMAGE)
 )
 async def thumbnail(
     image: str,
@@ -283,7 +283,7 @@ async def thumbnail(
         return tag, desk.thumbnails.get(content, lambda: open_image(ref), side_px=side, box_xyxy=cut)  # type: ignore[arg-type]
 
     tag, data = await desk.pictures.run(work)
-    return _picture(data, tag)
+    return picture_response(data, tag)
 
 
 @server.get("/v1/server", summary="That this is Search Anything, and whether it demands a key", responses=problems(403))
@@ -291,7 +291,7 @@ async def server_name(desk: AtDesk) -> dict[str, Any]:
     return {"server": "searchanything", "version": package_version(), "needs_key": desk.ring is not None}
 
 
-@server.get("/v1/status", summary="The index, and what may be asked", responses=problems(*_OF_INDEX))
+@server.get("/v1/status", summary="The index, and what may be asked", responses=problems(*OF_INDEX))
 async def status(caller: Reader, desk: AtDesk) -> StatusDocument:
     found, offers = await desk.index.run(lambda: (desk.status(caller), desk.offers(caller)))
     limits = desk.settings
@@ -321,7 +321,7 @@ async def healthz() -> dict[str, bool]:
 @server.get(
     "/readyz",
     summary="Questions can be answered: there is an index, and it can be reached",
-    responses=_NOT_READY | problems(*_GATED),
+    responses=_NOT_READY | problems(*GATED),
 )
 async def readyz(desk: AtDesk) -> Response:
     try:
@@ -333,7 +333,7 @@ async def readyz(desk: AtDesk) -> Response:
     return JSONResponse({"ready": True, "fingerprint": fingerprint, "models_loaded": desk.models_loaded})
 
 
-@server.get("/metrics", summary="Figures for Prometheus", responses=FIGURES | problems(*_KEYED))
+@server.get("/metrics", summary="Figures for Prometheus", responses=FIGURES | problems(*KEYED))
 async def metrics(caller: Reader, desk: AtDesk) -> Response:
     if caller.places:
         raise AccessError("figures are of the whole server: this key sees some places alone", known=True)
@@ -355,7 +355,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _picture(data: bytes, tag: str | None = None) -> Response:
+def picture_response(data: bytes, tag: str | None = None) -> Response:
     headers = {"Cache-Control": "private, max-age=300", "Vary": "Authorization"}
     if tag is not None:
         headers["ETag"] = tag

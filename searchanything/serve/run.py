@@ -24,6 +24,7 @@ from searchanything.processes import ending_signals
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
+from searchanything.serve.webhooks import check_allowed
 
 _GRACE_S: Final = 10  # for answers under way, once the process is asked to end
 _BACKLOG: Final = 1024
@@ -55,6 +56,7 @@ def check_host(serve: ServeSettings) -> None:
 
 def make_desk(client: Client, settings: Settings) -> Desk:
     """What the routes need. Raises: SettingsError, ServeError."""
+    check_allowed(settings.serve.webhooks)
     return Desk(client, settings.serve, folder=serve_folder(settings), ring=key_ring(settings))
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from searchanything.answers.standing_answers import MOST_NAME_LETTERS
+from searchanything.client.standing_queries import RARE
 from searchanything.client.stored_questions import MAX_REGIONS
 from searchanything.core.conditions import MAX_VALUES, Where
 from searchanything.core.errors import ObjectNotFoundError, PromptError
@@ -23,6 +25,8 @@ MAX_TEXT = 500
 MAX_MASK_SIDE = 4096
 MAX_MASK_COUNTS = 200_000
 MAX_POSITIONS = 10_000
+MAX_ADDRESS = 2000
+MAX_TAKEN = 20_000  # matches of one query; an answer ends long before
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-(2**31), le=2**31)]
 PointXY: TypeAlias = tuple[Number, Number]
@@ -239,6 +243,32 @@ class ExplainRequest(RefineRequest):
     def is_by_index(self) -> bool:
         """True for what is explained without pixels: marks, or several regions, each of which counts once."""
         return self.is_stored and (self.is_marked or len(set(self.like)) > 1)
+
+
+class StandingRequest(SharedQuestion):
+    """A question that is kept: an image with a prompt, a stored region, or `text` alone.
+
+    Without a `webhook` its matches are fetched.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=MOST_NAME_LETTERS)]
+    text: Text500 | None = None
+    max_false_match: Annotated[float, Field(gt=0, le=1)] = RARE
+    webhook: Annotated[str, Field(max_length=MAX_ADDRESS)] | None = None
+
+
+class TakenModel(Wire):
+    """How far one query has come: up to a moment, with the matches in `seen` (id: when it was first indexed)."""
+
+    until_ms: Time
+    new_from_ms: Time
+    seen: Annotated[dict[Annotated[str, Field(pattern="^[0-9a-f]{16}$")], Time], Field(max_length=MAX_TAKEN)] = {}
+
+
+class TakenRequest(Wire):
+    """`taken` of an answer with new matches: they do not come again."""
+
+    taken: Annotated[dict[Annotated[str, Field(max_length=64)], TakenModel], Field(max_length=MAX_REFS)]
 
 
 class CompareRequest(SharedQuestion):

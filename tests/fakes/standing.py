@@ -28,14 +28,13 @@ def opened(store: MemoryIndexStore, **changes: Any) -> Client:
     return Client(settings, indexes=store)
 
 
-def add_noise(client: Client) -> None:
-    """300 regions that are like nothing, for rates to go by."""
-    index, codes = live_of(client), random_codes(300, seed=3)
-    words = random_codes(
-        300, seed=4, bits=8 * len(next(index.words_of([one.image for one in index.iterate_states()]))[1])
-    )
+def add_noise(client: Client, bucket: str = NOISE, key_prefix: str = "", *, seed: int = 3) -> None:
+    """300 regions there that are like nothing, for rates to go by."""
+    index, codes = live_of(client), random_codes(300, seed=seed)
+    bits = 8 * len(next(index.words_of([one.image for one in index.iterate_states()]))[1])
+    words = random_codes(300, seed=seed + 1, bits=bits)
     for number, (code, said) in enumerate(zip(codes, words, strict=True)):
-        image, age = ImageRef(NOISE, f"{number}.png"), fresh_generation()
+        image, age = ImageRef(bucket, f"{key_prefix}{number}.png"), fresh_generation()
         row = region_row(image, generation=age, code=code.tobytes(), words_code=said.tobytes())
         index.insert_regions([row])
         index.insert_images([image_row(image, generation=age, code=code.tobytes(), regions=1, etag=row.etag)])

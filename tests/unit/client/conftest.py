@@ -11,6 +11,7 @@ from fakes.machine import Machine, machine_with_images
 from fakes.serving import Served, listening
 from fakes.standing import Hook, add_noise, opened
 
+from searchanything.client import standing_delivery
 from searchanything.client.client import Client
 from searchanything.client.remote import RemoteClient
 from searchanything.stores.memory import MemoryIndexStore
@@ -59,3 +60,9 @@ def hook() -> Iterator[tuple[Hook, WebServer, str]]:
     one = Hook()
     with web_server(one.answer) as server:
         yield one, server, f"http://{server.endpoint}/hits"
+
+
+@pytest.fixture
+def advancing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is noted, however little there was to see."""
+    monkeypatch.setattr(standing_delivery, "ADVANCE_S", 0.0)

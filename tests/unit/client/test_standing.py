@@ -14,11 +14,11 @@ from contracts.index_rows import fresh_generation, image_row, region_row
 from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer, web_server
 from fakes.models import drawn
-from fakes.standing import NOISE, RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
+from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client import standing_delivery, standing_looks
+from searchanything.client import standing_looks
 from searchanything.client.client import Client
 from searchanything.client.standing_memory import DELIVERED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
@@ -27,12 +27,6 @@ from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
 from searchanything.search import new_matches as search_of_new
 from searchanything.stores.memory import MemoryIndexStore
-
-
-@pytest.fixture
-def advancing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look is noted, however little there was to see."""
-    monkeypatch.setattr(standing_delivery, "ADVANCE_S", 0.0)
 
 
 def test_what_is_indexed_from_then_on_matches_once(client: Client, images: Path) -> None:
@@ -219,7 +213,7 @@ def test_more_than_are_fetched_at_once_come_with_the_next_look(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
-    monkeypatch.setattr("searchanything.client.standing_queries.MOST_FETCHED", 3)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 3)
     client.standing.add("red", images / "0.png", RED)
     for number in range(7):
         draw(images / f"new-{number}.png")
@@ -285,8 +279,6 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
         plain.index(images)
         with pytest.raises(WordsMissingError):
             plain.standing.add("q", text="red")
-    with pytest.raises(UsageError), client.within([(NOISE, "")]).standing.new_matches():
-        pass
 
 
 # --- webhooks

@@ -1,0 +1,94 @@
+"""New matches of standing queries to whoever fetches them: what is new, and then the note that it was taken.
+
+The two may lie in different processes, with a server between them: what is noted is what the first one gave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken
+from searchanything.client.standing_delivery import lies_behind
+from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
+from searchanything.client.standing_memory import EDIT_WAIT_S, FETCHED, Looked, StandingMemory, first_look
+from searchanything.core.errors import UsageError
+from searchanything.search.new_matches import NewMatch
+
+MOST_FETCHED: Final = 10_000  # of one query at once; the others come with the next look
+MOST_NOTED: Final = 1_000_000  # matches of one query that are remembered as dealt with
+
+
+def fetched(
+    look: StandingLook, memory: StandingMemory, queries: Sequence[StandingQuery], most: int | None
+) -> NewMatches:
+    """What is new for some queries: about so many matches, or some ten thousand of each. Raises: RegionIndexError."""
+    found, failed, taken = list[StandingMatches](), dict[str, str](), dict[str, Taken]()
+    room, complete = math.inf if most is None else most, True
+    for asked in look.asked(queries, memory.looked(FETCHED)):
+        if room <= 0:
+            complete = False
+            break
+        try:
+            if asked.error:
+                raise UsageError(asked.error)
+            matches, one, is_all = _of_query(look, asked, most=min(room, MOST_FETCHED))
+        except UsageError as error:
+            failed[asked.query.name] = str(error)
+            continue
+        room, complete = room - len(matches), complete and is_all
+        if matches:
+            found.append(StandingMatches(asked.query, tuple(matches)))
+        if matches or lies_behind(asked, look.now_ms):
+            taken[asked.query.id] = one
+    return NewMatches(tuple(found), failed, taken, complete)
+
+
+def note_taken(
+    memory: StandingMemory,
+    taken: Mapping[str, Taken],
+    seen: Callable[[Iterable[StandingQuery]], Collection[StandingQuery]],
+    *,
+    overlap_ms: int,
+    clock: Callable[[], int],
+) -> None:
+    """Note what is dealt with, beside what others noted meanwhile; of queries that whoever says so sees alone.
+
+    Raises: RegionIndexError; UsageError for more than can be remembered.
+    """
+    with memory.lease(FETCHED).held(wait_s=EDIT_WAIT_S) as check:
+        known, queries = memory.looked(FETCHED), memory.queries()
+        ids, now = {one.id for one in queries}, clock()
+        merged = {name: one for name, one in known.items() if name in ids}
+        for query in seen(queries):
+            if query.id in taken:
+                before = known.get(query.id, first_look(query)).at(now, overlap_ms=overlap_ms)
+                merged[query.id] = _with_taken(before, taken[query.id], now)
+        check(now=True)
+        memory.keep_looked(FETCHED, merged)
+
+
+def _of_query(look: StandingLook, asked: LookedFor, *, most: float) -> tuple[list[NewMatch], Taken, bool]:
+    """What is new for a query, how far it has come then, and whether that is all. Raises: FilterError."""
+    state, matches, seen = asked.looked, list[NewMatch](), dict[str, int]()
+    is_all = True
+    for fresh in look.fresh(asked):
+        matches += fresh.matches
+        seen.update({**fresh.again, **digests_of(fresh.matches)})
+        state = state.until(fresh.until_ms)
+        if len(matches) >= most:
+            is_all = fresh.until_ms >= look.now_ms
+            break
+    state = state.done(overlap_ms=look.overlap_ms) if is_all else state
+    changed = {name: first for name, first in seen.items() if asked.looked.seen.get(name) != first}
+    return matches, Taken(state.until_ms, state.new_from_ms, changed), is_all
+
+
+def _with_taken(known: Looked, taken: Taken, now: int) -> Looked:
+    """As far as either has come, where two processes fetched at once; no further than now, whoever says so."""
+    seen = {name: min(first, now) for name, first in taken.seen.items()}
+    looked = known.with_seen(seen).until(min(taken.until_ms, now)).new_from(min(taken.new_from_ms, now))
+    if len(looked.seen) > MOST_NOTED:
+        raise UsageError(f"expected at most {MOST_NOTED:,} matches of one query that are remembered")
+    return looked

@@ -1,0 +1,196 @@
+"""Standing queries through views of some places, and fetching in two steps: what a server does for its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.http_servers import WebServer
+from fakes.standing import RED, Hook, add_noise, draw, fetched
+
+from searchanything.answers.standing_answers import Taken
+from searchanything.client.client import Client
+from searchanything.client.standing_memory import FETCHED, StandingMemory
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.types import Filter, ImageRef
+
+SEEN, HIDDEN = "seen/", "hidden/"
+
+
+@pytest.fixture
+def places(client: Client, images: Path) -> Path:
+    """The folder with two places, each with 300 regions that are like nothing and an image with a red thing."""
+    for place, seed in ((SEEN, 5), (HIDDEN, 7)):
+        add_noise(client, str(images), place, seed=seed)
+        (images / place).mkdir()
+        draw(images / place / "0.png")
+    client.index(images)
+    return images
+
+
+def view(client: Client, images: Path, *prefixes: str) -> Client:
+    return client.within([(str(images), prefix) for prefix in prefixes])
+
+
+def draw_in_both(client: Client, images: Path, name: str = "new.png") -> None:
+    for place in (SEEN, HIDDEN):
+        draw(images / place / name)
+    client.index(images)
+
+
+def test_a_query_of_a_view_matches_what_the_view_shows(client: Client, places: Path) -> None:
+    seen = view(client, places, SEEN)
+    seen.standing.add("red", places / "0.png", RED)
+    seen.standing.add("wider", places / "0.png", RED, filter=Filter(key_prefix="hidden/"))
+    client.standing.add("all", places / "0.png", RED)
+    draw_in_both(client, places)
+    assert fetched(seen) == {"red": ["seen/new.png"]}
+    assert fetched(client) == {"all": ["hidden/new.png", "seen/new.png"]}, "what the view fetched is dealt with"
+
+
+def test_a_view_asks_of_its_own_places_also_when_a_program_that_sees_all_looks(
+    client: Client, places: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    view(client, places, SEEN).standing.add("red", places / "0.png", RED, webhook=hook[2])
+    draw_in_both(client, places)
+    assert client.standing.deliver().sent == {"red": 1}
+    assert b"hidden/" not in hook[1].asked[0].body
+
+
+def test_rates_of_a_view_are_those_of_its_regions(client: Client, places: Path, images: Path) -> None:
+    with pytest.raises(UsageError, match="at least 200 regions"):
+        view(client, images, "seen/0.png").standing.add("red", places / "0.png", RED)
+
+
+def test_what_a_view_does_not_show_stands_for_nobody_there(client: Client, places: Path) -> None:
+    seen, hidden, both = (view(client, places, *some) for some in ((SEEN,), (HIDDEN,), (SEEN, HIDDEN)))
+    client.standing.add("all", places / "0.png", RED)
+    hidden.standing.add("red", places / "0.png", RED)
+    assert [one.query.name for one in seen.standing.list()] == []
+    assert [one.query.name for one in both.standing.list()] == ["red"], "who sees more sees what others added for less"
+    for name in ("all", "red", client.standing.list()[0].query.id):
+        for action in (seen.standing.remove, seen.standing.test, seen.standing.picture, seen.standing.fetch):
+            with pytest.raises(UsageError, match="expected the name of a standing query \\(there is none\\)"):
+                action(name)
+    draw_in_both(client, places)
+    assert fetched(seen) == {}
+    [other] = client.standing.fetch("all").taken.items()
+    seen.standing.take(dict([other]))
+    assert fetched(client)["all"], "whoever does not see a query cannot take its matches"
+
+
+def test_one_name_in_two_places_needs_an_id(client: Client, places: Path) -> None:
+    seen, hidden = view(client, places, SEEN), view(client, places, HIDDEN)
+    mine, other = (one.standing.add("red", places / "0.png", RED) for one in (seen, hidden))
+    with pytest.raises(UsageError, match="there is a standing query 'red'"):
+        client.standing.add("red", places / "0.png", RED)
+    with pytest.raises(UsageError, match=f"give an id, {mine.id}, {other.id}"):
+        client.standing.remove("red")
+    client.standing.remove(other.id)
+    assert [one.query.id for one in client.standing.list()] == [mine.id]
+
+
+def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_OF_VIEW", 2)
+    seen = view(client, places, SEEN)
+    for name in ("a", "b"):
+        seen.standing.add(name, places / "0.png", RED)
+    with pytest.raises(UsageError, match="there are 2 standing queries"):
+        seen.standing.add("c", places / "0.png", RED)
+    client.standing.add("c", places / "0.png", RED)
+
+
+def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client, places: Path) -> None:
+    seen = view(client, places, SEEN)
+    with pytest.raises(UsageError, match="view of some places"):
+        seen.standing.deliver()
+    with pytest.raises(ObjectNotFoundError):
+        seen.standing.add("red", ImageRef(str(places), "hidden/0.png"), RED)
+
+
+# --- in two steps
+
+
+def test_what_is_fetched_comes_again_until_it_is_taken(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("again", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    first, second = client.standing.fetch(), client.standing.fetch()
+    assert first.matches == second.matches
+    assert len(first.matches) == 2
+    client.standing.take(first.taken)
+    assert fetched(client) == {}
+
+
+def test_one_query_is_fetched_by_its_name_or_id(client: Client, images: Path) -> None:
+    red = client.standing.add("red", images / "0.png", RED)
+    client.standing.add("other", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with client.standing.new_matches(red.id) as found:
+        assert [one.query.name for one in found.matches] == ["red"]
+    assert fetched(client) == {"other": ["new.png"]}
+
+
+def test_a_query_with_a_webhook_is_not_fetched(client: Client, images: Path, hook: tuple[Hook, WebServer, str]) -> None:
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    with pytest.raises(UsageError, match="has a webhook: its matches are sent"):
+        client.standing.fetch("red")
+
+
+@pytest.mark.usefixtures("advancing")
+def test_some_at_a_time_are_all_in_the_end(client: Client, images: Path) -> None:
+    for name in ("one", "two", "three"):
+        client.standing.add(name, images / "0.png", RED)
+    for number in range(5):
+        draw(images / f"new-{number}.png", red=30 + number % 3)
+        client.index(images)
+    got, looks = dict[str, list[str]](), 0
+    while True:
+        found = client.standing.fetch(most=4)
+        for one in found.matches:
+            got.setdefault(one.query.name, []).extend(match.hit.image.key for match in one.matches)
+        client.standing.take(found.taken)
+        looks += 1
+        if found.complete:
+            break
+    everything = sorted(f"new-{number}.png" for number in range(5))
+    assert {name: sorted(keys) for name, keys in got.items()} == dict.fromkeys(("one", "two", "three"), everything)
+    assert looks == 3
+
+
+def test_what_is_taken_leaves_what_came_meanwhile(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    found = client.standing.fetch()
+    draw(images / "newer.png", red=31)
+    client.index(images)
+    client.standing.take(found.taken)
+    assert fetched(client) == {"red": ["newer.png"]}
+
+
+def test_nobody_takes_what_is_not_there_yet(client: Client, images: Path) -> None:
+    """A note from a client may say anything."""
+    query = client.standing.add("red", images / "0.png", RED)
+    far = 2**62
+    client.standing.take({query.id: Taken(far, far, {"0" * 16: far}), "f" * 16: Taken(far, far, {})})
+    kept = StandingMemory(client._connection.indexes).looked(FETCHED)
+    assert kept.keys() == {query.id}
+    assert kept[query.id].until_ms < far
+    assert all(first < far for first in kept[query.id].seen.values())
+
+
+def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, images: Path) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("whole", images / "0.png")
+    client.standing.add("words", text="red", max_false_match=1.0)
+    red, whole = client.standing.picture("red"), client.standing.picture("whole")
+    with pytest.raises(UsageError, match="no picture of it"):
+        client.standing.picture("words")
+    assert whole.shape == (48, 64, 3)
+    height, width = red.shape[:2]
+    assert (height, width) == (45, 37), "rows 4 to 39 and columns 4 to 31, with a tenth of 35 and one around them"
+    assert np.mean(red[5:-5, 5:-5, 0]) > 150
