@@ -1,7 +1,7 @@
 """The light client for programs that await: the same methods, each of them run in a thread.
 
-Whatever asks the server is named once in the classes below; what it does is written in `remote`, `remote_results` and
-`remote_segments` alone. What only reads an answer is inherited and does not await.
+Whatever asks the server is named once in the classes below; what it does is written in `remote`, `remote_results`,
+`remote_segments` and `remote_standing` alone. What only reads an answer is inherited and does not await.
 
 A thread that waits for a server cannot be interrupted: a question that is cancelled keeps its thread until the answer
 is there or late. So the threads are the client's, and whatever else the program does in threads finds its own free.
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial, update_wrapper
 from types import TracebackType
@@ -21,6 +22,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, 
 from searchanything.client.remote import RemoteClient, not_offered
 from searchanything.client.remote_results import RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
+from searchanything.client.remote_standing import RemoteNewMatches, RemoteStanding
 from searchanything.core.errors import UsageError
 
 Given = ParamSpec("Given")
@@ -136,6 +138,28 @@ class AsyncRemoteSegments(RemoteRegions):
     show = in_thread(RemoteSegments.show)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AsyncRemoteStanding:
+    """Standing queries, as `RemoteStanding`; each method is awaited, and so is the block of `new_matches`."""
+
+    blocking: RemoteStanding
+    threads: Threads
+
+    add = in_thread(RemoteStanding.add)
+    list = in_thread(RemoteStanding.list)
+    remove = in_thread(RemoteStanding.remove)
+    test = in_thread(RemoteStanding.test)
+    fetch = in_thread(RemoteStanding.fetch)
+    take = in_thread(RemoteStanding.take)
+
+    @asynccontextmanager
+    async def new_matches(self, name: str | None = None) -> AsyncIterator[RemoteNewMatches]:
+        """As `RemoteStanding.new_matches`."""
+        found = await self.fetch(name)
+        yield found
+        await self.take(found.taken)
+
+
 class AsyncRemoteClient:
     """`RemoteClient` for programs that await: each question is asked in a thread, and so is what answers ask again.
 
@@ -157,6 +181,11 @@ class AsyncRemoteClient:
     query = in_thread(RemoteClient.query, _results)
     segment = in_thread(RemoteClient.segment, _segments)
     status = in_thread(RemoteClient.status)
+
+    @property
+    def standing(self) -> AsyncRemoteStanding:
+        """As `RemoteClient.standing`."""
+        return AsyncRemoteStanding(self.blocking.standing, self.threads)
 
     async def __aenter__(self) -> Self:
         return self

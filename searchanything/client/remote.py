@@ -29,6 +29,7 @@ from searchanything.client.calls import (
 )
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
+from searchanything.client.remote_standing import RemoteStanding
 from searchanything.core.closing import Closing
 from searchanything.core.errors import NotOfferedHereError, ServerUnreachableError, UsageError
 from searchanything.core.types import Filter
@@ -43,7 +44,7 @@ _UPLOAD_MARGIN_MS: Final = 60_000
 
 
 class RemoteClient(Closing):
-    """A client of `searchanything serve`. Thread-safe; it writes nothing to the index.
+    """A client of `searchanything serve`. Thread-safe; it writes nothing to the index but standing queries.
 
     `retries` are of answers 429: not begun. `timeout_s` is for each wait for the server. What else a `Client` has is a
     `NotOfferedHereError`.
@@ -118,6 +119,11 @@ class RemoteClient(Closing):
         """All regions of an image. Raises: as `query`."""
         asked = {"image": self._image(image)}
         return RemoteSegments.of(self.send(Call("POST", "/v1/segment", document, asked)), asked, self.send)
+
+    @property
+    def standing(self) -> RemoteStanding:
+        """Standing queries: asked of all that is indexed from now on. The key needs the right `standing`."""
+        return RemoteStanding(self.send, self._image)
 
     def status(self) -> dict[str, Any]:
         """The server, its index and what this key may do: the document of `GET /v1/status`.
