@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 SOME_QUERIES_FAILED = NOT_PRINTED = 1
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="What the standing query is called.", show_default=False)
+    str, typer.Argument(metavar="NAME", help="What the standing query is called, or its id.", show_default=False)
 ]
 RateOption = Annotated[
     float,
@@ -149,14 +149,16 @@ def remove(context: typer.Context, name: NameArgument, *, common: CommonOptions)
 def _table(found: Sequence[StandingStatus]) -> RenderableType:
     if not found:
         return plain("no standing query: searchanything standing add NAME IMAGE")
-    table = figure_table("name", "asks", "false match", "webhook", "looked until", "")
+    by_keys = any(one.query.added_by for one in found)
+    table = figure_table("name", "asks", "false match", "webhook", "looked until", *(["key"] if by_keys else []), "")
     for one in found:
         query = one.query
         asked = query.text if query.text is not None else f"{query.prompt['kind']} of {query.image or 'a picture'}"
         until = datetime.fromtimestamp(one.looked_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         webhook = query.to_dict()["webhook"] or ""
-        cells = query.name, printable(asked), f"{query.max_false_match:g}", webhook, until, printable(one.error)
-        table.add_row(*map(plain, cells))
+        cells = [query.name, printable(asked), f"{query.max_false_match:g}", webhook, until]
+        cells += [query.added_by or ""] if by_keys else []
+        table.add_row(*map(plain, [*cells, printable(one.error)]))
     return table
 
 

@@ -55,16 +55,22 @@ export async function post(path, document, signal) {
   return (await fetched(path, { method: "POST", headers, body: JSON.stringify(document), signal })).json();
 }
 
+/** A request that is answered with nothing but that it was done. */
+export async function act(method, path, document) {
+  const headers = document ? { "Content-Type": "application/json" } : {};
+  await fetched(path, { method, headers, body: document && JSON.stringify(document) });
+}
+
 export async function upload(file) {
   const headers = { "Content-Type": "application/octet-stream" };
   return (await fetched("/v1/uploads", { method: "POST", headers, body: file })).json();
 }
 
-/** The path of a picture of an indexed image, an upload, or a box of one. */
+/** The path of a picture of an indexed image, an upload, a box of one, or a standing query. */
 export function picturePath(image, side, box) {
   const query = new URLSearchParams({ side });
   if (box) query.set("box", box.map((n) => Math.max(0, Math.round(n))).join(","));
-  const base = image.upload ? `/v1/uploads/${image.upload}` : `/v1/images/${image.id}`;
+  const base = image.upload ? `/v1/uploads/${image.upload}` : image.standing ? `/v1/standing/${image.standing}` : `/v1/images/${image.id}`;
   return `${base}/thumbnail?${query}`;
 }
 

@@ -15,6 +15,7 @@ import { baseName, byId, copy, count, make, say, sentence, toast } from "./parts
 import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
 import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
 import { headline, tell, tellProblem } from "./messages.js";
+import { keepAsking, offered, standing } from "./standing.js";
 import { onImage } from "./uploads.js";
 
 const SIDE = 1280; // of the picture on the stage
@@ -316,7 +317,7 @@ async function take(file) {
 }
 
 function start() {
-  api.get("/v1/status").then((status) => ((offers = status.offers), showMarks()), () => {}); // whoever asks next hears what is wrong
+  api.get("/v1/status").then((status) => ((offers = status.offers), showMarks(), offered(offers)), () => {}); // whoever asks next hears what is wrong
   return comeBack();
 }
 
@@ -324,6 +325,13 @@ function clearSelection() {
   if (document.activeElement === byId("clear")) byId("canvas").focus(); // the button is of no use now
   click = null;
   return go({ ...empty(), image: question.image, ...filterParts() });
+}
+
+function keepOn() {
+  if (!answer) return toast("There is no answer yet");
+  if (question.refined || question.like.length) return toast("Marks and several regions cannot be kept: search with one region, then keep that");
+  const where = opened && baseName(opened.key), what = question.region === null ? "" : `region ${question.region} of `;
+  keepAsking(asked(), question.text || `${what}${where}`);
 }
 
 function wire() {
@@ -373,6 +381,8 @@ function wire() {
     toast("Receipt copied: searchanything replay takes it");
   });
   byId("missing").addEventListener("click", () => (!answer ? toast("There is no answer yet") : chooseExpected((image) => explain(refined(), image))));
+  byId("keep").addEventListener("click", keepOn);
+  byId("standing-button").addEventListener("click", standing);
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());

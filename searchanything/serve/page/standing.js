@@ -1,0 +1,138 @@
+// Standing queries: questions that are kept, and asked of every image that is indexed from then on.
+
+import { act, get, post } from "./api.js";
+import { addressOf, pictured } from "./hits.js";
+import { baseName, byId, chance, dialog, lazyImage, make, say, sentence, toast } from "./parts.js";
+import { empty } from "./question.js";
+
+const RATES = [["Sure", 1e-5], ["Usual", 1e-4], ["Wide", 1e-3]];
+const SHOWN = 24; // matches of one query; the others come when these are seen
+
+let mayName = false; // a webhook
+
+/** Show what there is, if this server and key offer it; `offers` is what the server said. */
+export function offered(offers) {
+  mayName = offers.webhooks;
+  for (const id of ["keep", "standing-button"]) byId(id).hidden = !offers.standing;
+  if (offers.standing) look().then(badge, () => {}); // whoever opens the list hears what is wrong
+}
+
+/** Ask for a name and keep a question. `asked` is what the server is asked, `thing` what it is called until it has a name. */
+export function keepAsking(asked, thing) {
+  const { indexed_at_ms: dates, ...filter } = asked.filter;
+  const question = { image: asked.image, prompt: asked.prompt, text: asked.text, filter };
+  const name = make("input", { id: "standing-name", required: true, maxlength: "100", autocomplete: "off" });
+  name.value = thing.slice(0, 100);
+  const webhook = make("input", { id: "standing-webhook", type: "url", placeholder: "https://… (optional)", autocomplete: "off" });
+  const means = make("p", { class: "faint-text", id: "standing-rate", "aria-live": "polite" });
+  const mean = (rate) => (means.textContent = `Of unrelated regions, ${chance(rate)} is as near as the farthest match.`);
+  const rates = RATES.map(([word, rate]) => make("label", { class: "segment" }, make("input", { type: "radio", name: "rate", value: String(rate), checked: word === "Usual", onchange: () => mean(rate) }), make("span", {}, word)));
+  mean(RATES[1][1]);
+  const wrong = make("p", { class: "wrong", role: "alert" });
+  const button = make("button", { class: "button primary" }, "Keep asking");
+  const form = make(
+    "form",
+    { class: "key-form", onsubmit: (event) => (event.preventDefault(), keep()) },
+    make("p", { class: "faint-text" }, `It is asked of every image that is indexed from now on.${dates ? " The dates of the filters do not count." : ""}`),
+    make("label", { for: "standing-name" }, "Name"),
+    name,
+    make("fieldset", {}, make("legend", {}, "How near a match has to be"), make("span", { class: "segments" }, ...rates), means),
+    ...(mayName ? [make("label", { for: "standing-webhook" }, "Send matches to"), webhook] : []),
+    wrong,
+    button,
+  );
+  async function keep() {
+    button.disabled = true;
+    wrong.textContent = "";
+    const max_false_match = Number(form.querySelector("[name=rate]:checked").value);
+    try {
+      await post("/v1/standing", { ...question, name: name.value.trim(), max_false_match, webhook: webhook.value.trim() || null });
+    } catch (problem) {
+      wrong.textContent = sentence(problem.message || problem.title);
+      button.disabled = false;
+      return;
+    }
+    if (form.isConnected) await standing();
+    toast(`${name.value.trim()} is asked of all that comes in`);
+  }
+  dialog("Keep asking", form);
+  name.select();
+}
+
+/** The list of standing queries, with what is new. */
+export async function standing() {
+  dialog("Standing queries", make("p", { class: "faint-text" }, "Looking at what is new…"));
+  let found;
+  try {
+    found = await look();
+  } catch (problem) {
+    dialog("Standing queries", make("p", {}, sentence(problem.message || problem.title)));
+    return;
+  }
+  badge(found);
+  const rows = found.queries.map((query) => row(query, found));
+  const none = make("p", {}, "None yet. Search for a thing, then ", make("b", {}, "Keep asking"), ": it is asked of every image that comes in.");
+  dialog("Standing queries", rows.length ? make("ul", { class: "standing" }, ...rows) : none);
+  say(rows.length ? `${rows.length === 1 ? "1 standing query" : `${rows.length} standing queries`}, ${matchesOf(total(found))}` : "None yet");
+}
+
+async function look() {
+  const { queries } = await get("/v1/standing");
+  const fetchable = queries.some((one) => !one.webhook);
+  const { matches, failed, taken } = fetchable ? await get("/v1/standing/matches?limit=500") : { matches: [], failed: {}, taken: {} };
+  return { queries, matches: new Map(matches.map((one) => [one.query_id, one.matches])), failed, taken };
+}
+
+const matchesOf = (number) => (number === 0 ? "nothing new" : number === 1 ? "1 new match" : `${number} new matches`);
+const total = ({ matches }) => [...matches.values()].reduce((sum, some) => sum + some.length, 0);
+
+function badge(found) {
+  const number = total(found);
+  byId("standing-badge").hidden = !number;
+  byId("standing-badge").textContent = number > 99 ? "99+" : String(number);
+  byId("standing-button").setAttribute("aria-label", number ? `Standing queries, ${number} new` : "Standing queries");
+}
+
+function row(query, found) {
+  const fresh = found.matches.get(query.id) || [];
+  const what = query.kind === "words" ? `“${query.prompt.text}”` : `${query.kind === "images" ? "whole image" : "region"}${query.image ? ` of ${baseName(query.image)}` : ""}`;
+  const facts = [what, `by chance ${chance(query.max_false_match)}`, query.webhook ? `sent to ${query.webhook}` : null, query.added_by ? `by ${query.added_by}` : null].filter(Boolean).join(", ");
+  const error = query.error || found.failed[query.name] || "";
+  const remove = make("button", { type: "button", class: "button quiet", "aria-label": `Remove ${query.name}`, onclick: () => (remove.dataset.sure ? removed(query) : sure(remove)) }, "Remove");
+  const state = query.webhook ? "" : matchesOf(fresh.length);
+  return make(
+    "li",
+    {},
+    query.kind === "words" ? make("span", { class: "standing-picture" }) : make("span", { class: "standing-picture" }, lazyImage({ standing: query.id }, 96)),
+    make("div", { class: "standing-text" }, make("b", { dir: "auto" }, query.name), make("p", { class: "faint-text" }, facts), error ? make("p", { class: "wrong" }, sentence(error)) : ""),
+    make("div", { class: "standing-state" }, make("span", { class: fresh.length ? "fresh" : "faint-text" }, state), remove),
+    fresh.length ? news(query, fresh, found.taken[query.id]) : "",
+  );
+}
+
+/** What is new for one query, and the button that says it was seen. */
+function news(query, fresh, taken) {
+  const tiles = fresh.slice(0, SHOWN).map((hit) =>
+    make("li", {}, make("a", { href: addressOf(hit, empty()), "data-go": true, title: hit.key, "aria-label": `${hit.key}: search with this region`, onclick: () => byId("dialog").close() }, pictured(hit, { mask: hit.mask, box: hit.box_xyxy, alt: "" }))),
+  );
+  const seen = make("button", { type: "button", class: "button", "aria-label": `All of ${query.name} seen`, onclick: () => noted(query, taken) }, fresh.length > SHOWN ? `All ${fresh.length} seen` : "Seen");
+  return make("div", { class: "news" }, make("ul", { class: "tiles small" }, ...tiles), seen);
+}
+
+function sure(button) {
+  button.dataset.sure = "yes";
+  button.textContent = "Really remove";
+}
+
+const removed = (query) => change(() => act("DELETE", `/v1/standing/${query.id}`));
+const noted = (query, taken) => change(() => act("POST", "/v1/standing/matches/taken", { taken: { [query.id]: taken } }));
+
+/** Do something, and show the list as it is then. */
+async function change(doing) {
+  try {
+    await doing();
+  } catch (problem) {
+    toast(sentence(problem.message || problem.title));
+  }
+  if (byId("dialog").open) await standing();
+}
