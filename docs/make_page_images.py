@@ -33,7 +33,7 @@ from searchanything.serve.desk import Desk
 from searchanything.serve.run import configured
 
 IMAGES = Path(__file__).parent / "images" / "serve"
-SCENES = 60
+SCENES, LATER = 60, 40
 ALL_SHOWN = """() => [...document.images].every((one) => {
     const { top, bottom, width } = one.getBoundingClientRect();
     return !width || bottom < 0 || top > innerHeight || (one.complete && one.naturalWidth > 0);
@@ -200,7 +200,32 @@ def why_not(page: Page, address: str, missing: ImageRef) -> None:
     page.wait_for_selector("dialog .verdict")
 
 
-def every(pictures: Pictures) -> dict[str, Callable[[], None]]:
+def standing(pictures: Pictures, later: Path) -> None:
+    """What is new for two things that are kept, after further scenes; as it was before, at the end."""
+    kept = sorted(pictures.things(), key=lambda thing: -len(pictures._right(thing)))[:2]  # noqa: SLF001 - asked here
+    later.mkdir()
+
+    def act(page: Page) -> None:
+        page.goto("/")
+        page.click("#standing-button")
+        page.wait_for_selector(".news .outline")
+
+    for thing in kept:
+        pictures.client.standing.add(thing.concept, pictures._row(thing), max_false_match=1e-3)  # noqa: SLF001
+    try:
+        drawn_scenes(later, SCENES + LATER)
+        for file in sorted(later.iterdir())[:-LATER]:
+            file.unlink()  # a scene of before
+        pictures.client.index(later)
+        pictures.take("standing", act)
+    finally:
+        for thing in kept:
+            pictures.client.standing.remove(thing.concept)
+        pictures.client.delete(later)
+        shutil.rmtree(later)
+
+
+def every(pictures: Pictures, folder: Path) -> dict[str, Callable[[], None]]:
     """How each picture is taken."""
     thing = pictures.well_found()
     image = pictures.client.image(thing.image)
@@ -246,6 +271,7 @@ def every(pictures: Pictures) -> dict[str, Callable[[], None]]:
         "words": lambda: take("words", lambda page: ask(page, by_words)),
         "refined": lambda: take("refined", refined),
         "like": lambda: take("like", like),
+        "standing": lambda: standing(pictures, folder / "later"),
         "whynot": lambda: take("whynot", lambda page: why_not(page, by_words, pictures.missed(concept))),
     }
 
@@ -269,7 +295,7 @@ def take_all(folder: Path, names: Sequence[str]) -> None:
         client.index(scenes, add_words=True)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         with listening(client, folder / "serve") as url:
-            pictures = every(Pictures(browser, url, client, clicks))
+            pictures = every(Pictures(browser, url, client, clicks), folder)
             for one in names or pictures:
                 pictures[one]()
         browser.close()

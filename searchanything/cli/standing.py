@@ -29,8 +29,9 @@ app = typer.Typer(
 )
 SOME_QUERIES_FAILED = NOT_PRINTED = 1
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="What the standing query is called, or its id.", show_default=False)
+    str, typer.Argument(metavar="NAME", help="What the standing query is called.", show_default=False)
 ]
+KnownArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name, or its id.", show_default=False)]
 RateOption = Annotated[
     float,
     typer.Option(
@@ -124,7 +125,7 @@ def check(context: typer.Context, *, common: CommonOptions) -> None:
 
 @app.command("test")
 @expanded
-def test(context: typer.Context, name: NameArgument, *, common: CommonOptions) -> None:
+def test(context: typer.Context, name: KnownArgument, *, common: CommonOptions) -> None:
     """Send a query's webhook a message without matches, to see that it answers.
 
     Example: [bold]searchanything standing test logo[/bold]
@@ -136,7 +137,7 @@ def test(context: typer.Context, name: NameArgument, *, common: CommonOptions) -
 
 @app.command("remove")
 @expanded
-def remove(context: typer.Context, name: NameArgument, *, common: CommonOptions) -> None:
+def remove(context: typer.Context, name: KnownArgument, *, common: CommonOptions) -> None:
     """Ask a query no more, and forget it.
 
     Example: [bold]searchanything standing remove logo[/bold]
