@@ -15,7 +15,7 @@ from searchanything.client.calls import Call, document, hit_of, prompt_document,
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter, Hit
 
-PAGE: Final = 2000  # matches of one answer
+MOST_AT_ONCE: Final = 2000  # matches of one answer
 
 
 class RemoteQuery(NamedTuple):
@@ -132,9 +132,9 @@ class RemoteStanding:
         yield found
         self.take(found.taken)
 
-    def fetch(self, name: str | None = None, *, most: int = PAGE) -> RemoteNewMatches:
+    def fetch(self, name: str | None = None, *, most: int = MOST_AT_ONCE) -> RemoteNewMatches:
         """What `new_matches` gives, not dealt with before `take`: about `most` matches, 2,000 at most."""
-        asked = {"limit": min(most, PAGE)} | ({} if name is None else {"query": self._id(name)})
+        asked = {"limit": min(most, MOST_AT_ONCE)} | ({} if name is None else {"query": self._id(name)})
         return RemoteNewMatches.of(self.send(Call("GET", f"/v1/standing/matches?{urlencode(asked)}", document)))
 
     def take(self, taken: Mapping[str, Any]) -> None:

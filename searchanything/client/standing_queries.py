@@ -40,7 +40,7 @@ from searchanything.client.standing_memory import (
     first_look,
     note_of_looks,
 )
-from searchanything.client.standing_questions import standing_question
+from searchanything.client.standing_questions import StandingQuestion, standing_question
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.webhooks import Sender
 from searchanything.core.arguments import check_filter_kind
@@ -65,6 +65,8 @@ class StandingQueries:
     Through a view of some places (`Client.within`) only the queries that were added through it, or through a view of
     parts of it, can be seen, fetched and removed; and they are asked of those places alone.
     """
+
+    # Over 200 lines: what can be done with them, with what it promises; each look, fetching and sending lie elsewhere.
 
     asking: Asking
     memory: StandingMemory
@@ -126,17 +128,7 @@ class StandingQueries:
             added_by=added_by,
             new_from_ms=max(0, begun_ms - overlap_ms_of(self.asking)),
         )
-        self.memory.keep(query, question.kept)
-        try:
-            query = replace(query, known=self._known(query, question.index))
-            with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
-                queries = self._check_free(name)
-                check(now=True)
-                self.memory.keep_queries([*queries, query])
-        except BaseException:
-            self.memory.forget(query)
-            raise
-        return query
+        return self._kept(query, question)
 
     def list(self) -> list[StandingStatus]:
         """The standing queries in the order they were added, with how far each has come. Raises: RegionIndexError."""
@@ -225,6 +217,20 @@ class StandingQueries:
             return StandingDelivery(failed=delivery.paused(look))
         with lease.held() as check:
             return delivery.send(self._look(), check)
+
+    def _kept(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
+        """The query, kept with all that is new from now on. Raises: as `add`."""
+        self.memory.keep(query, question.kept)
+        try:
+            query = replace(query, known=self._known(query, question.index))
+            with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
+                queries = self._check_free(query.name)
+                check(now=True)
+                self.memory.keep_queries([*queries, query])
+        except BaseException:
+            self.memory.forget(query)
+            raise
+        return query
 
     def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""

@@ -51,7 +51,7 @@ MOST_REFINED: Final = 2000  # where a refined page ends: each of nine codes brin
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
-NO_IMAGE: Final = "expected an image to ask with: an indexed one, or an upload"
+IMAGELESS: Final = "expected an image to ask with: an indexed one, or an upload"
 _STANDING_THREADS: Final = 2  # looks and webhooks take seconds: they keep nobody else waiting
 _OFFERS: Final = ("region", "regions", "prompt", "upload", "explain")  # by every server to everybody who may read
 
@@ -219,7 +219,7 @@ class Desk:
     def compare(self, caller: Caller, asked: CompareRequest) -> Comparison:
         """The candidates of a question by several methods. Raises: what `Client.compare` raises."""
         if asked.image is None:
-            raise UsageError(NO_IMAGE)
+            raise UsageError(IMAGELESS)
         pixels = self.pixels(caller, asked.image)
         prompt = prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
         wanted = asked.filter.filter()
@@ -248,7 +248,7 @@ class Desk:
         if asked.like:
             return [one.region_ref() for one in asked.like], None
         if asked.image is None:
-            raise UsageError(NO_IMAGE)
+            raise UsageError(IMAGELESS)
         if asked.is_stored and isinstance(asked.image, StoredImage):
             return asked.image.region_ref(), None
         pixels = self.pixels(caller, asked.image)

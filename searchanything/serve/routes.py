@@ -85,8 +85,8 @@ GATED: Final = (429, 504)
 OF_INDEX: Final = (*KEYED, *GATED, 502)
 OF_IMAGE: Final = (*OF_INDEX, 404, 422)
 SEGMENTED: Final = (*OF_INDEX, *_BODY, 404)
-ASKED: Final = (*SEGMENTED, 501)
-REFINED: Final = (*ASKED, 409)
+OF_QUESTION: Final = (*SEGMENTED, 501)
+REFINED: Final = (*OF_QUESTION, 409)
 _NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
     503: {"description": "Nothing is indexed, or the index cannot be reached", "content": {"application/json": {}}}
 }
@@ -108,7 +108,7 @@ server = APIRouter(tags=["server"])
 
 
 @questions.post(
-    "/query", summary="Find regions like the one that the prompt selects", responses=problems(*ASKED), **_QUESTION
+    "/query", summary="Find regions like the one that the prompt selects", responses=problems(*OF_QUESTION), **_QUESTION
 )
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     return await desk.gate(asked).run(lambda: answer_document(desk.ask(caller, asked)))

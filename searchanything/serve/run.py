@@ -21,10 +21,10 @@ from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings import Settings
 from searchanything.core.state_folders import serve_folder
 from searchanything.processes import ending_signals
+from searchanything.serve.allowed_webhooks import check_allowed
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
-from searchanything.serve.webhooks import check_allowed
 
 _GRACE_S: Final = 10  # for answers under way, once the process is asked to end
 _BACKLOG: Final = 1024

@@ -10,6 +10,7 @@ from searchanything.answers.standing_answers import StandingQuery, Taken
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import ImageRef, RegionRef, RGBImage
 from searchanything.prompts.prompt import Prompt
+from searchanything.serve.allowed_webhooks import allowed_webhook
 from searchanything.serve.answers import (
     NewMatchesDocument,
     StandingDocument,
@@ -17,13 +18,12 @@ from searchanything.serve.answers import (
     new_matches_document,
     standing_document,
 )
-from searchanything.serve.desk import NO_IMAGE, AtDesk, Caller, Desk, Keeping
+from searchanything.serve.desk import IMAGELESS, AtDesk, Caller, Desk, Keeping
 from searchanything.serve.forms import BODY, FormRoute
-from searchanything.serve.routes import ASKED, OF_IMAGE, OF_INDEX, PICTURE, Side, picture_response, problems
-from searchanything.serve.webhooks import allowed_webhook
+from searchanything.serve.routes import OF_IMAGE, OF_INDEX, OF_QUESTION, PICTURE, Side, picture_response, problems
 from searchanything.serve.wire import StandingRequest, StoredImage, TakenRequest, UploadedImage, prompt_of
 
-MOST_FETCHED = 2000
+MOST_OF_ANSWER = 2000
 kept = APIRouter(prefix="/v1", tags=["standing"], route_class=FormRoute)
 standing = APIRouter(prefix="/v1", tags=["standing"])
 OneQuery = Annotated[str | None, Query(max_length=64, description="Of the query with this id alone.")]
@@ -33,7 +33,7 @@ OneQuery = Annotated[str | None, Query(max_length=64, description="Of the query 
     "/standing",
     summary="Keep a question, and ask it of all that is indexed from now on",
     status_code=201,
-    responses=problems(*ASKED),
+    responses=problems(*OF_QUESTION),
     openapi_extra=BODY,
 )
 async def add(asked: StandingRequest, caller: Keeping, desk: AtDesk) -> StandingDocument:
@@ -58,7 +58,7 @@ async def matches(
     caller: Keeping,
     desk: AtDesk,
     query: OneQuery = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_FETCHED, description="About so many; a stretch of time is whole.")] = 500,
+    limit: Annotated[int, Query(ge=1, le=MOST_OF_ANSWER, description="About so many.")] = 500,
 ) -> NewMatchesDocument:
     def work() -> NewMatchesDocument:
         name = None if query is None else _known(caller, query).id
@@ -142,7 +142,7 @@ def _asked_with(
         return None, None
     match asked.image:
         case None:
-            raise UsageError(NO_IMAGE)
+            raise UsageError(IMAGELESS)
         case UploadedImage():
             pixels = desk.pixels(caller, asked.image)
             return pixels, prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])

@@ -335,7 +335,7 @@ def test_keys_as_long_as_an_index_keeps_them(tmp_path: Path, monkeypatch: pytest
 def test_the_page_of_the_server_names_every_path(served: Served) -> None:
     page = (Path(__file__).parents[3] / "docs" / "serve.md").read_text("utf-8")
     table = page.partition("| request | gives |")[2].partition("\n\n")[0]
-    named = re.findall(r"`(?:GET |POST )?(/[^` ]*)`", table.replace("`…", "`/v1/images/{image}"))
+    named = re.findall(r"`(?:GET |POST |DELETE )?(/[^` ]*)`", table.replace("`…", "`/v1/images/{image}"))
     assert sorted(named) == sorted(served.get("/openapi.json").json()["paths"])
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from searchanything.core.errors import AccessError, SearchAnythingError, SettingsError, UsageError
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.serve.webhooks import allowed_webhook, check_allowed
+from searchanything.serve.allowed_webhooks import allowed_webhook, check_allowed
 
 BLUE = {"kind": "points", "foreground": [[70, 20]]}
 NEW = drawn(64, 96, blue=(50, 8, 90, 40), green=(4, 4, 40, 60))
