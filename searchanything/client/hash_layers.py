@@ -63,7 +63,7 @@ class LayerStatus:
 class HashChange(ChangeCounts):
     """What `apply` did. `layer` and `replaced` are sha256 of layers' files; nothing was `replaced` where it was live.
 
-    `carried` images got codes of kept features, or had failed; `encoded` ones had none.
+    `carried` images got codes of kept features or of before, or had failed; `encoded` ones had neither.
     """
 
     layer: str
@@ -86,8 +86,9 @@ class HashLayers:
         """Give the index another hash layer of the same features: a file, or the sha256 (8 digits or more) of one that
         `list` names. Models stay as they are, and the index can be asked and written meanwhile.
 
-        Codes are made of kept features (`ingest.keep_features`). Images that have none are counted and nothing changes,
-        unless `encode`: then they are read, segmented and embedded again. If so many of these are gone or fail that it
+        Codes are made of kept features (`ingest.keep_features`), or are those that the layer had of the same content
+        and regions. Images that have neither are counted and nothing becomes live, unless `encode`: then they are read,
+        segmented and embedded again. If so many of these are gone or fail that it
         may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes either.
 
         Raises: IndexNotFoundError; UsageError for a layer that is not there, or images without features; ModelError for
@@ -114,7 +115,7 @@ class HashLayers:
             beside=lambda index, done: Rehash(
                 live=index, other=self._beside(live, wanted, hasher), hasher=hasher, progress=done
             ),
-            carry=lambda run, bucket: run.carry_kept(wiring.open_feature_cache(bucket, live, self.connection.settings)),
+            carry=lambda run, bucket: self._carry(run, bucket, live),
             encode=encode,
             name=f"the layer {hasher.digest}",
             stage=HASHING,
@@ -138,6 +139,11 @@ class HashLayers:
             raise UsageError(f"the layer {layer} is being applied or replaced by another process, or was until lately")
         indexes.drop(found.fingerprint)
         self.connection.models.forget(found.fingerprint)
+
+    def _carry(self, run: Rehash, bucket: str, live: IndexManifest) -> None:
+        """The images of a bucket that need no model: by kept features, else by codes of before."""
+        run.carry_kept(wiring.open_feature_cache(bucket, live, self.connection.settings))
+        run.carry_same(bucket)
 
     def _layer(self, layer: str | Path, live: IndexManifest) -> HashLayer:
         """Raises: UsageError; ModelError for one that does not take the index's features."""

@@ -1,16 +1,20 @@
 """Another hash layer for what is indexed: rows of the live index into one beside it, with codes of kept features.
 
-    live rows ─► those that the other index lacks ─► codes of their kept features ─► its rows, under the same ids
+    live rows ─► those that the other index lacks ─► codes, with which they are its rows, under the same ids
+                                                     of kept features, or its own of before, of the same content
 
 A row keeps its id, its generation and everything else but the code: so what is there needs no second look, a run that
 was killed goes on where it was, and an image that was indexed again meanwhile is one that the other index lacks. The
 image row is the commit, as it always is. An image that failed has no code, and needs no features.
+
+An image that was only indexed again as it was has the same features: where its regions are the same to the pixel, the
+codes which the other index has of an older attempt are those that it would get.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,12 +22,12 @@ from searchanything.core.batching import batches
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import Hasher, StoredFile
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow
-from searchanything.core.types import Codes, ImageRef
+from searchanything.core.types import ImageRef
 from searchanything.features.contents import CachedFile, KeptImage
 from searchanything.features.kept_regions import kept_rows
 from searchanything.features.layout import FEATURES, FeatureCache
 from searchanything.features.liveness import open_files
-from searchanything.ingest.beside import IMAGES_AT_ONCE, Beside, newest_at_least
+from searchanything.ingest.beside import COMPARED_AT_ONCE, IMAGES_AT_ONCE, Beside, newest_at_least
 
 logger = logging.getLogger(__name__)
 
@@ -90,23 +94,56 @@ class Rehash(Beside):
         if not any(wanted):
             return 0
         kept = kept_rows(file, wanted)
-        codes = dict(zip(kept.ids, self.hasher.encode(kept.regions.mask, kept.regions.image), strict=True))
+        hashed = self.hasher.encode(kept.regions.mask, kept.regions.image)
+        codes = {name: code.tobytes() for name, code in zip(kept.ids, hashed, strict=True)}
         images = [ImageRef(bucket, one.key) for one, is_wanted in zip(file.images, wanted, strict=True) if is_wanted]
-        whole = dict(zip(images, self.hasher.encode(kept.images.mask, kept.images.image), strict=True))
+        coded = self.hasher.encode(kept.images.mask, kept.images.image)
+        whole = {image: code.tobytes() for image, code in zip(images, coded, strict=True)}
         carried = 0
         for part in batches(images, IMAGES_AT_ONCE):
-            carried += self._carry([rows[ref] for ref in part], codes, whole)
+            carried += self._carry([rows[ref] for ref in part], lambda region: codes.get(region.id), whole)
         return carried
 
-    def _carry(self, rows: Sequence[ImageRow], codes: Mapping[str, Codes], whole: Mapping[ImageRef, Codes]) -> int:
-        """Rows of images, all of whose regions must be there, with the codes of their features."""
+    def carry_same(self, bucket: str) -> int:
+        """Carry over the images of a bucket of which the other index has older rows, of the same content and regions;
+        returns how many.
+        """
+        carried = 0
+        for states in batches(self.lacking(bucket=bucket), COMPARED_AT_ONCE):
+            there = self.other.generations({state.image for state in states})
+            carried += sum(self._carry_older(some) for some in batches(there, IMAGES_AT_ONCE))
+        return carried
+
+    def _carry_older(self, images: Sequence[ImageRef]) -> int:
+        older, newest = self.other.newest(images), self.live.newest(images)
+        rows = [row for image, row in newest.items() if image in older and _is_of_same_content(row, older[image])]
+        generations = {row.image: older[row.image].generation for row in rows}
+        before = {
+            (region.image, region.region): region
+            for region in (self.other.regions_of(generations) if rows else ())
+            if region.generation == generations[region.image]
+        }
+
+        def code_of(region: RegionRow) -> bytes | None:
+            one = before.get((region.image, region.region))
+            is_same = one is not None and (one.mask, one.box_xyxy) == (region.mask, region.box_xyxy)
+            return one.code if one is not None and is_same else None
+
+        return self._carry(rows, code_of, {image: older[image].code for image in generations})
+
+    def _carry(
+        self, rows: Sequence[ImageRow], code_of: Callable[[RegionRow], bytes | None], whole: Mapping[ImageRef, bytes]
+    ) -> int:
+        """Rows of images, all of whose regions must be there and have a code; returns how many have."""
         found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in rows}
-        for region in self.live.regions_of(found):
-            if region.id in codes:  # which no other generation's regions are
-                found[region.image].append(region)
+        newest = {row.image: row.generation for row in rows}
+        for region in self.live.regions_of(found) if rows else ():
+            code = code_of(region) if region.generation == newest[region.image] else None
+            if code is not None:
+                found[region.image].append(replace(region, code=code))
         complete = [row for row in rows if len(found[row.image]) == row.regions]  # else it was replaced meanwhile
-        regions = [replace(region, code=codes[region.id].tobytes()) for row in complete for region in found[row.image]]
-        self._commit(regions, [replace(row, code=whole[row.image].tobytes()) for row in complete])
+        regions = [region for row in complete for region in found[row.image]]
+        self._commit(regions, [replace(row, code=whole[row.image]) for row in complete])
         return len(complete)
 
     def _commit(self, regions: Sequence[RegionRow], rows: Sequence[ImageRow]) -> None:
@@ -121,6 +158,12 @@ class Rehash(Beside):
                 said = {name for name, _ in self.other.words_of(images)}
                 self.other.insert_words([one for one in regions if one.id in there - said and one.words_code])
         self.commit_images(rows)
+
+
+def _is_of_same_content(row: ImageRow, older: ImageRow) -> bool:
+    """Whether the same regions were found in the same bytes, as far as image rows say, and have codes."""
+    same = older.etag, older.outcome, older.regions
+    return row.is_findable and older.is_findable and same == (row.etag, row.outcome, row.regions)
 
 
 def _first_of_each(images: Sequence[KeptImage], rows: Iterable[ImageRow]) -> list[bool]:

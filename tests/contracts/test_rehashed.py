@@ -13,7 +13,7 @@ from contracts.index_rows import fresh_generation, image_row, manifest_of, regio
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.protocols import ImageFeatures, IndexStore, RegionIndex
-from searchanything.core.rows import Outcome
+from searchanything.core.rows import Outcome, row_id
 from searchanything.core.types import ImageRef
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
@@ -157,6 +157,32 @@ def test_a_failure_needs_no_features(both: Both) -> None:
     [row] = both.other.newest([failed.image]).values()
     assert replace(row, code=b"") == replace(failed, code=b"")
     assert row.code == bytes(8)
+
+
+def test_codes_of_before_are_those_of_an_image_that_was_only_indexed_again(both: Both) -> None:
+    """Without features: `a.png` in other bytes, `b.png` in the same, `c.png` in the same with another mask."""
+    both.run()
+    before = {(row.image.key, row.region): row.code for row in both.other.iterate_regions()}
+    for key, etag, size in (("a.png", "other", (64, 48)), ("b.png", None, None), ("c.png", None, (32, 96))):
+        image, generation = ImageRef(BUCKET, key), fresh_generation()
+        [old] = both.live.newest([image]).values()
+        regions = sorted(both.live.regions_of([image]), key=lambda row: row.region)
+        new = {"generation": generation, "etag": etag or old.etag, "metadata": {"city": "Ulm"}}
+        rows = [replace(row, **new, id=row_id(image, generation, row.region)) for row in regions]
+        if size is not None:
+            rows[-1] = replace(rows[-1], mask=replace(rows[-1].mask, size=size))
+        both.live.insert_regions(rows)
+        both.live.insert_images([replace(old, **new, id=row_id(image, generation))])
+        both.live.delete_before({image: generation})
+    run = both.run()
+    assert run.carry_same(BUCKET) == 1
+    assert sorted({state.image.key for state in run.lacking()}) == ["a.png", "c.png"]
+    image = ImageRef(BUCKET, "b.png")
+    expected = [replace(row, code=before[row.image.key, row.region]) for row in both.live.regions_of([image])]
+    assert sorted(both.other.regions_of([image]), key=lambda row: row.id) == sorted(expected, key=lambda row: row.id)
+    [live], [other] = both.live.newest([image]).values(), both.other.newest([image]).values()
+    assert other == replace(live, code=both.expected("b.png", -1))
+    assert run.carry_same(BUCKET) == 0
 
 
 def test_images_that_share_files_with_another_index_are_left_to_it(both: Both) -> None:

@@ -277,18 +277,68 @@ def test_going_back_to_less_than_there_is_is_refused_as_well(tmp_path: Path, ima
 
 
 def test_going_back_after_images_were_indexed_again_as_they_are(tmp_path: Path, images: Path, layer: Path) -> None:
-    """Their objects have not changed, so an index that has them from before would leave them as they are."""
+    """Their objects have not changed: codes of before are right where the regions are the same, and else are encoded
+    although an index that has such objects would leave them as they are."""
     for number in range(12):
         save(drawn(20, 20 + number), images / f"empty{number}.png")
     with opened(tmp_path) as client:
         client.index(images)
-        old = client.manifest
+        old, first = client.manifest, live_of(client)
         client.hash_layers.apply(layer, encode=True)
         client.index(images, force=True)
+        [empty] = first.newest([ImageRef(str(images), "empty0.png")]).values()
+        first.delete_images([empty.image])
+        first.insert_images([replace(empty, code=bytes(len(empty.code)), message="")])  # as older versions did
         change = client.hash_layers.apply(old.hash_digest, encode=True)
-        assert (change.carried, change.encoded, change.left) == (3, 12, 0)
+        assert (change.carried, change.encoded, change.left) == (14, 1, 0)
         assert client.manifest.fingerprint == old.fingerprint
         whole(live_of(client))
+
+
+def test_going_back_after_all_was_encoded_needs_no_model(
+    tmp_path: Path, machine: Machine, images: Path, layer: Path
+) -> None:
+    """The rows are new ones, of the same content: the codes of before are theirs, and their ids stay."""
+    save(drawn(20, 20), images / "empty.png")
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        old, (before, rows_before) = client.manifest, rows_of(client)
+        client.hash_layers.apply(layer, encode=True)
+        seen, (ours, rows) = sum(machine.segmenter.batch_sizes), rows_of(client)
+        change = client.hash_layers.apply(old.hash_digest)
+        assert (change.carried, change.encoded, change.left) == (4, 0, 0)
+        assert sum(machine.segmenter.batch_sizes) == seen
+        (regions, images_now), again = rows_of(client), client.hash_layers.apply(layer)
+        assert regions == {place: replace(ours[place], code=row.code) for place, row in before.items()}
+        assert images_now == {key: replace(rows[key], code=row.code) for key, row in rows_before.items()}
+        assert (again.carried, again.forgotten) == (0, 0)
+        assert rows_of(client) == (ours, rows)
+        assert without_garbage(live_of(client))
+
+
+def test_going_back_encodes_what_changed_alone(tmp_path: Path, machine: Machine, images: Path, layer: Path) -> None:
+    """Other content, or other regions of the same content: codes of before would be stale."""
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        old, first = client.manifest, live_of(client)
+        client.hash_layers.apply(layer, encode=True)
+        save(drawn(48, 64, yellow=(2, 2, 30, 40)), images / "0.png")
+        client.index(images)
+        [moved, *others] = [row for row in first.iterate_regions() if row.image.key == "1.png"]
+        first.delete_regions([row.id for row in (moved, *others)])
+        first.insert_regions([replace(moved, box_xyxy=(0.0, 0.0, 5.0, 5.0)), *others])
+        with pytest.raises(UsageError, match="2 images of 3 cannot get codes"):
+            client.hash_layers.apply(old.hash_digest)
+        seen = sum(machine.segmenter.batch_sizes)
+        change = client.hash_layers.apply(old.hash_digest, encode=True)
+        assert (change.encoded, change.left) == (2, 0)
+        assert sum(machine.segmenter.batch_sizes) == seen + 2
+        with opened(tmp_path / "fresh", keep=False) as fresh:
+            fresh.index(images)
+            assert fresh.manifest.fingerprint == old.fingerprint
+            expected, got = rows_of(fresh)[0], rows_of(client)[0]
+            assert {place: row.code for place, row in got.items()} == {p: row.code for p, row in expected.items()}
+        assert without_garbage(live_of(client))
 
 
 def test_a_failure_is_carried_over_as_it_is(tmp_path: Path, images: Path, layer: Path) -> None:
