@@ -9,12 +9,13 @@ import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, answer_pairs, client_of, figure_table
+from searchanything.cli.session import answer, answer_pairs, client_of, figure_table, plain
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
     from rich.table import Table
 
     from searchanything.client.hash_layers import LayerStatus
@@ -36,11 +37,13 @@ _DIGITS = 12  # of a layer's digest, for people
 def layers(context: typer.Context, *, common: CommonOptions) -> None:
     """List the hash layers for which the index has codes: the live one and those that it replaced, of all models.
 
+    Of one that is being filled, or holds a part as that was ended, it says so, with the command that goes on.
+
     Example: [bold]searchanything hash layers[/bold]
     """
     with client_of(context, common) as client:
         found = client.hash_layers.list()
-    answer({"layers": [one.to_dict() for one in found]}, common.format, lambda: _table(found))
+    answer({"layers": [one.to_dict() for one in found]}, common.format, lambda: _shown(found))
 
 
 @expanded
@@ -69,12 +72,26 @@ def drop(context: typer.Context, layer: ListedLayer, *, common: CommonOptions) -
     answer({"dropped": layer}, common.format, lambda: f"the codes of layer {layer} are gone")
 
 
+def _shown(found: Sequence[LayerStatus]) -> RenderableType:
+    from rich.console import Group
+
+    begun = [
+        f"{one.layer[:_DIGITS]} of {one.preset} is not whole, as what filled it was ended: {one.goes_on} goes on, "
+        f"searchanything hash drop {one.index[:_DIGITS]} removes it"
+        for one in found
+        if one.goes_on is not None
+    ]
+    return Group(_table(found), *map(plain, begun))
+
+
 def _table(found: Sequence[LayerStatus]) -> Table:
     table = figure_table("layer", "index", "models", "method", "bits", "regions", "made", "")
     for one in found:
         made = datetime.fromtimestamp(one.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         regions = "not loaded" if one.regions is None else counted(one.regions, "region").split()[0]
-        state = "live" if one.live else "" if one.same_features else "other features"
+        state = "live" if one.live else "being filled" if one.filling else "a part" if one.goes_on else ""
+        if not state and not one.same_features:
+            state = "other features"
         names = one.layer[:_DIGITS], one.index[:_DIGITS], one.preset
         table.add_row(*names, one.method, str(one.bits), regions, made, state)
     return table

@@ -74,7 +74,8 @@ class Change(Generic[RunT]):
     """One run that replaces the live index, and what it did so far.
 
     `carry` brings over what needs no model, of one bucket. `encode`: the rest is segmented and embedded; else it is
-    refused. `recall` spares an encoder the crops that it has seen. `name` is what the index is made for, in words.
+    refused. `recall` spares an encoder the crops that it has seen. `name` is what the index is made for, in words, and
+    `command` what goes on with it.
     """
 
     connection: Connection
@@ -84,6 +85,7 @@ class Change(Generic[RunT]):
     encode: bool
     recall: Callable[[Encoder], Encoder] = lambda encoder: encoder
     name: str
+    command: str
     stage: str
     progress: OnProgress | None
     check_lease: CheckLease = field(init=False)
@@ -100,7 +102,8 @@ class Change(Generic[RunT]):
     def apply(self, fingerprint: str) -> None:
         """Fill the index of that fingerprint, and switch to it. Raises: as `HashLayers.apply`."""
         indexes = self.connection.indexes
-        with change_lease(indexes, (self.live.fingerprint, fingerprint)) as self.check_lease:
+        concerned = self.live.fingerprint, fingerprint
+        with change_lease(indexes, concerned, self.command) as self.check_lease:
             self._begin()
             self.check_lease(now=True)
             self._fill()

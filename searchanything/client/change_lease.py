@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from searchanything.client.lease import CheckLease, Lease
@@ -14,12 +16,29 @@ logger = logging.getLogger(__name__)
 
 APPLYING_S: Final = 600.0
 _LEASE: Final = "hash-apply"  # as it was called when only layers were applied
+_BEGUN: Final = "begun-indexes"
 _DOES: Final = "applies a hash layer or models, or restores a backup"
 
 
-def change_lease(indexes: IndexStore, concerned: tuple[str, ...]) -> AbstractContextManager[CheckLease]:
-    """Be the only one who fills an index, or switches. Raises: as `Lease.held`."""
-    return _lease(indexes).held(concerned)
+@contextmanager
+def change_lease(indexes: IndexStore, concerned: tuple[str, ...], command: str) -> Iterator[CheckLease]:
+    """Be the only one who fills an index, the last of those concerned, or switches. `command` is what goes on with it.
+
+    Raises: as `Lease.held`.
+    """
+    with _lease(indexes).held(concerned) as check:
+        begun = {name: how for name, how in begun_indexes(indexes).items() if name not in concerned}
+        indexes.remember(_BEGUN, json.dumps(begun | {concerned[-1]: command}, sort_keys=True).encode())
+        yield check
+
+
+def begun_indexes(indexes: IndexStore) -> dict[str, str]:
+    """By fingerprint, the commands that go on with indexes which somebody began to fill: one that is not live, nor was
+    since, holds a part. Raises: RegionIndexError.
+    """
+    begun: dict[str, str] = json.loads(indexes.recall(_BEGUN) or b"{}")
+    there = {one.fingerprint for one in indexes.manifests()}
+    return {name: command for name, command in begun.items() if name in there}
 
 
 def check_free(indexes: IndexStore) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client.change import Change, ChangeCounts
-from searchanything.client.change_lease import leased, warn_of_killed
+from searchanything.client.change_lease import begun_indexes, leased, warn_of_killed
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.errors import (
@@ -33,6 +33,7 @@ from searchanything.ingest.reports import OnProgress
 from searchanything.models.hashing import HashLayer
 
 HASHING: Final = "hashing kept features"
+_DIGITS: Final = 12  # of a layer's digest, for people
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -41,6 +42,7 @@ class LayerStatus:
     """One hash layer for which the index has codes, by the models of `preset`. `layer` is the sha256 of its file, and
     `index` the fingerprint of all. `regions` is None where the codes are not in the server's memory, or not usable: of
     another schema, or half dropped. `same_features` is False for other models than the live ones, or other regions.
+    `filling`: a process fills it. Where one ended before it was through, `goes_on` is the command that does, else None.
     """
 
     index: str
@@ -53,6 +55,8 @@ class LayerStatus:
     same_features: bool
     created_at_ms: int
     regions: int | None
+    filling: bool
+    goes_on: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """One of `layers` in the JSON document of `searchanything hash layers --format json`."""
@@ -80,7 +84,16 @@ class HashLayers:
         """The layers for which there are codes, the live one first. Raises: IndexNotFoundError, RegionIndexError."""
         indexes, live = self.connection.whole(), self.connection.models.manifest()
         others = [one for one in indexes.manifests() if one.fingerprint != live.fingerprint]
-        return [_status(indexes, one, live) for one in (live, *others)]
+        begun, filling = begun_indexes(indexes), leased(indexes).get("of", (None,))[-1]
+        begun.pop(live.fingerprint, None)
+        return [
+            replace(
+                _status(indexes, one, live),
+                filling=one.fingerprint in begun and one.fingerprint == filling,
+                goes_on=None if one.fingerprint == filling else begun.get(one.fingerprint),
+            )
+            for one in (live, *others)
+        ]
 
     def apply(self, layer: str | Path, *, encode: bool = False, progress: OnProgress | None = None) -> HashChange:
         """Give the index another hash layer of the same features: a file, or the sha256 (8 digits or more) of one that
@@ -118,6 +131,7 @@ class HashLayers:
             carry=lambda run, bucket: self._carry(run, bucket, live),
             encode=encode,
             name=f"the layer {hasher.digest}",
+            command=f"searchanything hash apply {hasher.digest[:_DIGITS]}{' --encode' if encode else ''}",
             stage=HASHING,
             progress=progress,
         )
@@ -209,4 +223,6 @@ def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> Lay
         same_features=one.feature_fingerprint == live.feature_fingerprint,
         created_at_ms=one.created_at_ms,
         regions=regions,
+        filling=False,
+        goes_on=None,
     )

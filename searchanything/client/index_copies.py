@@ -5,6 +5,8 @@ All of these read or write every row, so each says how far it is.
 
 from __future__ import annotations
 
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,4 +56,5 @@ def restore_index(connection: Connection, source: str | Path, *, progress: OnPro
     check_progress(progress)
     indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
     on_step = steps_of(progress)
-    return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=change_lease, on_step=on_step)
+    hold = partial(change_lease, command=f"searchanything restore {shlex.quote(str(source))}")
+    return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=hold, on_step=on_step)

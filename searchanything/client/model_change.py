@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,14 +109,22 @@ class Models:
             encoder = self._encoder(preset, self.connection.indexes.hash_layer(before.fingerprint), live)
         elif choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
-        change = self._replace(live, encoder, memory, preset, progress)
+        named = "" if hash_file is None else f" --hash {shlex.quote(str(hash_file))}"
+        change = self._replace(live, encoder, memory, preset=preset, named=named, progress=progress)
         taken = time.monotonic() - start
         return ModelChange(preset, encoder.hasher.digest, live.preset, **change.counts, seconds=taken)
 
     def _replace(
-        self, live: IndexManifest, encoder: Encoder, memory: CropMemory, preset: str, progress: OnProgress | None
+        self,
+        live: IndexManifest,
+        encoder: Encoder,
+        memory: CropMemory,
+        *,
+        preset: str,
+        named: str,
+        progress: OnProgress | None,
     ) -> Change[OtherModels]:
-        """Fill an index of these models beside the live one, and switch to it."""
+        """Fill an index of these models beside the live one, and switch to it; `named` is the layer in the command."""
         wanted = manifest_of(encoder, preset)
         words = self._words(wanted, memory.recalling(encoder), progress)
         change = Change(
@@ -125,6 +134,7 @@ class Models:
             encode=True,
             recall=memory.recalling,
             name=f"the index of {preset}",
+            command=f"searchanything models apply {preset}{named}",
             stage=CARRYING,
             progress=progress,
         )

@@ -15,6 +15,7 @@ from fakes.models import CHANNELS, FakeEmbedder, drawn
 from PIL import Image
 
 from searchanything import wiring
+from searchanything.cli.app import run
 from searchanything.client import lease
 from searchanything.client.client import Client
 from searchanything.core import codes
@@ -345,6 +346,62 @@ def test_what_a_killed_drop_left_is_listed_dropped_and_filled_again(
         broken.setattr(MemoryIndexStore, "open", half)
         assert [(one.layer, one.regions) for one in client.hash_layers.list()][1:] == [(first, None)]
     client.hash_layers.drop(first)
+
+
+def listed(client: Client) -> list[tuple[int, bool, bool, str | None]]:
+    return [(one.bits, one.live, one.filling, one.goes_on) for one in client.hash_layers.list()]
+
+
+def test_an_index_that_holds_a_part_is_listed_as_such(
+    tmp_path: Path, images: Path, layer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it is filled, and after that was refused or killed, until it has become live; and when it is replaced then,
+    it is whole."""
+    store, seen = MemoryIndexStore(), list[list[tuple[int, bool, bool, str | None]]]()
+    with opened(tmp_path, indexes=store) as keeping:
+        keeping.index(images)
+    add(images / "bare.png")
+    with opened(tmp_path, keep=False, indexes=store) as client:
+        client.index(images)
+        first = client.manifest.hash_digest
+        with pytest.raises(UsageError, match="1 image of 4"):
+            client.hash_layers.apply(layer, progress=lambda _: seen.append(listed(client)))
+        goes_on = f"searchanything hash apply {HashLayer.from_file(layer).digest[:12]}"
+        assert seen[-1] == [(256, True, False, None), (128, False, True, None)]
+        assert listed(client) == [(256, True, False, None), (128, False, False, goes_on)]
+        assert run(["hash", "layers"], connect=lambda *_: client) == 0
+        assert f"{goes_on} goes on" in " ".join(capsys.readouterr().out.split())
+        third = layer_file(tmp_path / "third.safetensors", bits=64, seed=3)
+        with pytest.raises(UsageError, match="1 image of 4"):
+            client.hash_layers.apply(third)
+        assert [one[3] is not None for one in listed(client)] == [False, True, True]
+        client.hash_layers.apply(layer, encode=True)
+        client.hash_layers.apply(first, encode=True)
+        assert [(bits, goes_on is not None) for bits, _, _, goes_on in listed(client)] == [
+            (256, False),
+            (128, False),
+            (64, True),
+        ]
+
+
+def test_a_killed_run_is_listed_with_how_it_was_begun(
+    tmp_path: Path, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing of ours runs after it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryRegionIndex, "insert_images", killed)
+            with pytest.raises(Killed):
+                client.hash_layers.apply(layer, encode=True)
+        [command] = [one.goes_on for one in client.hash_layers.list() if one.goes_on]
+        assert run([*command.split()[1:]], connect=lambda *_: client) == 0
+        assert listed(client) == [(128, True, False, None), (256, False, False, None)]
 
 
 def test_an_index_that_lost_rows_does_not_become_live(client: Client, layer: Path) -> None:

@@ -297,6 +297,23 @@ def test_a_repair_of_an_index_that_was_replaced_meanwhile_says_so(
     assert [one for one in caplog.messages if "became live during this run" in one]
 
 
+def test_a_part_of_an_index_is_listed_with_how_it_was_begun(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise IndexUnavailableError("the server is gone")
+
+    layer = layer_file(tmp_path / "a layer.safetensors", bits=64, seed=3)
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryIndexStore, "switch", gone)
+        with pytest.raises(IndexUnavailableError):
+            client.models.apply(NEW, hash_file=layer)
+    assert [(one.preset, one.regions, one.goes_on) for one in client.hash_layers.list()] == [
+        (OLD, 6, None),
+        (NEW, 6, f"searchanything models apply {NEW} --hash '{layer}'"),
+    ]
+
+
 def test_another_layer_by_models_that_the_settings_contradict(client: Client, tmp_path: Path) -> None:
     layer = layer_file(tmp_path / "other.safetensors")
     with (

@@ -62,7 +62,7 @@ def test_nothing_is_freed_while_an_index_is_filled(monkeypatch: pytest.MonkeyPat
     with searchanything.connect(settings=settings) as client:
         client.index(tmp_path / "images")
         asked.clear()
-        with change_lease(client._indexes, ("live", "other")):
+        with change_lease(client._indexes, ("live", "other"), "again"):
             client.index(tmp_path / "images")
             client.sync(tmp_path / "images", repair=True)
         assert asked == []
