@@ -27,6 +27,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
@@ -78,7 +79,8 @@ def back_up(
     total = _images_of(index)
     with place.writing() as write:
         sealed = Sealed(write)
-        sealed.write("manifest.json", _head(live, words=index.words is not None, notes=bool(notes)))
+        head = _head(live, replaced_models(indexes), words=index.words is not None, notes=bool(notes))
+        sealed.write("manifest.json", head)
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
@@ -116,7 +118,7 @@ def restore(
     """
     checked = Checked(place)
     members = checked.members()
-    manifest = _manifest(place.location, members, schema_version)
+    manifest, before = _manifest(place.location, members, schema_version)
     name, hash_layer = next(members, ("", b""))
     if name != "hash.safetensors":
         raise BackupError(f"{place.location} has no hash layer; {CURE}")
@@ -139,6 +141,7 @@ def restore(
             logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
             raise
         _keep_notes(indexes, notes)
+        note_before(indexes, before)  # who names a preset of before follows here as well
         indexes.switch(manifest.fingerprint)
     return report
 
@@ -171,12 +174,13 @@ def _undisturbed(
         yield member
 
 
-def _head(manifest: IndexManifest, *, words: bool, notes: bool) -> bytes:
+def _head(manifest: IndexManifest, before: Before, *, words: bool, notes: bool) -> bytes:
     head = {
         "format": _FORMAT,
         "version": NOTES_VERSION if notes else WORDS_VERSION if words else FORMAT_VERSION,
         "program": package_version(),
         "manifest": asdict(manifest),
+        "presets_before": before,
     }
     return json.dumps(head, indent=1, sort_keys=True).encode()
 
@@ -243,7 +247,8 @@ def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> tuple[list[ImageRo
     return whole, regions
 
 
-def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> IndexManifest:
+def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> tuple[IndexManifest, Before]:
+    """What a backup begins with, and the models that its index had before."""
     name, data = next(members, ("", b""))
     if name != "manifest.json":
         raise BackupError(f"{location} is no backup of searchanything: it does not begin with a manifest.json")
@@ -257,14 +262,16 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
         )
     try:
         manifest = IndexManifest(**head["manifest"])
-    except (KeyError, TypeError) as error:
+        noted = head.get("presets_before", {})  # backups of before have none
+        before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted.items()}
+    except (AttributeError, KeyError, TypeError) as error:
         raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
     if manifest.schema_version != schema_version:
         raise BackupError(
             f"{location} holds rows of schema {manifest.schema_version}, this program writes {schema_version}: "
             f"restore it with searchanything {head.get('program')}, or index the images again"
         )
-    return manifest
+    return manifest, before
 
 
 def _make_room(indexes: IndexStore, fingerprint: str) -> None:

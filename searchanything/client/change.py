@@ -22,13 +22,13 @@ from searchanything.client.change_lease import change_lease
 from searchanything.client.connection import Connection
 from searchanything.client.lease import CheckLease
 from searchanything.client.lost_images import SOUGHT_OF_SOURCE, check_lost, images_of, none_there, why_none_is_there
-from searchanything.client.models_before import note_replaced
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.models_before import note_replaced
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import source_of

@@ -98,7 +98,7 @@ class LiveIndex:
     def _had_before(self, preset: str, manifest: IndexManifest) -> bool:
         """Whether the index had a preset until it was given other models: who still names it follows the index."""
         if preset not in self._followed:
-            from searchanything.client.models_before import presets_before
+            from searchanything.core.models_before import presets_before
 
             if preset not in presets_before(self._indexes):
                 return False

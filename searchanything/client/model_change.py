@@ -24,11 +24,11 @@ from searchanything.client.hash_on_first_index import (
     sample_of_index,
 )
 from searchanything.client.lost_images import SOUGHT_OF_SOURCE, images_of, none_there, why_none_is_there
-from searchanything.client.models_before import live_before
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.models_before import live_before
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.asked_regions import regions_beside

@@ -122,7 +122,7 @@ class Operations:
 
         Raises: RegionIndexError.
         """
-        from searchanything.client.models_before import presets_before
+        from searchanything.core.models_before import presets_before
 
         return presets_before(self._asking.connection.indexes)
 

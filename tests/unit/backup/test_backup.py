@@ -71,6 +71,18 @@ def test_a_backup_is_plain_files_that_any_program_reads(store: MemoryIndexStore,
     assert [path.name for path in tmp_path.iterdir()] == ["b.tar"]
 
 
+@pytest.mark.parametrize("before", [["pico"], {"pico": 3}, 3])
+def test_models_of_before_that_no_program_wrote_are_damage(
+    store: MemoryIndexStore, tmp_path: Path, before: object
+) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    parts = members(tmp_path / "b.tar")
+    head = json.loads(parts["manifest.json"]) | {"presets_before": before}
+    place = rewritten(tmp_path / "other.tar", parts | {"manifest.json": json.dumps(head).encode()})
+    with pytest.raises(BackupError, match=r"manifest\.json does not hold what it should"):
+        restore(MemoryIndexStore(), place, schema_version=SCHEMA_VERSION)
+
+
 class Replacing(MemoryRegionIndex):
     """An index whose images are replaced between the two reads of a backup."""
 

@@ -186,6 +186,25 @@ def test_a_run_that_was_killed_right_after_the_switch_is_said_to_have_been(
     ]
 
 
+def test_who_names_the_preset_of_before_follows_a_restored_index(client: Client, images: Path, tmp_path: Path) -> None:
+    """Its processes are deployed with the settings of the one that was backed up."""
+    client.models.apply(NEW)
+    client.backup(tmp_path / "b.tar")
+    with opened(MemoryIndexStore(), OLD) as other:
+        other.restore(tmp_path / "b.tar")
+        assert other.query(images / "1.png", limit=1).hits[0].distance_bits == 0
+        add(images / "new.png")
+        assert other.index(images).indexed == 1
+        assert other.operations.presets_before() == {OLD}
+        other.backup(tmp_path / "again.tar")
+        assert other.models.apply(OLD).replaced == NEW
+    with opened(MemoryIndexStore(), "base") as stranger:
+        stranger.restore(tmp_path / "again.tar")
+        with pytest.raises(PresetError, match="models apply base"):
+            stranger.query(images / "1.png")
+        assert stranger.operations.presets_before() == {OLD}
+
+
 def test_going_back_is_to_what_was_live(client: Client, machine: TwoPresets, images: Path, tmp_path: Path) -> None:
     """With the layer that it had been given, not with the one that the preset came with, nor with the newest one."""
     given, tried = (layer_file(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (9, 8))
