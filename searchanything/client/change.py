@@ -10,8 +10,7 @@ dropped, and to go back is to apply it: it is brought up to date in the same way
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,7 +20,7 @@ from searchanything import wiring
 from searchanything.client.change_lease import change_lease
 from searchanything.client.connection import Connection
 from searchanything.client.lease import CheckLease
-from searchanything.client.lost_images import SOUGHT_OF_SOURCE, check_lost, images_of, none_there, why_none_is_there
+from searchanything.client.lost_images import LostImages, images_of
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
@@ -30,7 +29,6 @@ from searchanything.core.errors import RegionIndexError, SearchAnythingError, Us
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.models_before import note_replaced
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import Outcome
 from searchanything.core.types import source_of
 from searchanything.encode.encoder import Encoder
 from searchanything.ingest.beside import Beside, Compared
@@ -94,7 +92,7 @@ class Change(Generic[RunT]):
     total: int = 0  # of them, what was lacking then
     seen: Compared = field(init=False)  # before the switch
     report: IndexReport = field(default_factory=IndexReport)
-    failed: Counter[str] = field(default_factory=Counter)  # of each bucket
+    lost: LostImages = field(init=False)
     done: int = 0
     forgotten: int = 0
     left: int = 0  # images that the other index lacks
@@ -110,7 +108,10 @@ class Change(Generic[RunT]):
             self.check_lease(now=True)
             now = indexes.live()
             if now is None or now.fingerprint != self.live.fingerprint:
-                raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
+                raise RegionIndexError(
+                    f"{indexes.uri}: another index became live while {self.name} was filled, so it stays live; "
+                    f"`searchanything hash layers` says which, and `{self.command}` goes on"
+                )
             if self.run.other.manifest.feature_fingerprint != self.live.feature_fingerprint:
                 note_replaced(indexes, self.live)  # who names its preset follows from here on
             indexes.switch(fingerprint)
@@ -133,11 +134,12 @@ class Change(Generic[RunT]):
         self.run = self.beside(live, self._carried)
         if live.manifest.fingerprint != self.live.fingerprint:
             raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
-        self.images = images_of(live)
+        self.images, self.lost = images_of(live), LostImages(self.connection)
 
     def _fill(self) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
         self.run.forget_failed_attempts()
+        self.run.forget_damaged()
         self.run.ready_words()
         self.seen = self.run.compare()
         self.total = len(self.seen.lacking)
@@ -150,55 +152,26 @@ class Change(Generic[RunT]):
             stuck = len(np.intersect1d(before.lacking, self.seen.lacking, assume_unique=True))
             if stuck and not self.encode:
                 raise UsageError(
-                    f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
-                    "or there is no region; with --encode these alone are encoded again. Nothing was changed"
+                    f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of {self.name}: no features of "
+                    "them were kept, or they have no region. So the index stays as it is, and keeps the codes that the "
+                    f"others have got; `{self.command} --encode` encodes these images alone"
                 )
             if len(self.seen.lacking) == stuck:
                 break
         if self.encode:
-            self._check_lost()
+            self.lost.check(self.run, lacking=len(self.seen.lacking), images=self.images)
         self.forgotten = self.run.forget_gone()
         self._check_whole()
 
-    def _check_lost(self) -> None:
-        """Raises: UsageError where so much could not be read that it may be a mistake, of all or of one source."""
-        check_lost(len(self.seen.lacking) + self.report.failed, self.images, self.connection.forget_limits())
-        lacking = {state.image for state in self.run.lacking()} if len(self.seen.lacking) else set()
-        gone = Counter(image.bucket for image in lacking)
-        for bucket in sorted({*gone, *self.failed}):
-            self._check_source(bucket, gone[bucket], failed=self.failed[bucket])
-
-    def _check_source(self, bucket: str, gone: int, *, failed: int = 0, why: str = "") -> None:
-        """Raises: UsageError where a source has lost so many images, or all."""
-        there = self.run.other.counts(bucket=bucket)
-        if (gone or failed) and not there.images + there.empty:
-            states = self.run.other.iterate_states(bucket=bucket, outcome=Outcome.FAILED) if failed else ()
-            why = next((one.message for one in states), why)
-            raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE) + failed, why)
-        images = images_of(self.run.live, bucket=bucket)
-        check_lost(gone + failed, images, self.connection.forget_limits(), source_of(bucket))
-
-    def _check_sources(self, run: RunT, buckets: Sequence[str]) -> None:
-        """Look whether sources are there before any image is encoded, which may take hours.
-
-        Raises: UsageError where one is gone or cannot be read, as `_check_lost` would say in the end.
-        """
-        for bucket in buckets:
-            store, _ = self.connection.open_source(source_of(bucket))
-            why = why_none_is_there(store, (state.image for state in run.lacking(bucket=bucket)))
-            if why is not None:
-                self._check_source(bucket, sum(1 for _ in run.lacking(bucket=bucket)), why=why)
-            self.check_lease()
-
     def _check_whole(self) -> None:
-        """Raises: RegionIndexError where rows are gone that were written once, such as of an index of long ago."""
+        """Raises: RegionIndexError where rows are gone that were acknowledged."""
         other = self.run.other
         known = KnownImages(other.iterate_states())
         lost = count_lost(other, known, other.count_regions())
         if lost:
             raise RegionIndexError(
-                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of {self.name}; nothing was "
-                f"switched: `searchanything hash drop {other.manifest.fingerprint[:12]}`, then apply it again"
+                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of {self.name} while it was "
+                f"filled, so it stays as it is; `{self.command}` puts them in again"
             )
 
     def _catch_up(self) -> None:
@@ -231,7 +204,7 @@ class Change(Generic[RunT]):
             self.check_lease()
             self.carry(run, bucket)
         if self.encode and run.before is None:
-            self._check_sources(run, buckets)
+            self.lost.check_sources(run, buckets, self.check_lease)
         for bucket in buckets if self.encode else ():
             self._encode(run, bucket)
 
@@ -247,7 +220,7 @@ class Change(Generic[RunT]):
             keys = [state.image.key for state in wave]
             known = replace(job, replaced=run.live.newest({state.image for state in wave}))
             report = refresh_images(known, keys, progress=self._encoding())
-            self.failed[bucket] += report.failed
+            self.lost.note(bucket, report)
             self.report = sum_reports((self.report, report))
 
     def _encoding(self) -> OnProgress:

@@ -130,7 +130,7 @@ class HashLayers:
             ),
             carry=lambda run, bucket: self._carry(run, bucket, live),
             encode=encode,
-            name=f"the layer {hasher.digest}",
+            name=f"the layer {hasher.digest[:_DIGITS]}",
             command=f"searchanything hash apply {hasher.digest[:_DIGITS]}{' --encode' if encode else ''}",
             stage=HASHING,
             progress=progress,
@@ -150,7 +150,10 @@ class HashLayers:
         if found.fingerprint == live.fingerprint:
             raise UsageError(f"the layer {layer} is live: questions go by it; apply another one first")
         if found.fingerprint in leased(indexes).get("of", ()):
-            raise UsageError(f"the layer {layer} is being applied or replaced by another process, or was until lately")
+            raise UsageError(
+                f"the layer {layer} is being applied or replaced by another process, or was until that was killed on "
+                "another machine less than ten minutes ago; try again later"
+            )
         indexes.drop(found.fingerprint)
         self.connection.models.forget(found.fingerprint)
 
@@ -170,7 +173,10 @@ class HashLayers:
         taken = HashLayer.from_bytes(indexes.hash_layer(live.fingerprint))
         expected, got = (f"{one.mask_dimension} + {one.image_dimension}" for one in (taken, hasher))
         if expected != got:
-            raise ModelError(f"the index has features of {expected} numbers, the layer {layer} takes {got}")
+            raise ModelError(
+                f"the index has features of {expected} numbers, the layer {layer} takes {got}: it is of other models; "
+                "train one on the index's own kept features (searchanything hash train)"
+            )
         hasher.warn_of_other_features(live.feature_fingerprint)
         return hasher
 
@@ -181,8 +187,14 @@ class HashLayers:
         """
         made = self.connection.indexes.manifests()
         found = [one for one in made if one.hash_digest.startswith(name) or one.fingerprint.startswith(name)]
-        if of is not None:
+        if of is not None and _DIGEST.fullmatch(name):
+            others = found
             found = [one for one in found if one.feature_fingerprint == of.feature_fingerprint]
+            if others and not found:
+                raise UsageError(
+                    f"the layer {name} is of other models, or other regions, than the live index: searchanything "
+                    f"models apply {others[0].preset} goes back to these, and to the layer they had"
+                )
         if len(found) != 1 or not _DIGEST.fullmatch(name):
             raise UsageError(
                 f"expected a hash layer's file, or 8 or more digits of a layer that the index has, got {name!r}; "

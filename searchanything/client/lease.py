@@ -75,7 +75,9 @@ class Lease:
         def check(*, now: bool = False) -> None:
             is_due = time.monotonic() - kept_at >= RENEW_S
             if (now or is_due) and self.kept.get("by") != own:  # its own one may have run out in one long step
-                raise RegionIndexError(f"{self.indexes.uri}: another process {self.does}; this one gives way")
+                raise RegionIndexError(
+                    f"{self.indexes.uri}: another process {self.does}; this one gives way, try again later"
+                )
             if is_due:
                 keep()
 

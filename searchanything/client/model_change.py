@@ -23,7 +23,7 @@ from searchanything.client.hash_on_first_index import (
     learn_words,
     sample_of_index,
 )
-from searchanything.client.lost_images import SOUGHT_OF_SOURCE, images_of, none_there, why_none_is_there
+from searchanything.client.lost_images import SOUGHT_OF_SOURCE, images_of, looked_for, none_there
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
@@ -188,10 +188,12 @@ class Models:
 
     def _check_sources(self, live: RegionIndex) -> None:
         """Raises: UsageError where none of a source's images is there."""
-        for bucket in sorted({state.image.bucket for state in live.iterate_states()}):
-            store, _ = self.connection.open_source(source_of(bucket))
-            images = (one.image for one in live.iterate_states(bucket=bucket) if one.is_findable)
-            if (why := why_none_is_there(store, images)) is not None:
+        buckets = sorted({state.image.bucket for state in live.iterate_states()})
+        findable = {
+            bucket: (one.image for one in live.iterate_states(bucket=bucket) if one.is_findable) for bucket in buckets
+        }
+        for bucket, why in looked_for(self.connection, findable):
+            if why is not None:
                 raise none_there(bucket, min(SOUGHT_OF_SOURCE, images_of(live, bucket=bucket)), why)
 
     def _words(self, wanted: IndexManifest, encoder: Encoder, progress: OnProgress | None) -> WordsLayer | None:

@@ -21,6 +21,7 @@ from searchanything.core.batching import batches
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, ImageState, Outcome, row_id
 from searchanything.core.types import ImageRef
+from searchanything.ingest.garbage import collect_garbage
 
 IMAGES_AT_ONCE: Final = 256  # whose rows are held
 COMPARED_AT_ONCE: Final = 8192  # per question to an index, which looks at all its rows for each where it is embedded
@@ -84,6 +85,15 @@ class Beside(ABC):
             self.other.delete_images(
                 {one.image for one in states if one.image in known and known[one.image].outcome is not Outcome.FAILED}
             )
+
+    def forget_damaged(self) -> None:
+        """Delete images that lost regions from the other index, so that they are lacking there; and its garbage."""
+        for bucket in sorted({state.image.bucket for state in self.other.iterate_states()}):
+            collect_garbage(self.other, bucket=bucket, key_prefix="", again=self._forgetting(bucket))
+            self.progress(0)
+
+    def _forgetting(self, bucket: str) -> Callable[[Sequence[str]], None]:
+        return lambda keys: self.other.delete_images([ImageRef(bucket, key) for key in keys])
 
     def carry_failed(self) -> set[str]:
         """Carry over what is known of images that failed; returns the buckets in which others are lacking."""

@@ -185,6 +185,20 @@ def test_codes_of_before_are_those_of_an_image_that_was_only_indexed_again(both:
     assert run.carry_same(BUCKET) == 0
 
 
+def test_what_the_other_index_lost_is_carried_over_again(both: Both) -> None:
+    """Under the ids that it had: what is left of its images goes first."""
+    both.run()
+    lost = [row.id for row in both.other.iterate_regions() if row.image.key != "c.png" and row.region > 0]
+    both.other.delete_regions(lost)
+    run = Rehash(live=both.live, other=both.other, hasher=both.hasher)
+    run.forget_damaged()
+    assert sorted(state.image.key for state in run.lacking()) == ["a.png", "b.png"]
+    both.run()
+    both.check()
+    run.forget_damaged()
+    assert list(run.lacking()) == []
+
+
 def test_images_that_share_files_with_another_index_are_left_to_it(both: Both) -> None:
     """Features of another generation than the live row's, or of fewer regions, are not this image's."""
     image = ImageRef(BUCKET, "a.png")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.indexing import whole
-from fakes.machine import machine_with_images
 from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes
 
 from searchanything.client import syncing
@@ -20,28 +19,6 @@ from searchanything.core.errors import IndexUnavailableError, PresetError, Store
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TwoPresets:
-    machine_with_images(monkeypatch, tmp_path)
-    both = TwoPresets()
-    both.install(monkeypatch)
-    return both
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def client(images: Path) -> Iterator[Client]:
-    store = MemoryIndexStore()
-    with opened(store, OLD) as first:
-        first.index(images)
-    with opened(store) as made:
-        yield made
 
 
 @pytest.fixture
@@ -77,7 +54,7 @@ def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
 
     with monkeypatch.context() as denying:
         denying.setattr(FolderStore, "stat", denied)
-        with pytest.raises(UsageError, match=r"second: none of 2 images can be read; .*AccessDenied"):
+        with pytest.raises(UsageError, match=r"second: none of 2 images can be read, so .*AccessDenied"):
             client.models.apply(NEW)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
     assert client.models.apply(NEW).encoded == 5
@@ -102,7 +79,7 @@ def test_a_source_all_of_whose_images_fail_is_not_switched_away(client: Client, 
     before = client.manifest.fingerprint
     for file in another.iterdir():
         file.write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"second: none of 2 images can be read; nothing was changed: "):
+    with pytest.raises(UsageError, match=r"second: none of 2 images can be read, so the index stays as it is: "):
         client.models.apply(NEW)
     assert client.manifest.fingerprint == before
 

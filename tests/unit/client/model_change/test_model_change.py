@@ -6,7 +6,7 @@ import gc
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.indexing import whole, without_garbage
-from fakes.machine import machine_with_images
 from fakes.models import CHANNELS, FakeEmbedder, drawn, poisoned
 from fakes.two_presets import NEW, OLD, OtherEmbedder, TwoPresets, add, at_the_switch, opened, outcomes, save
 
@@ -31,28 +30,6 @@ from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TwoPresets:
-    machine_with_images(monkeypatch, tmp_path)
-    both = TwoPresets()
-    both.install(monkeypatch)
-    return both
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def client(images: Path) -> Iterator[Client]:
-    store = MemoryIndexStore()
-    with opened(store, OLD) as first:
-        first.index(images)
-    with opened(store) as made:
-        yield made
 
 
 def codes_of(client: Client) -> dict[tuple[str, int], bytes]:
@@ -552,6 +529,8 @@ def test_the_indexes_are_listed_and_dropped(client: Client, images: Path) -> Non
     assert found == [(NEW, True, True, 6), (OLD, False, False, 6)]
     with pytest.raises(UsageError, match="apart by their index"):  # both have the layer of the hand-written models
         client.hash_layers.drop(old.hash_digest)
+    with pytest.raises(UsageError, match=f"models apply {OLD} goes back"):
+        client.hash_layers.apply(old.fingerprint[:8])
     client.hash_layers.drop(old.fingerprint[:8])
     assert [one.preset for one in client.hash_layers.list()] == [NEW]
     shutil.rmtree(images)

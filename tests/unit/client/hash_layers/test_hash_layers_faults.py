@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from fakes.hash_layers import layer_file, live_of, opened
 from fakes.indexing import whole, without_garbage
-from fakes.machine import Machine, machine_with_images
-from fakes.models import CHANNELS, FakeEmbedder, drawn
+from fakes.models import FakeEmbedder, drawn
 from PIL import Image
 
 from searchanything import wiring
@@ -38,28 +37,6 @@ from searchanything.ingest.rehash import Rehash
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    return machine_with_images(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def layer(tmp_path: Path) -> Path:
-    return layer_file(tmp_path / "other.safetensors", seed=9)
-
-
-@pytest.fixture
-def client(tmp_path: Path, images: Path) -> Iterator[Client]:
-    with opened(tmp_path) as made:
-        made.index(images)
-        yield made
 
 
 def add(path: Path) -> None:
@@ -404,17 +381,28 @@ def test_a_killed_run_is_listed_with_how_it_was_begun(
         assert listed(client) == [(128, True, False, None), (256, False, False, None)]
 
 
-def test_an_index_that_lost_rows_does_not_become_live(client: Client, layer: Path) -> None:
-    old, first = client.manifest, live_of(client)
+def test_what_a_replaced_index_has_lost_is_put_in_again(client: Client, layer: Path) -> None:
+    """Such as by a server, long ago; its layer may lie nowhere else, so it cannot be dropped and applied anew."""
+    old, first, before = client.manifest, live_of(client), rows_of(client)
     client.hash_layers.apply(layer)
     first.delete_regions([row.id for row in first.iterate_regions() if row.image.key == "1.png"])
-    with pytest.raises(RegionIndexError, match="lost 2 regions"):
-        client.hash_layers.apply(old.hash_digest)
-    assert client.manifest.bits == 128
-    client.hash_layers.drop(old.hash_digest)
-    file = layer.with_name("first.safetensors")
-    file.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5).to_bytes())
-    assert client.hash_layers.apply(file).layer == old.hash_digest
+    change = client.hash_layers.apply(old.hash_digest)
+    assert (client.manifest, change.carried, change.left) == (old, 1, 0)
+    assert rows_of(client).keys() == before.keys()
+    whole(live_of(client))
+
+
+def test_an_index_that_loses_rows_does_not_become_live(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = MemoryRegionIndex.insert_regions
+    with monkeypatch.context() as losing:
+        losing.setattr(MemoryRegionIndex, "insert_regions", lambda index, rows: insert(index, rows[:-2]))
+        with pytest.raises(RegionIndexError, match=r"lost 2 regions.*`searchanything hash apply \w{12}` puts them in"):
+            client.hash_layers.apply(layer)
+    assert client.manifest.bits == 256
+    assert client.hash_layers.apply(layer).carried == 1
+    whole(live_of(client))
 
 
 def test_an_image_that_is_replaced_while_it_is_carried_over_waits_for_the_next_look(
