@@ -24,6 +24,7 @@ from searchanything.core.types import ImageRef
 from searchanything.ingest.garbage import collect_garbage
 
 IMAGES_AT_ONCE: Final = 256  # whose rows are held
+NEVER_OLD_S: Final = 3e8  # ten years
 COMPARED_AT_ONCE: Final = 8192  # per question to an index, which looks at all its rows for each where it is embedded
 
 
@@ -87,9 +88,13 @@ class Beside(ABC):
             )
 
     def forget_damaged(self) -> None:
-        """Delete images that lost regions from the other index, so that they are lacking there; and its garbage."""
+        """Delete images that lost regions from the other index, so that they are lacking there; and replaced rows.
+
+        Regions of newer attempts than the committed one stay, whatever their age: a run that was killed wrote them.
+        """
         for bucket in sorted({state.image.bucket for state in self.other.iterate_states()}):
-            collect_garbage(self.other, bucket=bucket, key_prefix="", again=self._forgetting(bucket))
+            again = self._forgetting(bucket)
+            collect_garbage(self.other, bucket=bucket, key_prefix="", again=again, age_s=NEVER_OLD_S)
             self.progress(0)
 
     def _forgetting(self, bucket: str) -> Callable[[Sequence[str]], None]:

@@ -26,9 +26,11 @@ from searchanything.cli.app import run
 from searchanything.client import change_lease, lease
 from searchanything.client.client import Client
 from searchanything.client.hash_layers import HashChange
+from searchanything.core.codes import generation_at
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, Place, RGBImage
+from searchanything.ingest import garbage
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
@@ -399,6 +401,32 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
             assert rows_of(client) == expected
             assert len(list(live_of(client).iterate_regions())) == len(expected[0])
             whole(live_of(client))
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("name", ["insert_regions", "insert_images", "delete_before"])
+def test_going_back_that_was_killed_goes_on_however_long_ago(
+    tmp_path: Path, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch, name: str, done: bool
+) -> None:
+    """Codes of before are there until rows that take them are."""
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        old = client.manifest
+        client.hash_layers.apply(layer, encode=True)
+        before = rows_of(client)
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryRegionIndex, name, breaking(getattr(MemoryRegionIndex, name), done=done))
+            with pytest.raises(Killed):
+                client.hash_layers.apply(old.hash_digest)
+        assert rows_of(client) == before
+        monkeypatch.setattr(garbage, "generation_at", lambda age_s: generation_at(age_s=age_s - 10 * 86400.0))
+        client.hash_layers.apply(old.hash_digest)
+        assert client.manifest == old
+        regions, rows = rows_of(client)
+        assert {place: row.id for place, row in regions.items()} == {place: row.id for place, row in before[0].items()}
+        assert {key: row.id for key, row in rows.items()} == {key: row.id for key, row in before[1].items()}
+        assert len(list(live_of(client).iterate_regions())) == len(regions)
+        assert without_garbage(live_of(client))
 
 
 def client_rows_after(client: Client, layer: Path) -> Any:
