@@ -17,6 +17,7 @@ from fakes.models import drawn
 from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
 from PIL import Image
 
+from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
@@ -292,7 +293,7 @@ def test_a_webhook_gets_what_is_new_once(client: Client, images: Path, hook: tup
     client.index(images)
     assert fetched(client) == {}, "it is sent, not fetched"
     assert client.standing.deliver().sent == {"red": 1}
-    assert client.standing.deliver().sent == {}
+    assert client.standing.deliver() == StandingDelivery()
     [asked] = server.asked
     document = json.loads(asked.body)
     assert (asked.method, asked.target) == ("POST", "/hits")
@@ -339,7 +340,9 @@ def test_a_webhook_that_fails_is_asked_once_a_look_whatever_stands_for_it(
     draw(images / "new.png")
     client.index(images)
     one.status = 500
-    assert client.standing.deliver().failed.keys() == {"red", "also red"}
+    failed = client.standing.deliver().failed
+    assert failed.keys() == {"red", "also red"}
+    assert len(set(failed.values())) == 1, "for one reason"
     assert len(server.asked) == 1
 
 

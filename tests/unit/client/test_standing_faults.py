@@ -401,9 +401,10 @@ def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
             remember(self, name, data)
         raise IndexUnavailableError("the server is gone")
 
-    with monkeypatch.context() as patched, pytest.raises(IndexUnavailableError):
+    with monkeypatch.context() as patched:
         patched.setattr(MemoryIndexStore, "remember", broken)
-        client.standing.add("red", images / "0.png", RED)
+        with pytest.raises(IndexUnavailableError):
+            client.standing.add("red", images / "0.png", RED)
     draw(images / "new.png")
     client.index(images)
     with opened(client._connection.indexes) as later:  # type: ignore[arg-type]
