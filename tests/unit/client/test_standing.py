@@ -21,7 +21,7 @@ from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
-from searchanything.client.standing_memory import DELIVERED, StandingMemory
+from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -501,6 +501,17 @@ def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:
     client._connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
     with pytest.raises(RegionIndexError, match="update it"):
         client.standing.list()
+
+
+@pytest.mark.parametrize("note", [b"{", b"[]", b'{"x": 1}', b'{"x": {"until_ms": 1, "further": 2}}', b'{"x": {}}'])
+def test_looks_that_cannot_be_read_are_made_anew(client: Client, images: Path, note: bytes) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    client._connection.indexes.remember(FETCHED, note)
+    assert [one.error for one in client.standing.list()] == [""]
+    assert fetched(client) == {"red": ["new.png"]}
+    assert fetched(client) == {}
 
 
 # --- the command line

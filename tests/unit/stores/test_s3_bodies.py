@@ -147,6 +147,18 @@ class TestTransfers:
     def test_a_part_is_not_the_whole(self) -> None:
         with web_server(lambda _: (206, SAID["etag"](RED), RED[:10])) as server:
             assert store(server.endpoint).read_part("a.png", first=0, count=10) == RED[:10]
+        assert server.asked[0].headers["range"] == "bytes=0-9", "no more is fetched"
+
+    def test_what_is_written_has_its_type_and_failures_are_of_the_store(self) -> None:
+        answers = iter([(200, {"ETag": '"e1"'}, b""), *[(403, {}, b"")] * 3])
+        with web_server(lambda _: next(answers)) as server:
+            written = store(server.endpoint)
+            assert written.upload("a.png", RED, content_type="image/png", metadata={"place": "here"}) == "e1"
+            for call in (lambda: written.upload("a.png", RED), lambda: written.delete("a.png"), written.remove_bucket):
+                with pytest.raises(StoreError, match="bucket"):
+                    call()
+        headers = server.asked[0].headers
+        assert (headers["content-type"], headers["x-amz-meta-place"]) == ("image/png", "here")
 
     @given(st.binary(min_size=1, max_size=2000), st.integers(0, 10**6), st.integers(0, 7), st.sampled_from([*SAID]))
     @settings(max_examples=60, deadline=None)
