@@ -218,7 +218,7 @@ class StandingQueries:
         with lease.held() as check:  # another process may have sent for one that was added meanwhile
             return replace(delivery, queries=self._with_webhook()).send(self._look(), check)
 
-    def _with_webhook(self) -> list[StandingQuery]:
+    def _with_webhook(self) -> Sequence[StandingQuery]:
         return [one for one in self.memory.queries() if one.webhook is not None]
 
     def _kept(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
