@@ -208,15 +208,18 @@ class StandingQueries:
         UsageError in a view of some places.
         """
         self.asking.connection.whole()
-        queries = [one for one in self.memory.queries() if one.webhook is not None]
+        queries = self._with_webhook()
         if not queries:
             return StandingDelivery()
         delivery = Delivery(self.memory, self._sender(), queries, progress or _go_on)
         look, lease = self._look(), self.memory.lease(DELIVERED)
         if not delivery.is_due(look) or lease.holder:
             return StandingDelivery(failed=delivery.paused(look))
-        with lease.held() as check:
-            return delivery.send(self._look(), check)
+        with lease.held() as check:  # another process may have sent for one that was added meanwhile
+            return replace(delivery, queries=self._with_webhook()).send(self._look(), check)
+
+    def _with_webhook(self) -> Sequence[StandingQuery]:
+        return [one for one in self.memory.queries() if one.webhook is not None]
 
     def _kept(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
         """The query, kept with all that is new from now on. Raises: as `add`."""
@@ -228,7 +231,8 @@ class StandingQueries:
                 check(now=True)
                 self.memory.keep_queries([*queries, query])
         except BaseException:
-            self.memory.forget(query)
+            if query.id not in {one.id for one in self.memory.queries()}:  # what broke off may have arrived
+                self.memory.forget(query)
             raise
         return query
 

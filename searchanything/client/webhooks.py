@@ -7,7 +7,6 @@ An answer that trickles in has no more time than one that does not come: each me
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import http.client
@@ -170,7 +169,7 @@ def _key_of(secret: str) -> bytes:
     """The bytes of a secret. Raises: SettingsError."""
     try:
         key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:  # of base64, or of letters beyond ASCII
         key = b""
     if not key:
         raise SettingsError(f"{ENV_PREFIX}STANDING__SECRET: expected {_SECRET_PREFIX} and base64, or base64")

@@ -17,10 +17,11 @@ from fakes.models import drawn
 from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
 from PIL import Image
 
+from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
-from searchanything.client.standing_memory import DELIVERED, StandingMemory
+from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -292,7 +293,7 @@ def test_a_webhook_gets_what_is_new_once(client: Client, images: Path, hook: tup
     client.index(images)
     assert fetched(client) == {}, "it is sent, not fetched"
     assert client.standing.deliver().sent == {"red": 1}
-    assert client.standing.deliver().sent == {}
+    assert client.standing.deliver() == StandingDelivery()
     [asked] = server.asked
     document = json.loads(asked.body)
     assert (asked.method, asked.target) == ("POST", "/hits")
@@ -339,7 +340,9 @@ def test_a_webhook_that_fails_is_asked_once_a_look_whatever_stands_for_it(
     draw(images / "new.png")
     client.index(images)
     one.status = 500
-    assert client.standing.deliver().failed.keys() == {"red", "also red"}
+    failed = client.standing.deliver().failed
+    assert failed.keys() == {"red", "also red"}
+    assert len(set(failed.values())) == 1, "for one reason"
     assert len(server.asked) == 1
 
 
@@ -498,6 +501,17 @@ def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:
     client._connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
     with pytest.raises(RegionIndexError, match="update it"):
         client.standing.list()
+
+
+@pytest.mark.parametrize("note", [b"{", b"[]", b'{"x": 1}', b'{"x": {"until_ms": 1, "further": 2}}', b'{"x": {}}'])
+def test_looks_that_cannot_be_read_are_made_anew(client: Client, images: Path, note: bytes) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    client._connection.indexes.remember(FETCHED, note)
+    assert [one.error for one in client.standing.list()] == [""]
+    assert fetched(client) == {"red": ["new.png"]}
+    assert fetched(client) == {}
 
 
 # --- the command line

@@ -24,7 +24,7 @@ from searchanything.client import standing_delivery
 from searchanything.client.client import Client
 from searchanything.client.standing_memory import DELIVERED, StandingMemory
 from searchanything.client.webhooks import Sender
-from searchanything.core.errors import BackupError, UsageError, WebhookError
+from searchanything.core.errors import BackupError, IndexUnavailableError, RegionIndexError, UsageError, WebhookError
 from searchanything.core.types import Filter
 from searchanything.ingest import forget
 from searchanything.search import new_matches as search_of_new
@@ -245,6 +245,80 @@ def test_a_query_that_is_removed_while_matches_are_sent_gets_no_more(
     assert client.standing.deliver(progress=lambda: _remove(client, "second")).sent == {"first": 1}
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_query_that_cannot_be_asked_is_said_to_be_so_and_stops_no_message(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], is_new: bool
+) -> None:
+    """Also where nothing is to be sent."""
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    memory = StandingMemory(client._connection.indexes)
+    [query] = memory.queries()
+    bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
+    lost = replace(query, id="c" * 16, name="lost")
+    memory.keep(bad, memory.kept(query))
+    if is_new:
+        draw(images / "new.png")
+        client.index(images)
+    for queries, failing in (([bad, query], "bad"), ([lost, query], "lost")):
+        memory.keep_queries(queries)
+        done = client.standing.deliver()
+        assert done.failed.keys() == {failing}
+        assert {one.query.name: bool(one.error) for one in client.standing.list()} == {failing: True, "red": False}
+    assert len(hook[1].asked) == is_new
+
+
+def test_what_another_process_sent_for_a_query_that_was_added_meanwhile_is_not_sent_again(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between this one's list of queries and its lease."""
+    _, server, address = hook
+    client.standing.add("first", images / "0.png", RED, webhook=address)
+    draw(images / "new.png")
+    client.index(images)
+    store: Any = client._connection.indexes
+    recall, sent = MemoryIndexStore.recall, dict[str, int]()
+
+    def meanwhile(self: MemoryIndexStore, name: str) -> bytes:
+        if name == f"{DELIVERED}-lease" and not sent:
+            sent["..."] = 0
+            with opened(store) as other:
+                other.standing.add("second", images / "0.png", RED, webhook=address)
+                draw(images / "newer.png", red=31)
+                other.index(images)
+                sent.update(other.standing.deliver().sent)
+        return recall(self, name)
+
+    monkeypatch.setattr(MemoryIndexStore, "recall", meanwhile)
+    assert client.standing.deliver().sent == {}
+    assert sent == {"...": 0, "first": 2, "second": 1}
+    assert client.standing.deliver().sent == {}
+    assert len(server.asked) == 2
+
+
+def test_who_lost_the_lease_in_a_slow_message_sends_no_further_one(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, server, address = hook
+    monkeypatch.setattr(standing_delivery, "MATCHES_AT_ONCE", 1)
+    client.standing.add("red", images / "0.png", RED, webhook=address)
+    for name in ("a", "b"):
+        draw(images / f"{name}.png")
+    client.index(images)
+    lease = f"{DELIVERED}-lease"
+    taken = json.dumps({"by": "another", "at": time.time(), "of": [], "machine": "elsewhere", "pid": 1}).encode()
+
+    def taken_over() -> None:
+        if server.asked:
+            client._connection.indexes.remember(lease, taken)
+
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.standing.deliver(progress=taken_over)
+    assert len(server.asked) == 1
+    assert client.standing.deliver().sent == {}, "it is the other one's to send"
+    client._connection.indexes.remember(lease, b"")
+    assert client.standing.deliver().sent == {"red": 1}
+
+
 def _remove(client: Client, name: str) -> None:
     if any(one.query.name == name for one in client.standing.list()):
         client.standing.remove(name)
@@ -311,6 +385,32 @@ def test_names_that_look_like_markup(client: Client, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert name in shown
     assert "a [/] b" in shown
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    """The server breaks off while the list is written, which may have arrived."""
+    remember = MemoryIndexStore.remember
+
+    def broken(self: MemoryIndexStore, name: str, data: bytes) -> None:
+        if name != "standing":
+            return remember(self, name, data)
+        if arrives:
+            remember(self, name, data)
+        raise IndexUnavailableError("the server is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryIndexStore, "remember", broken)
+        with pytest.raises(IndexUnavailableError):
+            client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with opened(client._connection.indexes) as later:  # type: ignore[arg-type]
+        assert fetched(later) == ({"red": ["new.png"]} if arrives else {})
+        if not arrives:
+            later.standing.add("red", images / "0.png", RED)
 
 
 def test_a_wrong_name_does_not_list_all_of_a_thousand(client: Client, images: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import socket
 from pathlib import Path
@@ -325,6 +326,27 @@ def test_names_of_keys(tmp_path: Path) -> None:
     with pytest.raises(AccessError):
         ring.find(token)
     assert ring.add("ops")[1].id != key.id
+
+
+def test_a_key_that_another_process_revokes_while_one_is_added_stays_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one waits for the file, and reads it after that."""
+    ring, lock, waited = KeyRing(tmp_path), fcntl.flock, []
+    token, _ = ring.add("old")
+
+    def waiting(file: int, operation: int) -> None:
+        if not waited:
+            waited.append(operation)
+            KeyRing(tmp_path).revoke("old")
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", waiting)
+    ring.add("new")
+    assert waited == [fcntl.LOCK_EX]
+    assert [(key.name, key.revoked_at_ms is None) for key in ring.all()] == [("old", False), ("new", True)]
+    with pytest.raises(AccessError):
+        ring.find(token)
 
 
 def test_keys_that_cannot_be_read_let_nobody_in(tmp_path: Path) -> None:

@@ -89,6 +89,30 @@ def test_what_waited_too_long_was_not_begun() -> None:
     gate.close()
 
 
+def test_who_goes_away_while_they_wait_make_room_and_nothing_is_begun_for_them() -> None:
+    held, begun = Held(), threading.Event()
+    gate = Gate("models", width=1, waiting=1, timeout_s=30)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(gate.run(held))
+        await asyncio.to_thread(held.running.wait)
+        for _ in range(3):
+            waiting = asyncio.ensure_future(gate.run(begun.set))
+            await asyncio.sleep(0)
+            assert gate.inside == 2
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert gate.inside == 1
+        held.released.set()
+        await first
+        assert await gate.run(lambda: 8) == 8
+
+    asyncio.run(ask())
+    assert not begun.is_set()
+    gate.close()
+
+
 def test_a_closed_gate_begins_nothing_more() -> None:
     held, begun = Held(), threading.Event()
     gate = Gate("models", width=1, waiting=5, timeout_s=30)

@@ -63,6 +63,11 @@ SAID: dict[str, Callable[[bytes], Mapping[str, str]]] = {
     },
     "sha1": lambda data: {"ETag": '"x"', "x-amz-checksum-sha1": sha("sha1", data)},
     "sha256": lambda data: {"ETag": '"x"', "x-amz-checksum-sha256": sha("sha256", data)},
+    "packed at Google": lambda data: {
+        "ETag": f'"{md5(data)}"',
+        "x-goog-stored-content-encoding": "gzip",
+        "Content-Encoding": "gzip",
+    },
     "kms with a checksum": lambda data: {
         "ETag": f'"{md5(b"other")}"',
         "x-amz-server-side-encryption": "aws:kms",
@@ -126,9 +131,34 @@ class TestTransfers:
             assert store(server.endpoint, verify=False).read("a.png")[1] == flipped(RED)
         assert "x-amz-checksum-mode" not in server.asked[0].headers
 
+    def test_one_that_does_not_say_how_large_it_is_stays_within_the_limits(self) -> None:
+        def answer(_: Asked) -> Answer:
+            return (
+                200,
+                {"Transfer-Encoding": "chunked"},
+                b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in (RED, b"")),
+            )
+
+        with web_server(answer) as server:
+            assert store(server.endpoint, max_object_bytes=len(RED)).read("a.png")[1] == RED
+            with pytest.raises(ImageError, match="MAX_OBJECT_BYTES"):
+                store(server.endpoint, max_object_bytes=len(RED) - 1).read("a.png")
+
     def test_a_part_is_not_the_whole(self) -> None:
         with web_server(lambda _: (206, SAID["etag"](RED), RED[:10])) as server:
             assert store(server.endpoint).read_part("a.png", first=0, count=10) == RED[:10]
+        assert server.asked[0].headers["range"] == "bytes=0-9", "no more is fetched"
+
+    def test_what_is_written_has_its_type_and_failures_are_of_the_store(self) -> None:
+        answers = iter([(200, {"ETag": '"e1"'}, b""), *[(403, {}, b"")] * 3])
+        with web_server(lambda _: next(answers)) as server:
+            written = store(server.endpoint)
+            assert written.upload("a.png", RED, content_type="image/png", metadata={"place": "here"}) == "e1"
+            for call in (lambda: written.upload("a.png", RED), lambda: written.delete("a.png"), written.remove_bucket):
+                with pytest.raises(StoreError, match="bucket"):
+                    call()
+        headers = server.asked[0].headers
+        assert (headers["content-type"], headers["x-amz-meta-place"]) == ("image/png", "here")
 
     @given(st.binary(min_size=1, max_size=2000), st.integers(0, 10**6), st.integers(0, 7), st.sampled_from([*SAID]))
     @settings(max_examples=60, deadline=None)
@@ -187,9 +217,15 @@ class TestEncodings:
 
     @pytest.mark.parametrize("cut", [1, 9, 20])
     @pytest.mark.parametrize("encoding", ["gzip", "deflate", "deflate, gzip"])
-    def test_cut_off_or_damaged_is_said(self, encoding: str, cut: int) -> None:
-        with pytest.raises(ImageError, match="stored compressed"):
+    def test_cut_off_is_said(self, encoding: str, cut: int) -> None:
+        with pytest.raises(ImageError, match=r"stored compressed .* cut off"):
             unpacked("a.png", {"content-encoding": encoding}, PACKED[encoding][:-cut], LIMITS)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate", "deflate, gzip"])
+    def test_damaged_is_said(self, encoding: str) -> None:
+        """It was uploaded so: a stream's last byte is of its checksum or of its length."""
+        with pytest.raises(ImageError, match=r"stored compressed .* damaged"):
+            unpacked("a.png", {"content-encoding": encoding}, flipped(PACKED[encoding], -1), LIMITS)
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip", "members"])
     def test_a_bomb_stays_within_the_limits(self, encoding: str) -> None:

@@ -1,0 +1,98 @@
+"""Leases: who has one is alone, who waits gets it, and who lost it does no more and leaves the other one's note."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from searchanything.client.lease import Lease
+from searchanything.core.errors import RegionIndexError
+from searchanything.stores.memory import MemoryIndexStore
+
+NOTE = "work-lease"
+WAIT_S = 30.0  # of a failing test; a passing one waits for a few looks at the note
+
+
+def lease_of(store: MemoryIndexStore) -> Lease:
+    return Lease(store, NOTE, "works here", 120.0)
+
+
+def another_one(**changes: Any) -> bytes:
+    note = {"by": "another", "at": time.time(), "of": [], "machine": "elsewhere", "pid": 1}
+    return json.dumps(note | changes).encode()
+
+
+class Ending(MemoryIndexStore):
+    """Another process has the lease until its note was looked at a few times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+        self.remember(NOTE, another_one())
+
+    def recall(self, name: str) -> bytes:
+        self.looks -= 1
+        if self.looks == 0:
+            self.remember(NOTE, b"")
+        return super().recall(name)
+
+
+def test_who_waits_gets_it_when_the_other_one_ends() -> None:
+    store = Ending(looks=3)
+    with lease_of(store).held(wait_s=WAIT_S):
+        assert lease_of(store).holder["by"] != "another"
+    assert lease_of(store).holder == {}
+
+
+def test_who_does_not_wait_is_refused_and_leaves_the_note() -> None:
+    store = Ending(looks=3)
+    with pytest.raises(RegionIndexError, match="another process works here"), lease_of(store).held():
+        pytest.fail("it is not free")
+    assert lease_of(store).holder["by"] == "another"
+
+
+def test_who_lost_it_gives_way_and_leaves_the_note_of_who_took_it() -> None:
+    store = MemoryIndexStore()
+    with lease_of(store).held() as check:
+        check(now=True)
+        store.remember(NOTE, another_one())
+        with pytest.raises(RegionIndexError, match="this one gives way"):
+            check(now=True)
+    assert lease_of(store).holder["by"] == "another"
+
+
+def test_who_was_late_and_met_nobody_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryIndexStore()
+    with lease_of(store).held() as check:
+        store.remember(NOTE, json.dumps(json.loads(store.recall(NOTE)) | {"at": time.time() - 1000}).encode())
+        assert lease_of(store).holder == {}, "it ran out in a long step"
+        monkeypatch.setattr("searchanything.client.lease.RENEW_S", 0.0)
+        check()
+        assert lease_of(store).holder
+    assert lease_of(store).holder == {}
+
+
+@pytest.mark.parametrize("later_s", [-1000, 1000])
+def test_a_note_of_a_clock_that_is_far_away_keeps_nobody_out(later_s: float) -> None:
+    store = MemoryIndexStore()
+    store.remember(NOTE, another_one(at=time.time() + later_s))
+    with lease_of(store).held():
+        assert lease_of(store).holder["by"] != "another"
+
+
+def test_of_two_that_begin_at_once_the_later_note_counts() -> None:
+    """Each saw that it was free."""
+
+    class Meeting(MemoryIndexStore):
+        def remember(self, name: str, data: bytes) -> None:
+            super().remember(name, data)
+            if b"another" not in data:
+                super().remember(name, another_one())
+
+    store = Meeting()
+    with pytest.raises(RegionIndexError, match="this one gives way"), lease_of(store).held():
+        pytest.fail("the other one has it")
+    assert lease_of(store).holder["by"] == "another"

@@ -1,0 +1,107 @@
+"""Standing queries that several processes change and fetch at once: nothing of anybody's is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.standing import RED, draw, fetched, opened
+
+from searchanything.client.client import Client
+from searchanything.client.standing_memory import FETCHED
+from searchanything.core.errors import UsageError
+from searchanything.core.types import Filter
+from searchanything.stores.memory import MemoryIndexStore
+
+
+def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Callable[[], None]) -> None:
+    """What another process does right before this one looks at a note for the so-manieth time."""
+    recall, looks = MemoryIndexStore.recall, 0
+
+    def recalled(self: MemoryIndexStore, name: str) -> bytes:
+        nonlocal looks
+        looks += name == note
+        if name == note and looks == at:
+            then()
+        return recall(self, name)
+
+    monkeypatch.setattr(MemoryIndexStore, "recall", recalled)
+
+
+def notes_of_queries(client: Client) -> list[str]:
+    store: Any = client._connection.indexes
+    return [name for name, kept in store._notes.items() if name.startswith("standing-") and kept]
+
+
+def hold(client: Client, note: str) -> Callable[[], None]:
+    """Another process changes a note from now on; until what is returned is called."""
+    store, lease = client._connection.indexes, f"{note}-lease"
+    taken = {"by": "another", "at": time.time(), "of": [], "machine": "elsewhere", "pid": 1}
+    store.remember(lease, json.dumps(taken).encode())
+    return lambda: store.remember(lease, b"")
+
+
+@pytest.mark.parametrize("name", ["red", "blue"])
+def test_of_two_that_add_at_once_both_are_kept_or_the_name_is_taken(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def meanwhile() -> None:
+        with opened(client._connection.indexes) as other:  # type: ignore[arg-type]
+            other.standing.add(name, images / "0.png", (50, 20))
+
+    at_a_look(monkeypatch, "standing-lease", at=1, then=meanwhile)
+    if name == "red":
+        with pytest.raises(UsageError, match="there is a standing query 'red'"):
+            client.standing.add("red", images / "0.png", RED)
+    else:
+        client.standing.add("red", images / "0.png", RED)
+    queries = [one.query for one in client.standing.list()]
+    assert {one.name for one in queries} == {name, "red"}
+    assert len(notes_of_queries(client)) == len(queries), "nothing is left of what was refused"
+
+
+def test_who_adds_or_removes_waits_for_who_does(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for change in (lambda: client.standing.add("red", images / "0.png", RED), lambda: client.standing.remove("red")):
+        with monkeypatch.context() as patched:
+            at_a_look(patched, "standing-lease", at=2, then=hold(client, "standing"))
+            change()
+    assert client.standing.list() == []
+
+
+def test_who_fetches_waits_for_who_notes_what_was_fetched(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with monkeypatch.context() as patched:
+        at_a_look(patched, f"{FETCHED}-lease", at=2, then=hold(client, FETCHED))
+        assert fetched(client) == {"red": ["new.png"]}
+    assert fetched(client) == {}
+
+
+def test_what_was_fetched_of_one_stays_so_when_another_one_is(client: Client, images: Path) -> None:
+    for name in ("here", "there"):
+        client.standing.add(name, images / "0.png", RED, filter=Filter(bucket=str(images), key_prefix=name))
+    for name in ("here", "there"):
+        draw(images / f"{name}.png")
+        client.index(images)
+        assert fetched(client) == {name: [f"{name}.png"]}
+    assert fetched(client) == {}
+
+
+def test_what_two_fetch_at_once_is_noted_of_both(client: Client, images: Path) -> None:
+    """The other one looks later, and notes first."""
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with opened(client._connection.indexes) as other, client.standing.new_matches() as first:  # type: ignore[arg-type]
+        draw(images / "newer.png", red=31)
+        client.index(images)
+        assert fetched(other) == {"red": ["new.png", "newer.png"]}
+    assert [match.hit.image.key for one in first.matches for match in one.matches] == ["new.png"]
+    assert fetched(client) == {}
