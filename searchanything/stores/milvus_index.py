@@ -133,9 +133,18 @@ class MilvusRegionIndex:
         self._known_generations.keep(state, read)
         return {wanted[one]: generation for one, generation in (newest | read).items() if generation}
 
-    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
-        rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_OUTPUT)
-        return map(image_row_of, _under(rows, bucket, key_prefix))
+    def iterate_images(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageRow]:
+        expression = all_expressions(outcome_expression(outcome), objects_expression(bucket, key_prefix))
+        if outcome is not Outcome.FAILED:
+            rows = self._connection.iterate(self._images, expression, IMAGE_OUTPUT)
+            return map(image_row_of, _under(rows, bucket, key_prefix))
+        # Their codes are zeros, and a server takes longer to read a code than all the rest of a row.
+        code = [bytes(self._manifest.bits // 8)]
+        fields = [name for name in IMAGE_OUTPUT if name != "code"]
+        rows = self._connection.iterate(self._images, expression, fields)
+        return (image_row_of({**row, "code": code}) for row in _under(rows, bucket, key_prefix))
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), REGION_ROW_OUTPUT)
@@ -175,9 +184,9 @@ class MilvusRegionIndex:
         return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
-        ids = sorted({image.image_id for image in images})
+        ids, as_of = sorted({image.image_id for image in images}), self._connection.now() if images else 0
         for portion in self._portions.images(self._regions, ids):
-            yield from map(region_row_of, self._rows.of(self._regions, portion, REGION_ROW_OUTPUT, strong=True))
+            yield from map(region_row_of, self._rows.of(self._regions, portion, REGION_ROW_OUTPUT, as_of=as_of))
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         return self._count(self._regions, bucket, key_prefix)
@@ -217,10 +226,11 @@ class MilvusRegionIndex:
         return 0 if self._words is None else self._count(self._words.collection, bucket, key_prefix)
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
-        if self._words is None:
+        if self._words is None or not images:
             return
-        for portion in self._portions.images(self._words_name, sorted({image.image_id for image in images})):
-            rows = self._rows.of(self._words_name, portion, ["id", "code"], strong=True)
+        ids, as_of = sorted({image.image_id for image in images}), self._connection.now()
+        for portion in self._portions.images(self._words_name, ids):
+            rows = self._rows.of(self._words_name, portion, ["id", "code"], as_of=as_of)
             yield from ((row["id"], code_of(row)) for row in rows)
 
     @property

@@ -23,14 +23,14 @@ class RowsOfImages:
     connection: MilvusConnection
     portions: Portions
 
-    def of(self, collection: str, ids: Sequence[str], fields: list[str], *, strong: bool = False) -> list[Entity]:
+    def of(self, collection: str, ids: Sequence[str], fields: list[str], *, as_of: int | None = None) -> list[Entity]:
         """All rows of images, by `image_id` alone, which is indexed: for a page of a stream a server looks at all ids.
 
         Where they are too many, or too large, for one answer fewer images are asked for at once.
         """
         expression, rows = one_of("image_id", ids), None
         try:
-            rows = self.connection.query(collection, expression, fields, strong=strong)
+            rows = self.connection.query(collection, expression, fields, as_of=as_of)
         except RegionIndexError as error:
             if type(error) is not RegionIndexError:
                 raise
@@ -41,8 +41,8 @@ class RowsOfImages:
         self.portions.too_many(collection, len(ids))
         half = len(ids) // 2
         return [
-            *self.of(collection, ids[:half], fields, strong=strong),
-            *self.of(collection, ids[half:], fields, strong=strong),
+            *self.of(collection, ids[:half], fields, as_of=as_of),
+            *self.of(collection, ids[half:], fields, as_of=as_of),
         ]
 
     def generations(self, collection: str, ids: Sequence[str], *, bits: int) -> list[tuple[str, int]]:

@@ -261,6 +261,28 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
     assert levels == ["Bounded", "Strong", "Bounded"]
 
 
+def test_a_read_as_of_a_time_is_strong_after_a_deletion_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int | None]] = []
+
+    class Client:
+        def now(self, timeout_s: float) -> int:  # noqa: ARG002
+            return 7
+
+        def delete(self, name: str, **_: Any) -> None: ...
+
+        def rows(self, *_: str, level: str, as_of: int | None, **__: float) -> list[dict[str, Any]]:
+            asked.append((level, as_of))
+            return []
+
+    connection = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1"))
+    monkeypatch.setattr(connection, "_connect", lambda _: Client())
+    as_of = connection.now()
+    connection.delete("regions", 'id in ["a"]')
+    for _ in range(2):
+        connection.query("regions", "", ["id"], as_of=as_of)
+    assert asked == [("Strong", None), ("Bounded", 7)]
+
+
 def test_connections_to_one_server_show_each_others_writes() -> None:
     """As pymilvus' Session does, which keeps the times of insertions for the process."""
     uri = f"http://{uuid4().hex}:1"
