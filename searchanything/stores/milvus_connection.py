@@ -42,8 +42,7 @@ SEARCHING: Final = "search"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_PAGE_ROWS = 1000  # of a stream's first pages
-_MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 8192, 64
+_PAGE_ROWS, _MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 1000, 8192, 64  # of a stream's first pages, and of any
 
 
 class MilvusConnection:
@@ -187,10 +186,9 @@ class MilvusConnection:
     def query(
         self, name: str, expression: str, fields: list[str], *, strong: bool = False, as_of: int | None = None
     ) -> list[Entity]:
-        """Up to `MAX_LIMIT` rows: all that anybody wrote if `strong`, or before `as_of`, a time by `now`; else at least
-        what this process inserted.
+        """Up to `MAX_LIMIT` rows: all that anybody wrote (`strong`) or had by `as_of`; else this process's, at least.
 
-        Each strong read waits some tenths of a second for the server's clock; of reads as of one time only the first.
+        A strong read waits some tenths of a second for the server's clock; of those `as_of` one time only the first.
         """
         usual = "Strong" if strong else self._read_consistency if as_of is None else "Bounded"
         with self._levels.reading(name, usual) as level:

@@ -239,6 +239,10 @@ class MilvusRegionIndex:
             raise RegionIndexError(NO_WORDS)
         return self._words.collection
 
+    def _bits_of(self, collection: str) -> int:
+        words = self._words
+        return words.bits if words is not None and collection == words.collection else self._manifest.bits
+
     @property
     def _collections_to_empty(self) -> list[str]:
         """In the order of a deletion: region rows last, by which what a killed deletion leaves is found."""
@@ -299,13 +303,13 @@ class MilvusRegionIndex:
             # A server would compare the generations of all rows there are to spare the answer a few hundred.
             expression += f" and generation < {max(ages.values()):d}"
         while True:
-            rows = self._connection.query(collection, expression, ["id", "image_id", "generation"])
+            rows = self._rows.versions(collection, expression, bits=self._bits_of(collection))
             if len(rows) >= MAX_LIMIT and len(ages) > 1:  # many generations that nobody has deleted yet
                 self._portions.too_many(collection, len(ages))
                 for ids in portions(list(ages), (len(ages) + 1) // 2):
                     self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
                 return
-            doomed = [row["id"] for row in rows if row["generation"] < ages[row["image_id"]]]
+            doomed = [name for name, image_id, generation in rows if generation < ages[image_id]]
             for portion in portions(doomed, self._portions.deleted):
                 self._connection.delete(collection, one_of("id", portion))
             if len(rows) < MAX_LIMIT:
