@@ -276,7 +276,8 @@ class MilvusRegionIndex:
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
-        the look shows all that was written until then (see `ingest/commit.py`).
+        the look shows all that was written until then (see `ingest/commit.py`). All looks come first: the one after a
+        deletion is strong.
 
         An embedded server looks at all rows for either, so many images of one age, such as are forgotten, are deleted
         by their names.
@@ -289,31 +290,30 @@ class MilvusRegionIndex:
                 if is_one_age and self._connection.embedded:
                     self._delete_of_age(collection, sorted(ages), next(iter(ages.values())))
                     continue
-                for ids in self._portions.images_of_ages(collection, sorted(ages)):
-                    self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
+                looks = self._portions.images_of_ages(collection, sorted(ages))
+                older = [self._older(collection, {image_id: ages[image_id] for image_id in ids}) for ids in looks]
+                for portion in portions([name for names in older for name in names], self._portions.deleted):
+                    self._connection.delete(collection, one_of("id", portion))
 
     def _delete_of_age(self, collection: str, ids: Sequence[str], generation: int) -> None:
         for portion in portions(ids, self._portions.deleted):
             expression = all_expressions(one_of("image_id", portion), f"generation < {generation:d}")
             self._connection.delete(collection, expression)
 
-    def _delete_older(self, collection: str, ages: Mapping[str, int]) -> None:
+    def _older(self, collection: str, ages: Mapping[str, int]) -> list[str]:
+        """The ids of rows that are older than a generation each."""
         expression = one_of("image_id", list(ages))
         if self._connection.embedded or len(ages) == 1:
             # A server would compare the generations of all rows there are to spare the answer a few hundred.
             expression += f" and generation < {max(ages.values()):d}"
-        while True:
-            rows = self._rows.versions(collection, expression, bits=self._bits_of(collection))
-            if len(rows) >= MAX_LIMIT and len(ages) > 1:  # many generations that nobody has deleted yet
-                self._portions.too_many(collection, len(ages))
-                for ids in portions(list(ages), (len(ages) + 1) // 2):
-                    self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
-                return
-            doomed = [name for name, image_id, generation in rows if generation < ages[image_id]]
-            for portion in portions(doomed, self._portions.deleted):
-                self._connection.delete(collection, one_of("id", portion))
-            if len(rows) < MAX_LIMIT:
-                return
+        rows = self._rows.versions(collection, expression, bits=self._bits_of(collection))
+        if len(rows) < MAX_LIMIT:
+            return [name for name, image_id, generation in rows if generation < ages[image_id]]
+        if len(ages) == 1:
+            return [row["id"] for row in self._connection.iterate(collection, expression, ["id"])]
+        self._portions.too_many(collection, len(ages))  # many generations that nobody has deleted yet
+        halves = portions(list(ages), (len(ages) + 1) // 2)
+        return [name for ids in halves for name in self._older(collection, {one: ages[one] for one in ids})]
 
     def delete_regions(self, ids: Collection[str]) -> None:
         self._known_codes.clear()
