@@ -18,6 +18,7 @@ from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
 from searchanything.core.manifest import IndexManifest, WordsPart
+from searchanything.core.on_step import OnStep
 from searchanything.core.protocols import (
     ChangeEvents,
     FileStore,
@@ -76,14 +77,14 @@ def scratch_index(manifest: IndexManifest) -> RegionIndex:
     return MemoryIndexStore().create(manifest, b"")
 
 
-def tune_on_codes(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
+def tune_on_codes(index: RegionIndex, *, recall: float, top: int, codes: int, on_step: OnStep) -> dict[str, Any]:
     """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
 
     Raises: UsageError, RegionIndexError.
     """
     from searchanything.stores.tuning import tune_index as tuned
 
-    return tuned(index, recall=recall, top=top, codes=codes)
+    return tuned(index, recall=recall, top=top, codes=codes, on_step=on_step)
 
 
 def free_disk_bytes(uri: str) -> int | None:

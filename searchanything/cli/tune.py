@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, client_of
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def tune(
 
     Example: [bold]searchanything tune --recall 0.98[/bold]
     """
-    with client_of(context, common) as client:
-        document = client.operations.tune(recall=recall, top=top, codes=codes)
+    with client_of(context, common) as client, passing_progress("tuning") as show:
+        document = client.operations.tune(recall=recall, top=top, codes=codes, progress=show)
     answer(document, common.format, lambda: _text(document))
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, TypeVar
 
 from searchanything.client.connection import Connection, SourceName
 from searchanything.core.arguments import check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.rows import ImageState, Outcome
 from searchanything.core.types import ImageRef, source_of
 from searchanything.ingest.reports import FailedImage, IndexProgress, IndexReport, OnProgress, sum_reports
+from searchanything.search.committed import committed
 
 if TYPE_CHECKING:  # to list failures takes nothing that indexes
     from searchanything.ingest.commit import Failed
 
-_ROWS_AT_ONCE: Final = 8192  # per question to the index
+Row = TypeVar("Row", bound=ImageState)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,11 +31,14 @@ class Failures:
     def known(self, source: SourceName | None) -> list[FailedImage]:
         """As `Client.failures`."""
         limit = self.connection.settings.ingest.max_attempts
-        return [FailedImage.of(row, max_attempts=limit) for row in self._rows(self.connection.read_index(), source)]
+        index = self.connection.read_index()
+        bucket, prefix = self._place(source)
+        rows = _newest(index, index.iterate_images(bucket=bucket, key_prefix=prefix, outcome=Outcome.FAILED))
+        return [FailedImage.of(row, max_attempts=limit) for row in rows]
 
     def empty(self, source: SourceName | None) -> list[ImageRef]:
         """As `Client.empty_images`."""
-        return [row.image for row in self._rows(self.connection.read_index(), source, Outcome.EMPTY)]
+        return [one.image for one in self._states(self.connection.read_index(), source, Outcome.EMPTY)]
 
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
         """As `Client.retry_failed`."""
@@ -44,7 +49,7 @@ class Failures:
         check_progress(progress)
         self.connection.whole()
         opened, options = self.connection.models.open_for_work(), self.connection.options(retry_forever=True)
-        rows = self._rows(opened[0], source)
+        rows = self._states(opened[0], source)
         keys: dict[str, list[str]] = {}
         for row in rows:
             keys.setdefault(row.image.bucket, []).append(row.image.key)
@@ -61,7 +66,7 @@ class Failures:
     def drop(self, source: SourceName | None) -> int:
         """As `Client.drop_failed`."""
         index = self.connection.read_index()
-        rows = self._rows(index, source)
+        rows = self._states(index, source)
         index.delete_before({row.image: row.generation + 1 for row in rows})
         return len(rows)
 
@@ -82,17 +87,27 @@ class Failures:
         with ThreadPoolExecutor(1) as pool:
             commit_batch(index, store, [(attempt, None)], pool, may_forget=may_forget)
 
-    def _rows(self, index: RegionIndex, source: SourceName | None, outcome: Outcome = Outcome.FAILED) -> list[ImageRow]:
-        bucket, prefix = None, ""
-        if source is not None:
-            store, scope = self.connection.open_source(source)
-            bucket, prefix = store.bucket, scope.prefix
-        return _newest_rows(index, outcome, bucket=bucket, key_prefix=prefix)
+    def _states(
+        self, index: RegionIndex, source: SourceName | None, outcome: Outcome = Outcome.FAILED
+    ) -> list[ImageState]:
+        bucket, prefix = self._place(source)
+        return _newest(index, index.iterate_states(bucket=bucket, key_prefix=prefix, outcome=outcome))
+
+    def _place(self, source: SourceName | None) -> tuple[str | None, str]:
+        """Bucket and prefix of a source; all there are without one."""
+        if source is None:
+            return None, ""
+        store, scope = self.connection.open_source(source)
+        return store.bucket, scope.prefix
 
 
-def _newest_rows(index: RegionIndex, outcome: Outcome, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
-    """The newest rows of the images whose last attempt ended so, in the order of their names."""
-    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix, outcome=outcome)
-    found = {state.image for state in states}
-    rows = [row for images in batches(found, _ROWS_AT_ONCE) for row in index.newest(images).values()]
-    return sorted((row for row in rows if row.outcome is outcome), key=lambda row: row.image)
+def _newest(index: RegionIndex, found: Iterable[Row]) -> list[Row]:
+    """Of rows those that are their images' newest, in the order of the images' names.
+
+    Rows are streamed and looked up by generation alone: to read each image's newest row takes several times as long.
+    """
+    newest: dict[ImageRef, Row] = {}
+    for row in found:
+        if row.image not in newest or newest[row.image].generation < row.generation:
+            newest[row.image] = row
+    return sorted(committed(index, newest.values()), key=lambda row: row.image)

@@ -14,6 +14,7 @@ from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
+from searchanything.core.arguments import check_progress
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
@@ -21,7 +22,8 @@ from searchanything.encode.encoder import Stopwatch
 from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile
-from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.ingest.progress import steps_of
+from searchanything.ingest.reports import IndexReport, OnProgress, SyncReport
 from searchanything.ingest.vanished import Said
 from searchanything.search.stored import list_image_names
 
@@ -143,11 +145,20 @@ class Operations:
         """
         check_models(self._models.open()[1])
 
-    def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, Any]:
+    def tune(
+        self,
+        *,
+        recall: float = 0.95,
+        top: int = 100,
+        codes: int = 1_000_000,
+        progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
         """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
 
         Needs the extra `faiss`; nothing is changed.
 
         Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
         """
-        return wiring.tune_on_codes(self._asking.connection.read_index(), recall=recall, top=top, codes=codes)
+        check_progress(progress)
+        index, on_step = self._asking.connection.read_index(), steps_of(progress)
+        return wiring.tune_on_codes(index, recall=recall, top=top, codes=codes, on_step=on_step)

@@ -76,9 +76,11 @@ class ScopedIndex:
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         return self.index.generations([image for image in images if lies_in(image, self.places)])
 
-    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+    def iterate_images(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageRow]:
         for place in self._places_under(bucket, key_prefix):
-            yield from self.index.iterate_images(bucket=place[0], key_prefix=place[1])
+            yield from self.index.iterate_images(bucket=place[0], key_prefix=place[1], outcome=outcome)
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         for place in self._places_under(bucket, key_prefix):

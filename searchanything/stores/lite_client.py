@@ -79,9 +79,16 @@ class LiteClient(RowClient):
         return found
 
     def rows(
-        self, collection: str, expression: str, fields: Sequence[str], *, level: str, timeout_s: float
+        self,
+        collection: str,
+        expression: str,
+        fields: Sequence[str],
+        *,
+        level: str,
+        as_of: int | None = None,
+        timeout_s: float,
     ) -> list[Entity]:
-        del level
+        del level, as_of
         return self._rows(collection, expression, fields, {"limit": str(MAX_LIMIT)}, timeout_s)
 
     def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> int:

@@ -70,9 +70,12 @@ class MemoryRegionIndex:
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         return {image: row.generation for image, row in self.newest(images).items()}
 
-    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+    def iterate_images(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageRow]:
         with self._lock:
-            return iter(self._images.under(bucket, key_prefix))
+            rows = self._images.under(bucket, key_prefix)
+        return (row for row in rows if outcome in (None, row.outcome))
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         with self._lock:
@@ -81,8 +84,7 @@ class MemoryRegionIndex:
     def iterate_states(
         self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
     ) -> Iterator[ImageState]:
-        rows = self.iterate_images(bucket=bucket, key_prefix=key_prefix)
-        return (image_state(row) for row in rows if outcome in (None, row.outcome))
+        return map(image_state, self.iterate_images(bucket=bucket, key_prefix=key_prefix, outcome=outcome))
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))

@@ -80,16 +80,24 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         return [in_order((round(hit["distance"]), *values(hit["entity"])) for hit in hits) for hits in found]
 
     def rows(
-        self, collection: str, expression: str, fields: Sequence[str], *, level: str, timeout_s: float
+        self,
+        collection: str,
+        expression: str,
+        fields: Sequence[str],
+        *,
+        level: str,
+        as_of: int | None = None,
+        timeout_s: float,
     ) -> list[Entity]:
-        """Up to `MAX_LIMIT` rows for which an expression holds."""
+        """Up to `MAX_LIMIT` rows for which an expression holds: at a consistency level, or as of a time by `now`."""
+        reading = {"consistency_level": level} if as_of is None else {"guarantee_timestamp": as_of}
         found = self.query(
             collection,
             filter=expression,
             output_fields=list(fields),
             limit=MAX_LIMIT,
             timeout=timeout_s,
-            consistency_level=level,
+            **reading,
         )
         return list(found)
 

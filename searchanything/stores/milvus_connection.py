@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from searchanything.core.addresses import host_of as address_host
@@ -41,8 +42,7 @@ SEARCHING: Final = "search"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_PAGE_ROWS = 1000  # of a stream's first pages
-_MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 8192, 64
+_PAGE_ROWS, _MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 1000, 8192, 64  # of a stream's first pages, and of any
 
 
 class MilvusConnection:
@@ -174,20 +174,28 @@ class MilvusConnection:
 
     def delete(self, name: str, expression: str) -> None:
         """Delete rows. This process's next reads do not see them."""
-
-        def call(client: RowClient, timeout_s: float) -> object:
-            return client.delete(name, filter=expression, timeout=timeout_s)
-
-        self._in_memory(name, lambda: self._write("delete rows", call))
+        delete = partial(self._write, "delete rows", lambda one, t: one.delete(name, filter=expression, timeout=t))
+        self._in_memory(name, delete)
         if not self.embedded:
             self._levels.deleted(name)
 
-    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[Entity]:
-        """Up to `MAX_LIMIT` rows. `strong`: all that anybody wrote; else at least what this process inserted."""
-        with self._levels.reading(name, "Strong" if strong else self._read_consistency) as level:
+    def now(self) -> int:
+        """The time by which reads show what anybody wrote before."""
+        return self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
+
+    def query(
+        self, name: str, expression: str, fields: list[str], *, strong: bool = False, as_of: int | None = None
+    ) -> list[Entity]:
+        """Up to `MAX_LIMIT` rows: all that anybody wrote (`strong`) or had by `as_of`; else this process's, at least.
+
+        A strong read waits some tenths of a second for the server's clock; of those `as_of` one time only the first.
+        """
+        usual = "Strong" if strong else self._read_consistency if as_of is None else "Bounded"
+        with self._levels.reading(name, usual) as level:
+            until = None if level == "Strong" else as_of  # this process has deleted rows, perhaps since then
 
             def call(client: RowClient, timeout_s: float) -> list[Entity]:
-                return client.rows(name, expression, fields, level=level, timeout_s=timeout_s)
+                return client.rows(name, expression, fields, level=level, as_of=until, timeout_s=timeout_s)
 
             return self._rows(name, "query rows", call)
 
@@ -195,14 +203,8 @@ class MilvusConnection:
         with self._levels.reading(name, self._read_consistency) as level:
 
             def call(client: RowClient, timeout_s: float) -> int:
-                rows = client.query(
-                    name,
-                    filter=expression,
-                    output_fields=["count(*)"],
-                    timeout=timeout_s,
-                    consistency_level=level,
-                )
-                return int(rows[0]["count(*)"])
+                asked = {"filter": expression, "output_fields": ["count(*)"], "consistency_level": level}
+                return int(client.query(name, timeout=timeout_s, **asked)[0]["count(*)"])
 
             return self._rows(name, "count rows", call)
 
@@ -231,7 +233,7 @@ class MilvusConnection:
                     most = size // 2
 
         with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
-            as_of = self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
+            as_of = self.now()
             rows = page("")
         while rows:
             yield from rows

@@ -133,9 +133,18 @@ class MilvusRegionIndex:
         self._known_generations.keep(state, read)
         return {wanted[one]: generation for one, generation in (newest | read).items() if generation}
 
-    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
-        rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_OUTPUT)
-        return map(image_row_of, _under(rows, bucket, key_prefix))
+    def iterate_images(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageRow]:
+        expression = all_expressions(outcome_expression(outcome), objects_expression(bucket, key_prefix))
+        if outcome is not Outcome.FAILED:
+            rows = self._connection.iterate(self._images, expression, IMAGE_OUTPUT)
+            return map(image_row_of, _under(rows, bucket, key_prefix))
+        # Their codes are zeros, and a server takes longer to read a code than all the rest of a row.
+        code = [bytes(self._manifest.bits // 8)]
+        fields = [name for name in IMAGE_OUTPUT if name != "code"]
+        rows = self._connection.iterate(self._images, expression, fields)
+        return (image_row_of({**row, "code": code}) for row in _under(rows, bucket, key_prefix))
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), REGION_ROW_OUTPUT)
@@ -175,9 +184,9 @@ class MilvusRegionIndex:
         return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
-        ids = sorted({image.image_id for image in images})
+        ids, as_of = sorted({image.image_id for image in images}), self._connection.now() if images else 0
         for portion in self._portions.images(self._regions, ids):
-            yield from map(region_row_of, self._rows.of(self._regions, portion, REGION_ROW_OUTPUT, strong=True))
+            yield from map(region_row_of, self._rows.of(self._regions, portion, REGION_ROW_OUTPUT, as_of=as_of))
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         return self._count(self._regions, bucket, key_prefix)
@@ -217,10 +226,11 @@ class MilvusRegionIndex:
         return 0 if self._words is None else self._count(self._words.collection, bucket, key_prefix)
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
-        if self._words is None:
+        if self._words is None or not images:
             return
-        for portion in self._portions.images(self._words_name, sorted({image.image_id for image in images})):
-            rows = self._rows.of(self._words_name, portion, ["id", "code"], strong=True)
+        ids, as_of = sorted({image.image_id for image in images}), self._connection.now()
+        for portion in self._portions.images(self._words_name, ids):
+            rows = self._rows.of(self._words_name, portion, ["id", "code"], as_of=as_of)
             yield from ((row["id"], code_of(row)) for row in rows)
 
     @property
@@ -228,6 +238,10 @@ class MilvusRegionIndex:
         if self._words is None:
             raise RegionIndexError(NO_WORDS)
         return self._words.collection
+
+    def _bits_of(self, collection: str) -> int:
+        words = self._words
+        return words.bits if words is not None and collection == words.collection else self._manifest.bits
 
     @property
     def _collections_to_empty(self) -> list[str]:
@@ -262,7 +276,8 @@ class MilvusRegionIndex:
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
-        the look shows all that was written until then (see `ingest/commit.py`).
+        the look shows all that was written until then (see `ingest/commit.py`). All looks come first: the one after a
+        deletion is strong.
 
         An embedded server looks at all rows for either, so many images of one age, such as are forgotten, are deleted
         by their names.
@@ -275,31 +290,30 @@ class MilvusRegionIndex:
                 if is_one_age and self._connection.embedded:
                     self._delete_of_age(collection, sorted(ages), next(iter(ages.values())))
                     continue
-                for ids in self._portions.images_of_ages(collection, sorted(ages)):
-                    self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
+                looks = self._portions.images_of_ages(collection, sorted(ages))
+                older = [self._older(collection, {image_id: ages[image_id] for image_id in ids}) for ids in looks]
+                for portion in portions([name for names in older for name in names], self._portions.deleted):
+                    self._connection.delete(collection, one_of("id", portion))
 
     def _delete_of_age(self, collection: str, ids: Sequence[str], generation: int) -> None:
         for portion in portions(ids, self._portions.deleted):
             expression = all_expressions(one_of("image_id", portion), f"generation < {generation:d}")
             self._connection.delete(collection, expression)
 
-    def _delete_older(self, collection: str, ages: Mapping[str, int]) -> None:
+    def _older(self, collection: str, ages: Mapping[str, int]) -> list[str]:
+        """The ids of rows that are older than a generation each."""
         expression = one_of("image_id", list(ages))
         if self._connection.embedded or len(ages) == 1:
             # A server would compare the generations of all rows there are to spare the answer a few hundred.
             expression += f" and generation < {max(ages.values()):d}"
-        while True:
-            rows = self._connection.query(collection, expression, ["id", "image_id", "generation"])
-            if len(rows) >= MAX_LIMIT and len(ages) > 1:  # many generations that nobody has deleted yet
-                self._portions.too_many(collection, len(ages))
-                for ids in portions(list(ages), (len(ages) + 1) // 2):
-                    self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
-                return
-            doomed = [row["id"] for row in rows if row["generation"] < ages[row["image_id"]]]
-            for portion in portions(doomed, self._portions.deleted):
-                self._connection.delete(collection, one_of("id", portion))
-            if len(rows) < MAX_LIMIT:
-                return
+        rows = self._rows.versions(collection, expression, bits=self._bits_of(collection))
+        if len(rows) < MAX_LIMIT:
+            return [name for name, image_id, generation in rows if generation < ages[image_id]]
+        if len(ages) == 1:
+            return [row["id"] for row in self._connection.iterate(collection, expression, ["id"])]
+        self._portions.too_many(collection, len(ages))  # many generations that nobody has deleted yet
+        halves = portions(list(ages), (len(ages) + 1) // 2)
+        return [name for ids in halves for name in self._older(collection, {one: ages[one] for one in ids})]
 
     def delete_regions(self, ids: Collection[str]) -> None:
         self._known_codes.clear()

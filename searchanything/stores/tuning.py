@@ -7,22 +7,26 @@ found; a row that is as near as the last of them counts, because which of equal 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.batching import batches
 from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.extras import install_command
+from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import StoredCode
 from searchanything.core.types import Codes
 from searchanything.stores.scans import faiss, one_thread
 
 _LEAST_CODES: Final = 1000
 _ROUNDS: Final = 3
+_CODES_AT_ONCE: Final = 8192  # between two steps of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,19 @@ class IndexTrial:
     reached: bool
 
 
-def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200, seed: int = 0) -> list[IndexTrial]:
+def tune(
+    codes: Codes,
+    *,
+    top: int = 100,
+    goal: float = 0.95,
+    queries: int = 200,
+    seed: int = 0,
+    on_step: OnStep = unseen,
+) -> list[IndexTrial]:
     """The cheapest setting of each kind that reaches a recall, on (N, B) codes, quickest first; the exact scan beside.
 
-    The queries are codes of the index with an eighth of their bits drawn anew: near to it, but not in it.
+    The queries are codes of the index with an eighth of their bits drawn anew: near to it, but not in it. `on_step` is
+    given what is being made; of the graph, which takes longest by far, also how many codes are in it.
 
     Raises: UsageError without faiss, for few codes, and for a goal that is no share.
     """
@@ -52,30 +65,36 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
     asked = _queries(codes, queries, np.random.default_rng(seed))
     with one_thread(library):
-        tried = _trials(library, codes, asked, top=top, goal=goal)
+        tried = _trials(library, codes, asked, top=top, goal=goal, on_step=on_step)
     return sorted(tried, key=lambda one: (not one.reached, one.ms))
 
 
-def _trials(library: ModuleType, codes: Codes, asked: Codes, *, top: int, goal: float) -> list[IndexTrial]:
+def _trials(
+    library: ModuleType, codes: Codes, asked: Codes, *, top: int, goal: float, on_step: OnStep
+) -> list[IndexTrial]:
+    on_step("scanning", 0, None)
     flat = library.IndexBinaryFlat(codes.shape[1] * 8)
     flat.add(codes)
     farthest = flat.search(asked, top)[0][:, -1:]
     tried = [IndexTrial("BIN_FLAT", {}, 1.0, _ms(flat, asked, top), reached=True)]
-    built = [_inverted(library, codes, nlist) for nlist in _lists(len(codes))]
-    tried += [_least(one, "nprobe", asked, farthest, top=top, goal=goal) for one in built]
-    tried.append(_least(_graph(library, codes), "ef", asked, farthest, top=top, goal=goal))
+    for nlist in _lists(len(codes)):
+        on_step(f"making {nlist:,} lists", 0, None)
+        tried.append(_least(_inverted(library, codes, nlist), "nprobe", asked, farthest, top=top, goal=goal))
+    tried.append(_least(_graph(library, codes, on_step), "ef", asked, farthest, top=top, goal=goal))
     return tried
 
 
-def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
+def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int, on_step: OnStep = unseen) -> dict[str, Any]:
     """The trials on about so many of an index's codes, and the settings of the quickest, as a document.
+
+    `on_step` is given the codes that were read, and what `tune` gives.
 
     Raises: UsageError, RegionIndexError.
     """
     regions = index.counts().regions
     stored = index.iterate_codes(share=min(1.0, codes / max(1, regions)))
-    sample = stacked((one.code for one in stored), index.manifest.bits)
-    trials = tune(sample, top=top, goal=recall)
+    sample = stacked(_read(stored, on_step), index.manifest.bits)
+    trials = tune(sample, top=top, goal=recall, on_step=on_step)
     best = {"index_type": trials[0].kind, **trials[0].settings}
     return {
         "regions": regions,
@@ -85,6 +104,14 @@ def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> di
         "trials": [asdict(one) for one in trials],
         "use": " ".join(f"SEARCHANYTHING_MILVUS__{name.upper()}={value}" for name, value in best.items()),
     }
+
+
+def _read(stored: Iterable[StoredCode], on_step: OnStep) -> Iterator[bytes]:
+    done = 0
+    for some in batches(stored, _CODES_AT_ONCE):
+        yield from (one.code for one in some)
+        done += len(some)
+        on_step("reading", done, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +136,14 @@ def _inverted(library: ModuleType, codes: Codes, nlist: int) -> _Built:
     return _Built("BIN_IVF_FLAT", {"nlist": nlist}, index, list(_doubling(1, nlist)))
 
 
-def _graph(library: ModuleType, codes: Codes) -> _Built:
+def _graph(library: ModuleType, codes: Codes, on_step: OnStep) -> _Built:
     settings = {"hnsw_m": 16}
     index = library.IndexBinaryHNSW(codes.shape[1] * 8, settings["hnsw_m"])
     index.hnsw.efConstruction = 100
-    index.add(codes)
+    for start in range(0, len(codes), _CODES_AT_ONCE):
+        on_step("making a graph", start, len(codes))
+        index.add(codes[start : start + _CODES_AT_ONCE])
+    on_step("trying the graph", 0, None)
     return _Built("HNSW", settings, index, list(_doubling(16, 4096)))
 
 

@@ -124,13 +124,18 @@ def test_many_images_are_not_looked_at_one_by_one(bench: Bench, monkeypatch: pyt
 @pytest.mark.parametrize("outcome", Outcome)
 def test_states_of_one_outcome(bench: Bench, outcome: Outcome) -> None:
     generation = next_generation()
-    images = {one: bench.image(f"in/{one}.jpg") for one in Outcome}
+    images, no_code = {one: bench.image(f"in/{one}.jpg") for one in Outcome}, {"code": bytes(32)}
     bench.index.insert_images(
-        [image_row(image, generation=generation, outcome=one, regions=0) for one, image in images.items()]
+        [
+            image_row(image, generation=generation, outcome=one, regions=0, **no_code if one is Outcome.FAILED else {})
+            for one, image in images.items()
+        ]
     )
     for place in ({}, {"bucket": bench.bucket}, {"bucket": bench.bucket, "key_prefix": "in/"}):
         found = bench.index.iterate_states(**place, outcome=outcome)
         assert [state.image for state in found] == [images[outcome]]
+        [row] = bench.index.iterate_images(**place, outcome=outcome)
+        assert bench.index.newest([row.image]) == {images[outcome]: row}
     assert list(bench.index.iterate_states(bucket=bench.bucket, key_prefix="out/", outcome=outcome)) == []
 
 

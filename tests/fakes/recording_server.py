@@ -71,8 +71,13 @@ class RecordingServer:
     def delete(self, name: str, expression: str) -> None:
         self.requests.append(("delete", name, expression))
 
-    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
-        self.requests.append(("strong" if strong else "read", name))
+    def now(self) -> int:
+        return len(self.requests)
+
+    def query(
+        self, name: str, expression: str, fields: list[str], *, strong: bool = False, as_of: int | None = None
+    ) -> list[dict[str, Any]]:
+        self.requests.append(("strong" if strong else "read" if as_of is None else f"as of {as_of}", name))
         wanted = dict(re.findall(r'(kind|fingerprint) == "([^"]*)"', expression))
         return [
             {field: row[field] for field in fields}

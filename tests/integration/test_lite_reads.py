@@ -281,7 +281,7 @@ def test_many_images_are_one_question_for_a_server_that_looks_at_all_rows_for_ea
     assert calls == ["rows", "nearest", "rows", "rows"]
     calls.clear()
     index.delete_before({ref: 4 + number % 2 for number, ref in enumerate(refs)})
-    assert calls == ["rows"] * 2
+    assert calls == ["nearest"] * 2, "a query would walk over the ids of all rows, as far as those that it finds"
     assert len(index.newest(refs)) == 1500
 
 

@@ -50,8 +50,10 @@ class RegionIndex(Protocol):
         """The generation of the newest image row of each of these images that has one: `newest`, but cheaper."""
         ...
 
-    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
-        """Stream all image rows (older generations included) in no particular order."""
+    def iterate_images(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageRow]:
+        """Stream all image rows (older generations included) in no particular order; of one outcome, if given."""
         ...
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
@@ -61,7 +63,7 @@ class RegionIndex(Protocol):
     def iterate_states(
         self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
     ) -> Iterator[ImageState]:
-        """`iterate_images` with no more than tells whether an image is up to date; of one outcome, if given."""
+        """`iterate_images` with no more than tells whether an image is up to date."""
         ...
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:

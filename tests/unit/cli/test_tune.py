@@ -11,6 +11,7 @@ from searchanything.cli.app import run
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.extras import install_command
+from searchanything.ingest.reports import OnProgress
 from searchanything.stores import tuning
 
 DOCUMENT = {
@@ -38,8 +39,11 @@ class Tuned(Client):
     def operations(self) -> Tuned:  # type: ignore[override]
         return self
 
-    def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
+    def tune(
+        self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000, progress: OnProgress | None = None
+    ) -> dict[str, object]:
         self._asked.append({"recall": recall, "top": top, "codes": codes})
+        assert progress is not None
         return DOCUMENT
 
 
@@ -68,7 +72,10 @@ def test_without_faiss_it_says_how_to_install_it(
         def operations(self) -> Bare:  # type: ignore[override]
             return self
 
-        def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
+        def tune(
+            self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000, progress: OnProgress | None = None
+        ) -> dict[str, object]:
+            del progress
             from contracts.index_rows import manifest_of
 
             from searchanything.stores.memory import MemoryRegionIndex

@@ -212,6 +212,17 @@ def test_only_older_rows_are_deleted_by_their_ids_images_first(server: Recording
     assert deletions == [("images", 'id in ["a3"]'), ("regions", 'id in ["a3", "b3", "b4"]')]
 
 
+def test_older_rows_are_all_looked_for_before_any_is_deleted(server: RecordingServer) -> None:
+    """The look after a deletion is strong, and waits some tenths of a second."""
+    images = [ImageRef("b", str(number)) for number in range(300)]
+    rows = [{"id": image.key, "image_id": image.image_id, "generation": 3} for image in images]
+    server.collections = {"regions": rows, "images": rows}
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
+    index.delete_before({image: 4 + number % 2 for number, image in enumerate(images)})
+    asked = [request[:2] for request in server.requests]
+    assert asked == [(what, name) for name in ("images", "regions") for what in ("read", "read", "read", "delete")]
+
+
 def test_the_first_read_after_deletions_is_strong() -> None:
     levels = ReadLevels()
     for _ in range(3):
@@ -259,6 +270,28 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
     for _ in range(2):
         connection.query("regions", "", ["id"])
     assert levels == ["Bounded", "Strong", "Bounded"]
+
+
+def test_a_read_as_of_a_time_is_strong_after_a_deletion_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int | None]] = []
+
+    class Client:
+        def now(self, timeout_s: float) -> int:  # noqa: ARG002
+            return 7
+
+        def delete(self, name: str, **_: Any) -> None: ...
+
+        def rows(self, *_: str, level: str, as_of: int | None, **__: float) -> list[dict[str, Any]]:
+            asked.append((level, as_of))
+            return []
+
+    connection = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1"))
+    monkeypatch.setattr(connection, "_connect", lambda _: Client())
+    as_of = connection.now()
+    connection.delete("regions", 'id in ["a"]')
+    for _ in range(2):
+        connection.query("regions", "", ["id"], as_of=as_of)
+    assert asked == [("Strong", None), ("Bounded", 7)]
 
 
 def test_connections_to_one_server_show_each_others_writes() -> None:

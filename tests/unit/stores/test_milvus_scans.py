@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from contracts.index_rows import HASH_LAYER, image_row, manifest_of, region_row
+from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, region_row
 from fakes.recording_server import RecordingServer
 
 from searchanything.core.errors import RegionIndexError
+from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef
 from searchanything.stores import milvus_rows
 from searchanything.stores.milvus import MilvusIndexStore
@@ -32,9 +33,11 @@ class ScannedServer(RecordingServer):
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
         super().insert(name, [row | {"code": [row["code"]]} for row in entities])  # as pymilvus gives it back
 
-    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
+    def query(
+        self, name: str, expression: str, fields: list[str], *, strong: bool = False, as_of: int | None = None
+    ) -> list[dict[str, Any]]:
         self.expressions.append(expression)
-        found = super().query(name, expression, fields, strong=strong)
+        found = super().query(name, expression, fields, strong=strong, as_of=as_of)
         if self.refuses and len(found) >= self.most:
             raise RegionIndexError("grpc: received message larger than max")
         return found[: self.most]
@@ -61,6 +64,15 @@ def test_the_rows_of_images_are_looked_up_without_a_look_at_all_ids() -> None:
     assert len(list(index.regions_of(refs))) == 900
     assert server.pages == []
     assert not any("id >" in one for one in server.expressions)
+
+
+def test_all_rows_of_images_are_read_as_of_one_time() -> None:
+    """A strong read waits for the server's clock: one for each few hundred images was most of a backup."""
+    server = ScannedServer()
+    index, refs = rows_on(server, 600)
+    server.requests.clear()
+    list(index.regions_of(refs))
+    assert server.requests == [("as of 0", index.collections[0])] * 3
 
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["cut at the limit", "refused as too large"])
@@ -96,3 +108,21 @@ def test_a_sample_is_read_in_few_pages() -> None:
     list(index.iterate_codes(share=0.5))
     list(index.iterate_codes())
     assert server.pages == [8192, None]
+
+
+def test_failed_images_are_streamed_without_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server takes longer to read a vector than all the rest of a row, and these are zeros."""
+    server = ScannedServer()
+    index, _ = rows_on(server, 0)
+    failed = image_row(ImageRef("b", "a.jpg"), generation=5, outcome=Outcome.FAILED, regions=0, code=bytes(BITS // 8))
+    index.insert_images([failed])
+    asked: list[list[str]] = []
+    iterate = server.iterate
+
+    def noted(name: str, expression: str, fields: list[str]) -> Iterator[dict[str, Any]]:
+        asked.append(fields)
+        return iterate(name, expression, fields)
+
+    monkeypatch.setattr(server, "iterate", noted)
+    assert list(index.iterate_images(outcome=Outcome.FAILED)) == [failed]
+    assert "code" not in asked[0]

@@ -76,6 +76,21 @@ def test_the_document_of_an_index() -> None:
     )
 
 
+def test_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(tuning, "_CODES_AT_ONCE", 1000)
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    index.insert_regions(
+        [region_row(ImageRef("b", str(at)), generation=1, code=one.tobytes()) for at, one in enumerate(clustered(2500))]
+    )
+    steps: list[tuple[str, int, int | None]] = []
+    tuning.tune_index(index, recall=0.9, top=5, codes=10_000, on_step=lambda *step: steps.append(step))
+    lists = [("making 64 lists", 0, None)]
+    graph = [("making a graph", done, 2500) for done in (0, 1000, 2000)]
+    reading = [("reading", done, None) for done in (1000, 2000, 2500)]
+    assert steps == [*reading, ("scanning", 0, None), *lists, *graph, ("trying the graph", 0, None)]
+
+
 def test_the_effort_goes_by_the_kind_of_the_index() -> None:
     server = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1", nprobe=7, ef=50))
     assert server.effort("BIN_IVF_FLAT", limit=10) == {"nprobe": 7}
