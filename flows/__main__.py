@@ -22,7 +22,7 @@ from typing import Final
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
-from searchanything.service.figures import Figures
+from searchanything.service.figures import WatchFigures
 from searchanything.service.wave_lines import write_lines_to
 from searchanything.service.work import worker_client
 
@@ -71,7 +71,7 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 async def bring_up_to_date(source: str) -> int:
     """One sync; 3 if images failed, are exhausted or were held back, or there is none at all, as of `sync repair`."""
-    deliveries = Deliveries(worker_client, load_settings().standing.every_s, Figures())
+    deliveries = Deliveries(worker_client, load_settings().standing.every_s, WatchFigures())
     async with workers(source) as engine:
 
         def stop() -> None:

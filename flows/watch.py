@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed
 from searchanything.core.counting import counted
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
-from searchanything.service.figures import Figures, RunKind
+from searchanything.service.figures import RunKind, WatchFigures
 from searchanything.service.reports import WaveReport
 from searchanything.service.watcher import Watcher, Work
 from searchanything.service.work import worker_client
@@ -77,7 +77,7 @@ async def watcher_of(source: str) -> AsyncIterator[Watcher]:
 class _Period:
     """What the watcher's loop starts: flows, as children of this run."""
 
-    def __init__(self, source: str, figures: Figures) -> None:
+    def __init__(self, source: str, figures: WatchFigures) -> None:
         self._source, self._figures = source, figures
         self.waves = self.syncs = self.looks = 0
 

@@ -15,7 +15,7 @@ from searchanything.client.client import Client
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
 from searchanything.core.escaping import printable
-from searchanything.service.figures import Figures
+from searchanything.service.figures import WatchFigures
 from searchanything.service.wave_lines import WAVES_LOGGER
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Deliveries:
     Prefect's would wait for its own thread then, which may wait to log, for good.
     """
 
-    def __init__(self, client: Callable[[], Client], every_s: float, figures: Figures) -> None:
+    def __init__(self, client: Callable[[], Client], every_s: float, figures: WatchFigures) -> None:
         wiring.import_index_library()
         self._client, self._every_s, self._figures = client, every_s, figures
         self._stopping = threading.Event()

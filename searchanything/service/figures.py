@@ -1,4 +1,4 @@
-"""Figures of `watch` for Prometheus: what was indexed, what waits, what cannot be reached, what was not sent.
+"""WatchFigures of `watch` for Prometheus: what was indexed, what waits, what cannot be reached, what was not sent.
 
 Labels are of closed sets, and no name of a bucket, image or query is among them, so they may be read without a key.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from searchanything.answers.standing_answers import StandingDelivery
+from searchanything.service.http_thread import AsgiMessage, AsgiReceive, AsgiSend
 from searchanything.service.reports import WaveReport
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
 
 RunKind = Literal["wave", "sync"]
 OUTCOMES: Final = {  # of images, and the field of an `IndexReport` that counts them
@@ -29,7 +27,7 @@ OUTCOMES: Final = {  # of images, and the field of an `IndexReport` that counts 
 _SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-class Figures:
+class WatchFigures:
     """The figures of one `watch`, from when its coordinator began. Thread-safe."""
 
     def __init__(self) -> None:
@@ -88,7 +86,7 @@ class Figures:
         """All of them as Prometheus reads them."""
         return generate_latest(self._registry)
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an application's form
+    async def app(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:  # noqa: ARG002 - an application's form
         """`GET /metrics`, as an ASGI application."""
         found = scope["type"] == "http" and scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD")
         body, kind = (self.exposition(), CONTENT_TYPE_LATEST) if found else (b"see /metrics", "text/plain")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from searchanything.core.errors import SettingsError
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+AsgiMessage: TypeAlias = MutableMapping[str, Any]
+AsgiReceive: TypeAlias = Callable[[], Awaitable[AsgiMessage]]
+AsgiSend: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[AsgiMessage, AsgiReceive, AsgiSend], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ _STOP_S: Final = 5.0
 class HttpThread:
     """Use it as a context manager. `name` is for messages. Raises, on entering: SettingsError (the port is taken)."""
 
-    def __init__(self, name: str, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, name: str, app: AsgiApp, host: str, port: int) -> None:
         import uvicorn
 
         from searchanything.bounded_http import bounded_options

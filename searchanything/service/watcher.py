@@ -19,7 +19,7 @@ from typing import Final
 
 from searchanything import wiring
 from searchanything.core.settings import ServiceSettings, Settings
-from searchanything.service.figures import Figures, RunKind
+from searchanything.service.figures import RunKind, WatchFigures
 from searchanything.service.http_thread import HttpThread
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.outages import Outages
@@ -92,7 +92,7 @@ class Watcher:
         self.events_offered: bool | None = None
         self.webhook_url: str | None = None
         self.metrics_url: str | None = None
-        self.figures = Figures()
+        self.figures = WatchFigures()
         self.figures.watch(
             queued=lambda: len(self.queue), hints=lambda: self.queue.hints, away=lambda: self._outages.away
         )

@@ -29,7 +29,7 @@ from searchanything.core.types import Filter
 from searchanything.ingest import forget
 from searchanything.search import new_matches as search_of_new
 from searchanything.service.deliveries import Deliveries
-from searchanything.service.figures import Figures
+from searchanything.service.figures import WatchFigures
 from searchanything.stores.memory import MemoryIndexStore
 
 CLOCK = "searchanything.client.standing_queries.now_ms"
@@ -259,7 +259,7 @@ def test_what_fails_is_a_line_once_in_the_service(
     draw(images / "new.png")
     client.index(images)
     one.status = 500
-    deliveries = Deliveries(lambda: client, 30.0, Figures())
+    deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     deliveries.once()
     deliveries.once()  # not its turn
     without_pauses(client)
@@ -274,7 +274,7 @@ def test_who_is_to_end_sends_no_further_message(
     client.standing.add("red", images / "0.png", RED, webhook=address)
     draw(images / "new.png")
     client.index(images)
-    deliveries = Deliveries(lambda: client, 30.0, Figures())
+    deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     deliveries.end()
     deliveries.once()
     assert server.asked == []

@@ -1,4 +1,4 @@
-"""Figures of `watch` for Prometheus, over a socket and as it reads them."""
+"""WatchFigures of `watch` for Prometheus, over a socket and as it reads them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from urllib3 import PoolManager
 from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.core.errors import SettingsError
 from searchanything.ingest.reports import Failure, IndexReport
-from searchanything.service.figures import Figures
+from searchanything.service.figures import WatchFigures
 from searchanything.service.http_thread import HttpThread
 from searchanything.service.reports import BatchReport, WaveReport
 
 PREFIX = "searchanything_watch_"
 
 
-def read(figures: Figures) -> dict[str, float]:
+def read(figures: WatchFigures) -> dict[str, float]:
     """The samples with their labels: `images_total{indexed}`."""
     found = {}
     for family in text_string_to_metric_families(figures.exposition().decode()):
@@ -32,15 +32,15 @@ def read(figures: Figures) -> dict[str, float]:
 
 
 @pytest.fixture
-def figures() -> Figures:
-    return Figures()
+def figures() -> WatchFigures:
+    return WatchFigures()
 
 
 def wave(report: IndexReport, seconds: float = 2.0) -> WaveReport:
     return WaveReport(batches=(BatchReport(report, seconds, "host", 1, 1),), seconds=seconds)
 
 
-def test_runs_are_counted_by_what_became_of_the_images(figures: Figures) -> None:
+def test_runs_are_counted_by_what_became_of_the_images(figures: WatchFigures) -> None:
     assert read(figures)["images_total{indexed}"] == 0, "from the start"
     did = IndexReport(indexed=3, empty=1, failed=2, given_up=1, deleted=4, unchanged=9, regions=70)
     lost = Failure("a.png", "WorkerLost", "no worker survives it")
@@ -56,7 +56,7 @@ def test_runs_are_counted_by_what_became_of_the_images(figures: Figures) -> None
     assert "run_seconds_sum{sync}" not in found, "nothing was to be done"
 
 
-def test_what_waits_and_what_is_away_is_as_it_is_when_read(figures: Figures) -> None:
+def test_what_waits_and_what_is_away_is_as_it_is_when_read(figures: WatchFigures) -> None:
     away: list[str] = []
     figures.watch(queued=lambda: 5, hints=lambda: 17, away=lambda: away)
     assert (read(figures)["queued_keys"], read(figures)["hints"]) == (5, 17)
@@ -65,7 +65,7 @@ def test_what_waits_and_what_is_away_is_as_it_is_when_read(figures: Figures) -> 
     assert (read(figures)["reachable{source}"], read(figures)["reachable{index}"]) == (0, 1)
 
 
-def test_the_last_sync_and_deliveries(figures: Figures) -> None:
+def test_the_last_sync_and_deliveries(figures: WatchFigures) -> None:
     assert read(figures)["last_sync_timestamp_seconds"] == 0
     figures.synced()
     assert abs(read(figures)["last_sync_timestamp_seconds"] - time.time()) < 60
@@ -81,7 +81,7 @@ def ask(url: str, method: str = "GET") -> tuple[int, bytes]:
         return answer.status, answer.data
 
 
-def test_they_are_read_over_http_and_nothing_else_is(figures: Figures) -> None:
+def test_they_are_read_over_http_and_nothing_else_is(figures: WatchFigures) -> None:
     with HttpThread("metrics", figures.app, "127.0.0.1", 0) as server:
         status, body = ask(f"{server.url}/metrics")
         assert status == 200
@@ -92,7 +92,7 @@ def test_they_are_read_over_http_and_nothing_else_is(figures: Figures) -> None:
             assert ask(f"{server.url}{path}", method)[0] == 404
 
 
-def test_a_port_that_is_taken_is_said(figures: Figures) -> None:
+def test_a_port_that_is_taken_is_said(figures: WatchFigures) -> None:
     with HttpThread("metrics", figures.app, "127.0.0.1", 0) as server:
         port = int(server.url.rpartition(":")[2])
         with (
