@@ -22,6 +22,7 @@ from typing import Final
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
+from searchanything.service.figures import WatchFigures
 from searchanything.service.wave_lines import write_lines_to
 from searchanything.service.work import worker_client
 
@@ -50,7 +51,8 @@ async def keep_watch(source: str, notes: Path | None) -> int:
             watcher.stop()
 
         _when_stdin_ends(stop)
-        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": watcher.webhook_url})
+        listens = {"webhook": watcher.webhook_url, "metrics": watcher.metrics_url}
+        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, **listens})
         guard = asyncio.create_task(_stop_when_lost(engine, stop))
         while not watcher.stopping:
             run = await watch(source, return_state=True)
@@ -69,7 +71,7 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 async def bring_up_to_date(source: str) -> int:
     """One sync; 3 if images failed, are exhausted or were held back, or there is none at all, as of `sync repair`."""
-    deliveries = Deliveries(worker_client, load_settings().standing.every_s)
+    deliveries = Deliveries(worker_client, load_settings().standing.every_s, WatchFigures())
     async with workers(source) as engine:
 
         def stop() -> None:

@@ -16,6 +16,7 @@ from prefect.states import Cancelled, Completed
 from searchanything.core.counting import counted
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
+from searchanything.service.figures import RunKind, WatchFigures
 from searchanything.service.reports import WaveReport
 from searchanything.service.watcher import Watcher, Work
 from searchanything.service.work import worker_client
@@ -41,7 +42,7 @@ async def watch(source: str, period_s: float | None = None) -> State[None]:
     """
     length_s = period_s or load_settings().service.period_s
     async with workers(source) as engine, watcher_of(source) as watcher:
-        period = _Period(source)
+        period = _Period(source, watcher.figures)
         try:
             await stop_if_cancelled(
                 watcher.run(Work(period.index_wave, period.sync), until=time.monotonic() + length_s)
@@ -61,7 +62,8 @@ async def watcher_of(source: str) -> AsyncIterator[Watcher]:
         yield _open[0]
         return
     settings = load_settings()
-    watcher, deliveries = Watcher(source, settings), Deliveries(worker_client, settings.standing.every_s)
+    watcher = Watcher(source, settings)
+    deliveries = Deliveries(worker_client, settings.standing.every_s, watcher.figures)
     _open.append(watcher)
     deliveries.start()
     try:
@@ -75,14 +77,14 @@ async def watcher_of(source: str) -> AsyncIterator[Watcher]:
 class _Period:
     """What the watcher's loop starts: flows, as children of this run."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, source: str, figures: WatchFigures) -> None:
+        self._source, self._figures = source, figures
         self.waves = self.syncs = self.looks = 0
 
     async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
         """Keys to look at again. Raises: what the flow raised."""
         self.waves += 1
-        report = await self._done(await index(self._source, list(keys), return_state=True))
+        report = await self._done("wave", await index(self._source, list(keys), return_state=True))
         return report.total.left
 
     async def sync(self) -> None:
@@ -94,8 +96,12 @@ class _Period:
             self.looks += 1
             return
         self.syncs += 1
-        await self._done(await sync(self._source, return_state=True))
+        await self._done("sync", await sync(self._source, return_state=True))
 
-    async def _done(self, state: State[Any]) -> WaveReport:
+    async def _done(self, kind: RunKind, state: State[Any]) -> WaveReport:
         """A run that was cancelled in Prefect is not started again; the next sync does the rest."""
-        return WaveReport() if state.is_cancelled() else await report_of(state)
+        if state.is_cancelled():
+            return WaveReport()
+        report = await report_of(state)
+        self._figures.did(kind, report)
+        return report

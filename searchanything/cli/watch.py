@@ -168,16 +168,17 @@ def _announce(tree: ServiceTree, source: str, format: Format) -> None:
         "api": tree.api_url,
         "scheduler": notes.get("scheduler"),
         "webhook": notes.get("webhook"),
+        "metrics": notes.get("metrics"),
         "folder": str(tree.folder),
     }
     login = [f"password  {_password(tree)}"] if tree.password else []
-    webhook = [f"webhook   {document['webhook']}"] if document["webhook"] else []
+    listens = [f"{name:9} {document[name]}" for name in ("webhook", "metrics") if document[name]]
     lines = [
         f"watching  {source}",
         f"Prefect   {document['ui']}",
         *login,
         f"scheduler {document['scheduler']}",
-        *webhook,
+        *listens,
         f"logs      {document['folder']}",
         "Ctrl-C stops it.",
     ]

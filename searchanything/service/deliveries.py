@@ -15,6 +15,7 @@ from searchanything.client.client import Client
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
 from searchanything.core.escaping import printable
+from searchanything.service.figures import WatchFigures
 from searchanything.service.wave_lines import WAVES_LOGGER
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,9 @@ class Deliveries:
     Prefect's would wait for its own thread then, which may wait to log, for good.
     """
 
-    def __init__(self, client: Callable[[], Client], every_s: float) -> None:
+    def __init__(self, client: Callable[[], Client], every_s: float, figures: WatchFigures) -> None:
         wiring.import_index_library()
-        self._client, self._every_s = client, every_s
+        self._client, self._every_s, self._figures = client, every_s, figures
         self._stopping = threading.Event()
         self._said: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
@@ -65,6 +66,7 @@ class Deliveries:
         except SearchAnythingError as error:
             self._say({"": str(error)})
             return
+        self._figures.delivered(done)
         for name, number in done.sent.items():
             _waves_logger.info("standing query %s: %s sent", printable(name), counted(number, "match", "matches"))
         self._say(dict(done.failed))

@@ -25,6 +25,11 @@ class Outages:
     def __init__(self) -> None:
         self._away: list[str] = []
 
+    @property
+    def away(self) -> tuple[str, ...]:
+        """The parts that cannot be reached."""
+        return tuple(self._away)
+
     def failed(self, error: Exception) -> None:
         """Work ended with this error."""
         for kind, part in _PARTS:

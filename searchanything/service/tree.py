@@ -122,7 +122,7 @@ class ServiceTree(Closing):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What the coordinator says of itself (`pid`, `scheduler`, `webhook`); empty until it is ready."""
+        """What the coordinator says of itself (`pid`, `scheduler`, `webhook`, `metrics`); empty until it is ready."""
         try:
             found: dict[str, Any] = json.loads(self._notes_file.read_text())
         except (FileNotFoundError, ValueError):

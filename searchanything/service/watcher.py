@@ -19,10 +19,12 @@ from typing import Final
 
 from searchanything import wiring
 from searchanything.core.settings import ServiceSettings, Settings
+from searchanything.service.figures import RunKind, WatchFigures
+from searchanything.service.http_thread import HttpThread
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.outages import Outages
 from searchanything.service.waves import WaveLimits, WaveQueue
-from searchanything.service.webhook import Webhook
+from searchanything.service.webhook import webhook_of
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +91,20 @@ class Watcher:
         self._outages = Outages()
         self.events_offered: bool | None = None
         self.webhook_url: str | None = None
+        self.metrics_url: str | None = None
+        self.figures = WatchFigures()
+        self.figures.watch(
+            queued=lambda: len(self.queue), hints=lambda: self.queue.hints, away=lambda: self._outages.away
+        )
         self._open = ExitStack()
         store, scope = wiring.open_scoped(source, settings)
         hint = HintFilter(self.queue, store.bucket, scope)
         if self._settings.webhook_port is not None:
-            self.webhook_url = self._open.enter_context(Webhook(self._settings, hint)).url
+            self.webhook_url = f"{self._open.enter_context(webhook_of(self._settings, hint)).url}/events"
+        if self._settings.metrics_port is not None:
+            host, port = self._settings.metrics_host, self._settings.metrics_port
+            figures = HttpThread("metrics", self.figures.app, host, port)
+            self.metrics_url = f"{self._open.enter_context(figures).url}/metrics"
         self._listen(source, settings, hint)
 
     def stop(self) -> None:
@@ -155,7 +166,7 @@ class Watcher:
         again: Sequence[str] = ()
         lost = f"a wave of {len(keys)} images failed; a sync will find them"
         try:
-            with self._sync_if_cut("a wave", self.queue.request_sync, lost):
+            with self._sync_if_cut("wave", self.queue.request_sync, lost):
                 again = await work.index_wave(keys)
         finally:
             self.queue.done(keys)
@@ -164,13 +175,14 @@ class Watcher:
 
     async def _sync(self, work: Work) -> None:
         self._pending = set()  # what is requested from now on may come too late for this sync
-        with self._sync_if_cut("a sync", self._pending.add, "a sync failed; it is tried again"):
+        with self._sync_if_cut("sync", self._pending.add, "a sync failed; it is tried again"):
             await work.sync()
             self.clock.succeeded()
+            self.figures.synced()
             self._outages.synced()
 
     @contextmanager
-    def _sync_if_cut(self, work: str, request: Callable[[str], None], lost: str) -> Iterator[None]:
+    def _sync_if_cut(self, kind: RunKind, request: Callable[[str], None], lost: str) -> Iterator[None]:
         """Work that fails, or is cut off because the period is over: a sync is requested."""
         try:
             yield
@@ -178,9 +190,10 @@ class Watcher:
             logger.exception(lost)
             self._outages.failed(error)
             self.clock.failed()
-            request(f"{work} failed")
+            self.figures.failed(kind)
+            request(f"a {kind} failed")
         except asyncio.CancelledError:
-            request(f"{work} was cut off")
+            request(f"a {kind} was cut off")
             raise
 
     async def _sleep(self, sync: asyncio.Task[None] | None, waves: set[asyncio.Task[None]], until: float) -> None:

@@ -29,6 +29,7 @@ from searchanything.core.types import Filter
 from searchanything.ingest import forget
 from searchanything.search import new_matches as search_of_new
 from searchanything.service.deliveries import Deliveries
+from searchanything.service.figures import WatchFigures
 from searchanything.stores.memory import MemoryIndexStore
 
 CLOCK = "searchanything.client.standing_queries.now_ms"
@@ -332,7 +333,7 @@ def test_what_fails_is_a_line_once_in_the_service(
     draw(images / "new.png")
     client.index(images)
     one.status = 500
-    deliveries = Deliveries(lambda: client, 30.0)
+    deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     deliveries.once()
     deliveries.once()  # not its turn
     without_pauses(client)
@@ -347,7 +348,7 @@ def test_who_is_to_end_sends_no_further_message(
     client.standing.add("red", images / "0.png", RED, webhook=address)
     draw(images / "new.png")
     client.index(images)
-    deliveries = Deliveries(lambda: client, 30.0)
+    deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     deliveries.end()
     deliveries.once()
     assert server.asked == []
@@ -356,7 +357,7 @@ def test_who_is_to_end_sends_no_further_message(
 
 def test_the_library_that_sets_up_logging_is_imported_before_the_thread_of_deliveries() -> None:
     """In that thread it waited for Prefect's log handler, which waited for it, and `watch` stood still for good."""
-    made = "import sys; from searchanything.service.deliveries import Deliveries; Deliveries(lambda: None, 30.0); "
+    made = "import sys; from searchanything.service.deliveries import Deliveries; Deliveries(None, 30.0, None); "
     subprocess.run([sys.executable, "-c", made + "assert 'pymilvus' in sys.modules"], check=True)
 
 

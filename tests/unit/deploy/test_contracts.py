@@ -33,8 +33,9 @@ ONLY: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("prefect", "prefect_dask", "flows", "searchanything_flows"), frozenset()),
     **dict.fromkeys(("dask", "distributed"), frozenset({"service.cluster"})),
     "fastapi": frozenset({"serve", "service.webhook"}),
-    "uvicorn": frozenset({"serve", "service.webhook", "bounded_http"}),
-    **dict.fromkeys(("starlette", "prometheus_client"), frozenset({"serve"})),
+    "uvicorn": frozenset({"serve", "service.http_thread", "bounded_http"}),
+    "starlette": frozenset({"serve"}),
+    "prometheus_client": frozenset({"serve", "service.figures"}),
     **dict.fromkeys(("typer", "rich"), frozenset({"cli"})),
     "click": frozenset(),
 }

@@ -12,6 +12,7 @@ import pytest
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.types import ImageRef
 from searchanything.ingest.reports import Failure, SyncReport
+from searchanything.service.figures import WatchFigures
 
 watch_flow = import_module("searchanything_flows.watch")
 sync_flow = import_module("searchanything_flows.sync")
@@ -57,7 +58,7 @@ def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeyp
         runs.append(source)
         return "state"
 
-    async def done(_period: object, _state: object) -> None:
+    async def done(_period: object, _kind: object, _state: object) -> None:
         return None
 
     monkeypatch.setattr(watch_flow, "sync", run)
@@ -65,7 +66,7 @@ def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeyp
     monkeypatch.setattr(watch_flow._Period, "_done", done)
 
     async def polls() -> Any:
-        period = watch_flow._Period("folder")
+        period = watch_flow._Period("folder", WatchFigures())
         for _ in range(5):
             await period.sync()
         return period

@@ -19,7 +19,7 @@ from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.watcher import SyncClock, Watcher, Work
 from searchanything.service.waves import WaveLimits, WaveQueue
-from searchanything.service.webhook import Webhook, webhook_app
+from searchanything.service.webhook import webhook_app, webhook_of
 
 
 class Crew:
@@ -192,7 +192,7 @@ def test_the_webhook_asks_for_its_token() -> None:
 
 def test_a_webhook_without_a_token_is_refused() -> None:
     with pytest.raises(SettingsError, match="WEBHOOK_TOKEN"):
-        Webhook(ServiceSettings(webhook_port=0), lambda _: 0)
+        webhook_of(ServiceSettings(webhook_port=0), lambda _: 0)
 
 
 def test_keys_of_a_wave_that_the_end_of_a_period_cut_off_request_a_sync(

@@ -15,7 +15,8 @@ from urllib3 import PoolManager
 
 from searchanything import bounded_http
 from searchanything.core.settings import ServiceSettings
-from searchanything.service.webhook import MAX_BODY_BYTES, Webhook
+from searchanything.service.http_thread import HttpThread
+from searchanything.service.webhook import MAX_BODY_BYTES, webhook_of
 
 TOKEN = "the token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -32,7 +33,7 @@ HALF_OPEN = {
 
 
 @pytest.fixture
-def hook() -> Iterator[tuple[Webhook, list[Mapping[str, Any]]]]:
+def hook() -> Iterator[tuple[HttpThread, list[Mapping[str, Any]]]]:
     """A webhook, and the notifications that it took."""
     taken: list[Mapping[str, Any]] = []
 
@@ -40,7 +41,7 @@ def hook() -> Iterator[tuple[Webhook, list[Mapping[str, Any]]]]:
         taken.append(notification)
         return 1
 
-    with Webhook(ServiceSettings(webhook_token=SecretStr(TOKEN), webhook_port=None), hint) as webhook:
+    with webhook_of(ServiceSettings(webhook_token=SecretStr(TOKEN), webhook_port=None), hint) as webhook:
         yield webhook, taken
 
 
@@ -53,21 +54,21 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def opened(webhook: Webhook, sent: bytes) -> socket.socket:
-    host, _, port = webhook.url.removeprefix("http://").removesuffix("/events").partition(":")
+def opened(webhook: HttpThread, sent: bytes) -> socket.socket:
+    host, _, port = webhook.url.removeprefix("http://").partition(":")
     one = socket.create_connection((host, int(port)), timeout=30)
     one.sendall(sent)
     return one
 
 
-def post(webhook: Webhook, body: bytes = b"{}", headers: Mapping[str, str] = BEARER) -> int:
+def post(webhook: HttpThread, body: bytes = b"{}", headers: Mapping[str, str] = BEARER) -> int:
     with PoolManager(retries=False, timeout=30.0) as http:
-        return http.request("POST", webhook.url, body=body, headers=headers).status
+        return http.request("POST", f"{webhook.url}/events", body=body, headers=headers).status
 
 
 @pytest.mark.usefixtures("many_files")
 def test_1500_half_open_requests_do_not_keep_an_honest_event_out(
-    hook: tuple[Webhook, list[Mapping[str, Any]]],
+    hook: tuple[HttpThread, list[Mapping[str, Any]]],
 ) -> None:
     webhook, taken = hook
     kinds = list(HALF_OPEN.values())
@@ -83,7 +84,7 @@ def test_1500_half_open_requests_do_not_keep_an_honest_event_out(
 
 @pytest.mark.parametrize("kind", HALF_OPEN)
 def test_a_request_that_does_not_end_is_ended(
-    hook: tuple[Webhook, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch, kind: str
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(bounded_http, "REQUEST_S", 0.2)
     with opened(hook[0], HALF_OPEN[kind]) as one:
@@ -107,7 +108,7 @@ def trickled(one: socket.socket) -> bool:
 
 
 def test_trickling_does_not_prolong_it(
-    hook: tuple[Webhook, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounded_http, "REQUEST_S", 0.3)
     with opened(hook[0], HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 9000\r\n\r\n".encode()) as one:
@@ -117,7 +118,7 @@ def test_trickling_does_not_prolong_it(
     assert hook[1] == []
 
 
-def test_a_body_is_limited_while_it_streams(hook: tuple[Webhook, list[Mapping[str, Any]]]) -> None:
+def test_a_body_is_limited_while_it_streams(hook: tuple[HttpThread, list[Mapping[str, Any]]]) -> None:
     assert post(hook[0], b" " * (MAX_BODY_BYTES + 1)) == 413
     assert post(hook[0], b"{}", {"Authorization": "Bearer no"}) == 401
     assert post(hook[0]) == 200
