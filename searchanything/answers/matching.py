@@ -40,9 +40,9 @@ class Matching:
     def chance_shares(self, *, before: int = 0) -> list[float | None]:
         """Of each hit and those at least as near, the share that chance alone would give; None where it is not known.
 
-        It is as good as the rates are: stated ones, else rough ones. Of `rows` regions, rate · rows unrelated ones are as near as a hit; `before` hits came on earlier pages. Such
+        Of `rows` regions, rate · rows unrelated ones are as near as a hit; `before` hits came on earlier pages. Such
         a share is a false discovery rate, made monotone as q-values are (Benjamini and Hochberg 1995; Storey 2002). It
-        is over the whole index: within a filter it is an upper bound.
+        is over the whole index: within a filter it is an upper bound. It is as good as its rates: stated, or rough.
         """
         rates = [hit.false_match or 0.0 for hit in self.hits] if self.calibrated else self.rough_rates
         if len(rates) < len(self.hits):

@@ -10,7 +10,7 @@ from fakes.answers import hit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchanything.answers.hit_confidence import GOOD, Confidence
+from searchanything.answers.hit_confidence import GOOD, Confidence, confidence_of
 from searchanything.answers.matching import Matching, Scale
 from searchanything.core.codes import hamming, pack_signs
 from searchanything.core.types import Codes
@@ -118,3 +118,41 @@ def test_rough_rates_count_the_pages_before() -> None:
     assert rough.chance_shares() == [1.0]
     assert rough.chance_shares(before=9) == [0.1]
     assert replace(rough, before=9).confidences == (Confidence("fair", 0.531, False),)
+
+
+@pytest.mark.parametrize(
+    ("bits_of_200", "word"),
+    [
+        (20, "very strong"),
+        (21, "strong"),
+        (40, "strong"),
+        (41, "fair"),
+        (65, "fair"),
+        (67, "weak"),
+        (79, "weak"),
+        (81, "none"),
+    ],
+)
+def test_the_agreement_in_words(bits_of_200: int, word: str) -> None:
+    assert confidence_of(bits_of_200, 200).word == word
+
+
+@pytest.mark.parametrize(
+    ("share", "word"),
+    [
+        (0.001, "very strong"),
+        (0.0011, "strong"),
+        (0.01, "strong"),
+        (0.011, "fair"),
+        (0.1, "fair"),
+        (0.11, "weak"),
+        (0.5, "weak"),
+        (0.51, "none"),
+    ],
+)
+def test_the_share_of_chance_in_words(share: float, word: str) -> None:
+    assert confidence_of(60, 200, share).word == word
+
+
+def test_nine_tenths_of_agreement_are_strong_in_any_crowd() -> None:
+    assert [confidence_of(distance, 200, 1.0).word for distance in (0, 10, 11)] == ["strong", "strong", "none"]
