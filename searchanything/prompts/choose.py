@@ -273,7 +273,7 @@ def shares_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
 def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, segmentation: Segmentation) -> FloatArray:
     """(N,) how well each mask fits a box: its IoU with the box times the share of it that lies in the box.
 
-    A box is drawn around a thing, and often loosely: what reaches out of it is less likely to be meant (docs/adr/0086).
+    A box is drawn around a thing, and often loosely: what reaches out of it is less likely to be meant (docs/adr/0087).
     """
     return np.asarray((ious * shares_in_box(box_xyxy, segmentation)).round(_DIGITS), dtype=np.float32)
 
