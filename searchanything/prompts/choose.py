@@ -63,7 +63,7 @@ class PointsOnGrid:
         return cls(inside, outside, under, held, beside)
 
     @property
-    def meant(self) -> Flags:
+    def within_reach(self) -> Flags:
         """(N, P) the masks that a foreground point may mean: those that hold it, or else those beside it."""
         return self.under | self.beside
 
@@ -124,7 +124,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     if prompt.rule == "fastsam":
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
-    usable = points.meant & ~points.excluded[:, None]
+    usable = points.within_reach & ~points.excluded[:, None]
     if not usable.any():
         return _nearest(segmentation, prompt, excluded=points.excluded)
     held = np.flatnonzero(np.any(usable, axis=1))

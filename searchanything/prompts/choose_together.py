@@ -122,7 +122,9 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
 
 def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
     """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
-    groups = [(scene.points.meant[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points]
+    groups = [
+        (scene.points.within_reach[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points
+    ]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
     mostly = scene.usable & (shares_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
     if scene.similarities is not None:
@@ -141,7 +143,7 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
 
 def _at_a_point(scene: _Scene, number: int) -> _Pick:
     where = f"under {_point_in_words(scene, number)}"
-    group = scene.usable & scene.points.meant[:, number]
+    group = scene.usable & scene.points.within_reach[:, number]
     if scene.similarities is not None:
         return _by_text(scene, scene.similarities, group, where)
     return _by_click(scene, group, where)
