@@ -7,13 +7,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.ranking_table import Line, Values, compared
 from searchanything.core.geometry import encode_rle
+from searchanything.core.protocols import Segmentation
 from searchanything.core.types import RGBImage
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.encode.encoder import Encoder
 from searchanything.evaluation.clicking import CLICKS, click
+from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
 from training.street_annotations import parts_of
 
@@ -28,11 +31,17 @@ def clicks_lines(encoder: Encoder, data: str, images: Iterable[Annotated]) -> li
     for batch in _batches(images):
         segmentations = encoder.segmenter.segment([image for image, _ in batch])
         for segmentation, (_, truth) in zip(segmentations, batch, strict=True):
-            for name, values in click(segmentation, truth).items():
+            for name, values in click(segmentation, truth, _on(segmentation, truth)).items():
                 found[name].append(values)
     joined = {name: np.concatenate(values) for name, values in found.items()}
     print(f"\nclicks, {data}: " + ", ".join(f"{name} {np.nanmean(values):.3f}" for name, values in joined.items()))
     return [compared("a click", data, "share", (one, joined[one]), ("default", joined["default"])) for one in _AGAINST]
+
+
+def _on(segmentation: Segmentation, truth: TrueImage) -> NDArray[np.bool_]:
+    """(N + 1, M): which of the masks lie on which instance; the last row on none."""
+    on = region_ious(segmentation.letterbox, segmentation.masks, truth) >= MIN_IOU
+    return np.concatenate([on, np.zeros((1, on.shape[1]), dtype=np.bool_)])
 
 
 def scene_clicks(count: int, *, seed: int) -> Iterator[Annotated]:

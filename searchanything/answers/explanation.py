@@ -133,11 +133,18 @@ class Explanation(PickledAlone):
         """The funnel for people, one line a step, the verdict last."""
         marked = " and marks" if self.prompt_description.get("marks") else ""
         asked = f"{self.prompt_description.get('kind', 'prompt')}{marked}"
-        lines = [f"why {self.expected} is where it is, for a query by {asked}:"]
+        lines = [f"why {self._place}, for a query by {asked}:"]
         for number, step in enumerate(self.steps, start=1):
             lines.append(f"{number:>2}. {'yes' if step.passed else 'NO '} {step.name}: {step.sentence}")
         lines.append(f"verdict: {self.verdict}")
         return "\n".join(lines)
+
+    @property
+    def _place(self) -> str:
+        """The image, and whether it has a place among the hits that can be spoken of."""
+        if self.verdict in (Verdict.HIT, Verdict.GROUPING):  # grouped: the image is there by another region
+            return f"{self.expected} is where it is"
+        return f"{'' if self.expected_box_xyxy is None else 'that thing in '}{self.expected} is not among the hits"
 
     def plot(self) -> Image.Image:
         """Side by side: the query with its selection, the expected image with box, region and kept regions."""

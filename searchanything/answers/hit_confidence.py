@@ -25,7 +25,8 @@ class Confidence:
     """How good a hit is. `value` is the agreement, from 0 (as any two regions agree) to 1 (the same code).
 
     Where `calibrated`, the word says how many of the hits up to this one chance alone would give: `false_match` times
-    the regions of the index. Else it goes by the agreement alone.
+    the regions of the index. Else the index is too small for that: a rough share is taken of what ten codes or more
+    allow, and of fewer codes the agreement alone.
     """
 
     word: str

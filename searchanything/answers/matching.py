@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from searchanything.answers.hit_confidence import Confidence, confidence_of
 from searchanything.core.errors import UsageError
-from searchanything.core.types import Hit
+from searchanything.core.types import Codes, Hit
 from searchanything.search.calibration import LEAST_CODES, Background, Rates
 from searchanything.search.search import Page
 
@@ -19,8 +19,8 @@ class Matching:
     """How hits were judged: by `sample` of the index's `rows` codes, and what was asked for at most.
 
     `nearest` is the nearest of the whole ranking, on this page or not, whether it was good enough or not. `sample` is 0
-    where the index holds too few codes to say anything; hits then have no rate. Codes have `bits`, and `before` hits
-    are on the pages before.
+    where the index holds too few codes to state a rate; hits then have none, and `rough_rates` are what the few codes
+    say of each, empty where these are fewer than ten. Codes have `bits`, and `before` hits are on the pages before.
     """
 
     sample: int
@@ -30,21 +30,28 @@ class Matching:
     rows: int = 0
     bits: int = 0
     before: int = 0
+    rough_rates: tuple[float, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether every hit has a stated rate."""
+        return all(hit.false_match is not None for hit in self.hits)
 
     def chance_shares(self, *, before: int = 0) -> list[float | None]:
         """Of each hit and those at least as near, the share that chance alone would give; None where it is not known.
 
         Of `rows` regions, rate · rows unrelated ones are as near as a hit; `before` hits came on earlier pages. Such
         a share is a false discovery rate, made monotone as q-values are (Benjamini and Hochberg 1995; Storey 2002). It
-        is over the whole index: within a filter it is an upper bound.
+        is over the whole index: within a filter it is an upper bound. It is as good as its rates: stated, or rough.
         """
-        if any(hit.false_match is None for hit in self.hits):
+        rates = [hit.false_match or 0.0 for hit in self.hits] if self.calibrated else self.rough_rates
+        if len(rates) < len(self.hits):
             return [None] * len(self.hits)
         order = sorted(range(len(self.hits)), key=lambda place: -self.hits[place].distance_bits)
         least, shares = 1.0, [1.0] * len(self.hits)
         for done, place in enumerate(order):
             as_near = before + len(order) - done
-            least = min(least, float(self.hits[place].false_match or 0.0) * self.rows / as_near)
+            least = min(least, rates[place] * self.rows / as_near)
             shares[place] = least
         return [round(share, 9) for share in shares]
 
@@ -52,8 +59,10 @@ class Matching:
     def confidences(self) -> tuple[Confidence, ...]:
         """How good each hit of the page is, in a word."""
         shares = self.chance_shares(before=self.before)
-        pairs = zip(self.hits, shares, strict=True)
-        return tuple(confidence_of(hit.distance_bits, self.bits, share) for hit, share in pairs)
+        words = [
+            confidence_of(hit.distance_bits, self.bits, share) for hit, share in zip(self.hits, shares, strict=True)
+        ]
+        return tuple(words if self.calibrated else [replace(one, calibrated=False) for one in words])
 
     @property
     def verdict(self) -> str:
@@ -83,10 +92,20 @@ class Matching:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scale:
-    """What chance explains at each distance from one code, by a sample of the index's codes; None: they are too few."""
+    """What chance explains at each distance from one code, by a sample of the index's codes; None: they are too few.
+
+    `rough_rates` are asked for where there are no `rates`.
+    """
 
     background: Background
     rates: Rates | None
+    rough_rates: Rates | None = None
+
+    @classmethod
+    def of(cls, background: Background, code: Codes) -> Self:
+        """From a code (B,)."""
+        rates = background.rates(code)
+        return cls(background, rates, background.rough_rates(code) if rates is None else None)
 
     def most_bits(self, most: float | None) -> int | None:
         """The largest distance whose rate is at most `most`, -1 where none is: rates rise with the distance.
@@ -104,6 +123,7 @@ class Scale:
 
     def matching(self, page: Page, most: float | None = None, *, before: int = 0) -> Matching:
         """The page's hits with their rates, `before` of them on earlier pages. They lie within `most_bits` already."""
+        rough = self.rough_rates
         return Matching(
             sample=0 if self.rates is None else len(self.background.codes),
             max_false_match=most,
@@ -112,6 +132,7 @@ class Scale:
             rows=self.background.rows,
             bits=8 * self.background.codes.shape[1],
             before=before,
+            rough_rates=() if rough is None else tuple(float(rough[hit.distance_bits]) for hit in page.hits),
         )
 
     def judged(self, hit: Hit) -> Hit:

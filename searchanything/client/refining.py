@@ -42,8 +42,7 @@ class Judging:
 
     def scale(self, index: RegionIndex, code: Codes, kind: CodeKind = "regions") -> Scale:
         """What chance explains at each distance of one kind of codes from a code (B,)."""
-        background = self.backgrounds.of(index, kind)
-        return Scale(background, background.rates(code))
+        return Scale.of(self.backgrounds.of(index, kind), code)
 
     def bounded(self, question: Refinable, probe: Probe) -> PageRequest:
         """The question's page by a probe, within the distance that its rate allows."""

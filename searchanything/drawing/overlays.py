@@ -229,7 +229,8 @@ def _box(pixels: RGBImage, box: BoxMark, scale: tuple[float, float]) -> None:
 def _point(pixels: RGBImage, point: PointMark, scale: tuple[float, float]) -> None:
     """A dot in a white and a dark ring; a background point carries a bar, for those who don't see red and green."""
     center = round(point.x * scale[0]), round(point.y * scale[1])
-    radius = max(3, round(max(pixels.shape[:2]) / 55))
+    height, width = pixels.shape[:2]
+    radius = max(3, round(min(max(height, width) / 55, min(height, width) / 18)))  # or it hides a panorama's things
     ring = max(1, radius // 3)
     for extent, shade in ((radius + 2 * ring, INK), (radius + ring, WHITE)):
         cv2.circle(pixels, center, extent, shade, cv2.FILLED, cv2.LINE_AA)

@@ -22,6 +22,7 @@ from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
 SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
+_DIGITS = 6  # of a fit: products that are equal but for their factors tie
 _RULE_NAMES = {"searchanything": "thing", "surest": "score"}
 _HOW = {
     "searchanything": "the surest for its size",
@@ -41,20 +42,30 @@ class PointsOnGrid:
     """A prompt's points as they lie on the mask grid, converted once.
 
     `foreground` (P, 2) and `background` (B, 2) are cells (row, column); `under` (N, P) and `held` (N, B) say which of N
-    masks hold them.
+    masks hold them, and `beside` (N, P) which touch a foreground point that none holds: the eight cells around its own.
+    A mask's edge is known to a cell, so a click on the rim of a thing, or on a thin one, may miss it by one.
     """
 
     foreground: Cells
     background: Cells
     under: Flags
     held: Flags
+    beside: Flags
 
     @classmethod
     def of(cls, foreground: Sequence[Point], background: Sequence[Point], segmentation: Segmentation) -> Self:
         """Raises: PromptError for a point outside the image."""
         inside, outside = (_cells_of(points, segmentation.letterbox) for points in (foreground, background))
         under, held = (segmentation.masks[:, cells[:, 0], cells[:, 1]] for cells in (inside, outside))
-        return cls(inside, outside, under, held)
+        beside = np.zeros_like(under)
+        for number in np.flatnonzero(~np.any(under, axis=0)):
+            beside[:, number] = _touched(segmentation, inside[number])
+        return cls(inside, outside, under, held, beside)
+
+    @property
+    def within_reach(self) -> Flags:
+        """(N, P) the masks that a foreground point may mean: those that hold it, or else those beside it."""
+        return self.under | self.beside
 
     @property
     def excluded(self) -> Flags:
@@ -69,6 +80,12 @@ def _cells_of(points: Sequence[Point], letterbox: Letterbox) -> Cells:
                 f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
             )
     return letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
+
+
+def _touched(segmentation: Segmentation, cell: Cells) -> Flags:
+    """(N,) the masks with a cell among a cell (row, column) and the eight around it."""
+    (top, left), (bottom, right) = np.maximum(cell - 1, 0), cell + 2
+    return np.asarray(np.any(segmentation.masks[:, top:bottom, left:right], axis=(1, 2)), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +124,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     if prompt.rule == "fastsam":
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
-    usable = points.under & ~points.excluded[:, None]
+    usable = points.within_reach & ~points.excluded[:, None]
     if not usable.any():
         return _nearest(segmentation, prompt, excluded=points.excluded)
     held = np.flatnonzero(np.any(usable, axis=1))
@@ -116,7 +133,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
     missed = sum(not len(order) for order in orders)
     how = _HOW[prompt.granularity or prompt.rule]
-    reason = f"{how} of {counted(len(held), 'mask')} under {counted(len(orders) - missed, 'foreground point')}"
+    beside = int(np.any(points.beside & usable, axis=0).sum())
+    where = "under" if not beside else "beside" if beside == len(orders) - missed else "under or beside"
+    reason = f"{how} of {counted(len(held), 'mask')} {where} {counted(len(orders) - missed, 'foreground point')}"
     if missed:
         reason += f"; {counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask"
     mask = np.any(segmentation.masks[chosen], axis=0)
@@ -133,7 +152,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
 
 
 def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) -> Choice:
-    """The mask with the largest IoU with the filled box; the box itself where that is below `min_iou`.
+    """The mask that fits the filled box best; the box itself where no mask has an IoU of `min_iou` with it.
 
     Raises: PromptError for a box that lies outside the image.
     """
@@ -141,8 +160,11 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
     ious = box_ious(box, segmentation)
     order = np.argsort(-ious, kind="stable")
     if len(order) and 0 < ious[order[0]] >= min_iou:
-        reason = f"IoU {ious[order[0]]:.2f} with the box is the largest of {counted(len(ious), 'mask')}"
-        return _highest(segmentation, ious, order[ious[order] > 0], rule="box/iou", reason=reason)
+        fits = box_fits(box, ious, segmentation)
+        order = np.lexsort((-fits, ious < min_iou))
+        best = f"IoU {ious[order[0]]:.2f} with the box and {fits[order[0]] / ious[order[0]]:.0%} in it"
+        reason = f"{best}, the best of {counted(len(ious), 'mask')}"
+        return _highest(segmentation, fits, order[ious[order] > 0], rule="box/iou", reason=reason)
     nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
     return Choice(
         kind="region",
@@ -238,6 +260,22 @@ def box_ious(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
     union = flat @ letterbox.coverage.ravel() + share.sum() - overlap
     ious = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return np.asarray(ious, dtype=np.float32)
+
+
+def shares_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+    """(N,) how much of each mask's area lies in a box in image pixels; 0 for an empty mask."""
+    letterbox = segmentation.letterbox
+    flat = segmentation.masks.reshape(len(segmentation.masks), letterbox.coverage.size).astype(np.float32)
+    inside, whole = flat @ letterbox.box_share(box_xyxy).ravel(), flat @ letterbox.coverage.ravel()
+    return np.asarray(np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0), dtype=np.float32)
+
+
+def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, segmentation: Segmentation) -> FloatArray:
+    """(N,) how well each mask fits a box: its IoU with the box times the share of it that lies in the box.
+
+    A box is drawn around a thing, and often loosely: what reaches out of it is less likely to be meant (docs/adr/0087).
+    """
+    return np.asarray((ious * shares_in_box(box_xyxy, segmentation)).round(_DIGITS), dtype=np.float32)
 
 
 def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:

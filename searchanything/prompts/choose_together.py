@@ -3,8 +3,8 @@
 - A box is a place. A foreground point in boxes says which thing of them is meant; one in no box is its own place. A
   text without any place looks at the whole image.
 - A mask that holds a background point is out, everywhere.
-- Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask with the
-  largest IoU, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
+- Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask that fits it
+  best, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
 - Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
   as a click would, among the masks over half of which lie in the box.
 - A box that finds no mask in these ways is its own mask, less the masks that hold background points.
@@ -30,12 +30,14 @@ from searchanything.prompts.choose import (
     Choice,
     Flags,
     PointsOnGrid,
+    box_fits,
     box_ious,
     box_of,
     clipped,
     merged_box,
     nearest_rows,
     nothing,
+    shares_in_box,
     things_first,
 )
 from searchanything.prompts.prompt import Point, Prompts
@@ -120,14 +122,17 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
 
 def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
     """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
-    groups = [(scene.points.under[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points]
+    groups = [
+        (scene.points.within_reach[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points
+    ]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
-    mostly = scene.usable & (_share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
+    mostly = scene.usable & (shares_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
     if scene.similarities is not None:
         return [_by_text(scene, scene.similarities, mostly & group, where) for group, where in groups]
     ious = box_ious(box, scene.segmentation)
     fitting = scene.usable & (ious > 0) & (ious >= scene.min_iou)
-    picks = [_best(scene, fitting & group, ious, f"{where}, by IoU") for group, where in groups]
+    fits = box_fits(box, ious, scene.segmentation)
+    picks = [_best(scene, fitting & group, fits, f"{where}, by fit") for group, where in groups]
     if points:  # a loose box says only where: a click chooses in it
         clicks = [_by_click(scene, mostly & group, where) for group, where in groups]
         picks = [pick if pick.found else click for pick, click in zip(picks, clicks, strict=True)]
@@ -138,7 +143,7 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
 
 def _at_a_point(scene: _Scene, number: int) -> _Pick:
     where = f"under {_point_in_words(scene, number)}"
-    group = scene.usable & scene.points.under[:, number]
+    group = scene.usable & scene.points.within_reach[:, number]
     if scene.similarities is not None:
         return _by_text(scene, scene.similarities, group, where)
     return _by_click(scene, group, where)
@@ -236,14 +241,6 @@ def _in_turn(picks: Sequence[_Pick], chosen: Sequence[int]) -> tuple[int, ...]:
     ranked = chain.from_iterable(zip_longest(*(pick.order for pick in picks)))
     rows = dict.fromkeys(row for row in ranked if row is not None and row not in chosen)
     return tuple(rows)[:RUNNERS_UP]
-
-
-def _share_in_box(box: BoxXYXY, segmentation: Segmentation) -> FloatArray:
-    """(N,) how much of each mask's area lies in a box in image pixels; 0 for an empty mask."""
-    letterbox = segmentation.letterbox
-    flat = segmentation.masks.reshape(len(segmentation.masks), letterbox.coverage.size).astype(np.float32)
-    inside, whole = flat @ letterbox.box_share(box).ravel(), flat @ letterbox.coverage.ravel()
-    return np.asarray(np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0), dtype=np.float32)
 
 
 def _in_box(point: Point, box: BoxXYXY) -> bool:

@@ -2,9 +2,10 @@
 
 The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of the EXIF-corrected image.
 
-- `Points`: masks holding a background point are out; each foreground point chooses ONE of the masks that hold it;
+- `Points`: masks holding a background point are out; each foreground point chooses ONE of the masks that hold it, or
+  of those it touches where none does;
   the chosen masks are merged. `rule="fastsam"` is the published FastSAM rule instead.
-- `Box`: the mask with the largest IoU with the box; the box itself where none reaches a minimum.
+- `Box`: the mask that fits the box best, by IoU and what lies in it; the box itself where none reaches a minimum.
 - `Text`: the region whose embedding is closest to the text's.
 - `Mask`: the given mask. `WholeImage`: everything.
 - `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.prompts.choose_together`).

@@ -5,6 +5,8 @@ own distribution of distances. Its bulk is unrelated regions; its lower tail is 
 the query looks for. So the tail is a model: a generalised Pareto tail through the quantiles at 5 % and 20 % (excesses
 over a threshold: Pickands, Annals of Statistics 1975), of a shape that was measured for each kind of code. What lies
 nearer than that tail allows is taken for related regions, and subtracted. docs/adr/0059 has the alternatives.
+
+Of fewer than 200 codes no rate is stated. Ten or more still say whether a hit stands out from the others of the index.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ from searchanything.search.scoped import ScopedIndex
 
 SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
+LEAST_COMPARED: Final = 10  # below, a code cannot stand out from so few
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 _GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 NONE_RATE: Final = 1e-3  # a region that is as near to what no image is to hold as fewer unrelated ones are
 _LOW, _HIGH = 0.05, 0.20
+_LOW_CODES, _HIGH_CODES = 2, 8  # of fewer than 40 codes the quantiles are higher, so that they lie on so many
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
 SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}
 Rates = NDArray[np.float64]  # (bits + 1,), by distance
@@ -48,21 +52,30 @@ class Background:
 
     def rates(self, code: Codes) -> Rates | None:
         """By distance, the share of unrelated codes that are as near to a code (B,), or nearer; None: too few codes."""
-        if len(self.codes) < LEAST_CODES:
-            return None
+        return self._rates(code) if len(self.codes) >= LEAST_CODES else None
+
+    def rough_rates(self, code: Codes) -> Rates | None:
+        """As `rates`, of few codes as well: good enough for a word, not to be stated. None: fewer than ten."""
+        return self._rates(code) if len(self.codes) >= LEAST_COMPARED else None
+
+    def _rates(self, code: Codes) -> Rates:
         bits = 8 * self.codes.shape[1]
         counts = np.bincount(hamming(code[None], self.codes)[0], minlength=bits + 1)
         return false_match_rates(counts, shape=SHAPES[self.kind])
 
 
 def false_match_rates(counts: NDArray[np.int64], *, shape: float = SHAPES["regions"]) -> Rates:
-    """From how many codes lie at each distance, (bits + 1,), each one's false-match rate: rising, in (0, 1]."""
-    share = np.cumsum(counts) / counts.sum()
-    tail = _with_tail(share, shape)
-    below = np.arange(len(share)) <= _quantile(share, _LOW)
-    related = min(_LOW / 2, float(np.max((share - tail)[below], initial=0.0)))
+    """From how many of ten codes or more lie at each distance, (bits + 1,), each one's false-match rate: rising, in
+    (0, 1].
+    """
+    codes = int(counts.sum())
+    low, high = max(_LOW, _LOW_CODES / codes), max(_HIGH, _HIGH_CODES / codes)
+    share = np.cumsum(counts) / codes
+    tail = _with_tail(share, low, high, shape)
+    below = np.arange(len(share)) <= _quantile(share, low)
+    related = min(low / 2, float(np.max((share - tail)[below], initial=0.0)))
     unrelated = np.clip((share - related) / (1 - related), 0.0, 1.0)
-    return np.asarray(np.clip(_with_tail(unrelated, shape), np.finfo(np.float64).tiny, 1.0))
+    return np.asarray(np.clip(_with_tail(unrelated, low, high, shape), np.finfo(np.float64).tiny, 1.0))
 
 
 def rate_of(rate: object) -> float | None:
@@ -130,13 +143,13 @@ def _rows(index: RegionIndex, kind: CodeKind) -> int:
     return counts.images + counts.empty
 
 
-def _with_tail(share: Rates, shape: float) -> Rates:
-    """The shares, below the quantile at 20 % replaced by the Pareto tail through both quantiles."""
-    low, high = _quantile(share, _LOW), _quantile(share, _HIGH)  # apart by 0.15 at least: no bit adds more than 1
+def _with_tail(share: Rates, least: float, most: float, shape: float) -> Rates:
+    """The shares, below the quantile at `most` replaced by the Pareto tail through it and the one at `least`."""
+    low, high = _quantile(share, least), _quantile(share, most)  # apart by 0.15 at least: no bit adds more than 1
     distances = np.arange(len(share))
     excess = np.maximum(high - distances, 0.0) / (high - low)
-    ratio = _HIGH / _LOW
-    modelled = _HIGH * ((1 + (ratio**shape - 1) * excess) ** (-1 / shape) if shape else ratio**-excess)
+    ratio = most / least
+    modelled = most * ((1 + (ratio**shape - 1) * excess) ** (-1 / shape) if shape else ratio**-excess)
     return np.asarray(np.where(distances < high, modelled, share))
 
 

@@ -77,6 +77,21 @@ def held(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
     return bool(mask[math.floor(point[1]), math.floor(point[0])])
 
 
+def touched(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
+    """Whether a mask has a pixel in the point's block of 4 x 4 or in one of the eight around it."""
+    x, y = (math.floor(side / 4) * 4 for side in point)
+    return bool(mask[max(y - 4, 0) : y + 8, max(x - 4, 0) : x + 8].any())
+
+
+def meant_by(
+    point: tuple[float, float], masks: Sequence[NDArray[np.bool_]], usable: Sequence[int] | None = None
+) -> list[int]:
+    """The rule in words: the masks that hold a point, or, where no mask at all does, those that it touches."""
+    on_one = any(held(mask, point) for mask in masks)
+    rows = range(len(masks)) if usable is None else usable
+    return [row for row in rows if (held if on_one else touched)(masks[row], point)]
+
+
 def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:
     """A choice's mask in image pixels; what lies on the padding must be empty."""
     top = Letterbox(height, WIDTH, 64).offset[0]

@@ -55,7 +55,7 @@ function weakness(answer) {
   if (!first.confidence) return match ? `${match.better} of ${match.words} everyday words name even the best of them better than yours` : "none fits the words well";
   const bits = `${first.distance_bits} of ${answer.bits} bits differ`;
   if (first.confidence.calibrated) return `in an index of this size others are as near by chance: ${chance(first.false_match)} unrelated regions, ${bits}`;
-  return `even the first agrees little more than chance would: ${bits}`;
+  return `even the first is no nearer than chance allows among so few: ${bits}`;
 }
 
 /** Why there is no answer, as its headline. */

@@ -74,6 +74,14 @@ def test_marks_scale_with_the_image():
     np.testing.assert_array_equal(shown[100, 600], [255, 255, 255])  # the bar
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 900), (900, 90), (60, 900)])
+def test_a_dot_hides_no_more_than_a_fifth_of_a_panoramas_height(height: int, width: int) -> None:
+    shown = draw_marks(plain(height, width), [PointMark(width / 2, height / 2)], longest_side_px=900)
+    changed = (shown != 128).any(axis=2)
+    assert changed.any()
+    assert max(changed.any(axis=0).sum(), changed.any(axis=1).sum()) <= max(0.2 * min(height, width), 13)
+
+
 def test_box_is_drawn_on_its_edges_and_clipped_to_the_image():
     shown = draw_marks(plain(100, 100), [BoxMark((20, -50, 60, 500), FOREGROUND)], longest_side_px=100)
     np.testing.assert_array_equal(shown[50, 20], FOREGROUND)

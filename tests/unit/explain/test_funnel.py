@@ -360,6 +360,23 @@ def test_text_has_a_line_per_step_and_the_verdict() -> None:
     assert repr(found).startswith("<Explanation: s3://memory/red2.png: paging: ")
 
 
+def test_what_has_no_place_is_not_where_it_is() -> None:
+    world = World(**reds(4))
+    headings = [
+        world.explain("red1").to_text().splitlines()[0],
+        world.explain("red2").to_text().splitlines()[0],
+        world.explain("red2", BIG).to_text().splitlines()[0],
+        world.explain("absent").to_text().splitlines()[0],
+    ]
+    places = [heading.partition(", for a query by point:")[0].replace("s3://memory/", "") for heading in headings]
+    assert places == [
+        "why red1.png is where it is",
+        "why red2.png is not among the hits",
+        "why that thing in red2.png is not among the hits",
+        "why absent.png is not among the hits",
+    ]
+
+
 def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
     world = World(**{"a": QUERY, "a.png.bak": QUERY})
     assert find_image(ImageRef("x", "y"), []) == ImageRef("x", "y")

@@ -10,6 +10,7 @@ from fakes.segmentations import (
     WIDTH,
     held,
     in_pixels,
+    meant_by,
     random_masks,
     random_points,
     rectangle,
@@ -66,11 +67,12 @@ def of_box(
     height = len(erased)
     ious = {row: iou_with(box, masks[row], height) for row in usable}
     fitting = [row for row in usable if ious[row] >= MIN_IOU]
-    groups = [[row for row in fitting if held(masks[row], point)] for point in points] or [fitting]
-    chosen = [[best(group, ious)] if group else [] for group in groups]
+    groups = [meant_by(point, masks, fitting) for point in points] or [fitting]
+    fits = {row: ious[row] * float((masks[row] & rectangle(height, box)).sum() / masks[row].sum()) for row in usable}
+    chosen = [[best(group, fits)] if group else [] for group in groups]
     mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
     for number, point in enumerate(points):
-        under = [row for row in mostly if held(masks[row], point)]
+        under = meant_by(point, masks, mostly)
         chosen[number] = chosen[number] or things_in_order(masks, under)[:1]
     if all(chosen):
         return np.any([masks[row] for (row,) in chosen], axis=0)
@@ -93,7 +95,7 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     parts = [of_box(box, [one for one in foreground if inside(one, box)], masks, usable, erased) for box in boxes]
     for point in foreground:
         if not any(inside(point, box) for box in boxes):
-            under = [row for row in usable if held(masks[row], point)]
+            under = meant_by(point, masks, usable)
             parts.append(masks[things_in_order(masks, under)[0]] if under else None)
     expected = [part for part in parts if part is not None]
 
@@ -122,10 +124,10 @@ def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
     for box in boxes:
         mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
         own = [point for point in foreground if inside(point, box)]
-        groups += [[row for row in mostly if held(masks[row], point)] for point in own] or [mostly]
+        groups += [meant_by(point, masks, mostly) for point in own] or [mostly]
     for point in foreground:
         if not any(inside(point, box) for box in boxes):
-            groups.append([row for row in usable if held(masks[row], point)])
+            groups.append(meant_by(point, masks, usable))
     groups = groups if boxes or foreground else [usable]
     chosen = sorted({best(group, figures) for group in groups if group})
 

@@ -19,6 +19,7 @@ from fakes.segmentations import (
     WIDTH,
     held,
     in_pixels,
+    meant_by,
     random_masks,
     random_points,
     rectangle,
@@ -40,7 +41,9 @@ from searchanything.prompts.choose import (
     choose_by_similarity,
     selection_of_choice,
 )
-from searchanything.prompts.prompt import Box, Mask, Points, WholeImage
+from searchanything.prompts.choose_together import choose_together
+from searchanything.prompts.containers import covered_by_parts
+from searchanything.prompts.prompt import Box, Mask, Points, Prompts, WholeImage
 
 # --- points -----------------------------------------------------------------------------------------------------
 
@@ -64,7 +67,7 @@ def ranked(rows: list[int], masks: list[NDArray[np.bool_]], way: str) -> list[in
 
 @given(SEEDS, st.sampled_from(["thing", "surest", "part", "object", "whole"]))
 @settings(max_examples=700)
-def test_each_point_chooses_one_of_the_masks_that_hold_it(
+def test_each_point_chooses_one_of_the_masks_that_hold_it_or_that_it_touches(
     seed: int, way: Literal["thing", "surest", "part", "object", "whole"]
 ) -> None:
     granularity = None if way in ("thing", "surest") else way
@@ -72,7 +75,7 @@ def test_each_point_chooses_one_of_the_masks_that_hold_it(
     height, masks = random_masks(seed)
     foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 2)
     usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
-    under = [[row for row in usable if held(masks[row], point)] for point in foreground]
+    under = [meant_by(point, masks, usable) for point in foreground]
     chosen = {ranked(rows, masks, way)[0] for rows in under if rows}
     rest = sorted({row for rows in under for row in rows} - chosen)
 
@@ -114,6 +117,26 @@ def test_a_click_on_jeans_means_the_jeans_and_not_the_person_whom_clothes_cover(
     np.testing.assert_array_equal(in_pixels(only_the_person, 64), person)
 
 
+@pytest.mark.parametrize(
+    ("part", "covered"),
+    [
+        ((24, 0, 44, 40), 0.4),  # four fifths of it lie in the whole
+        ((28, 0, 44, 40), 0.0),  # three quarters
+        ((0, 0, 32, 40), 0.8),  # four fifths as large
+        ((0, 0, 36, 40), 0.0),  # nine tenths: the same thing again
+    ],
+)
+def test_what_is_a_part_of_a_whole(part: tuple[int, int, int, int], covered: float) -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 40, 40)), rectangle(64, part)])
+    assert covered_by_parts(scene, np.array([0]))[0] == pytest.approx(covered)
+
+
+def test_three_fifths_are_enough_to_be_made_of_others() -> None:
+    for covered, first in ((12, 2), (8, 1)):  # of 20 px of width
+        part, whole, behind = (rectangle(64, box) for box in ((0, 0, covered, 16), (0, 0, 20, 16), (12, 0, 64, 60)))
+        assert choose_by_points(Points((16, 4)), segmented(64, [part, whole, behind])).rows == (first,)
+
+
 def test_a_click_on_a_face_means_the_face_which_eyes_do_not_cover() -> None:
     face, left, right = rectangle(64, (8, 0, 56, 60)), rectangle(64, (16, 12, 24, 20)), rectangle(64, (40, 12, 48, 20))
     choice = choose_by_points(Points((32, 40)), segmented(64, [face, left, right]))
@@ -150,11 +173,35 @@ def test_an_unsure_mask_is_selected_where_its_size_makes_up_for_it() -> None:
 def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
     far, near, excluded = rectangle(64, (0, 0, 8, 8)), rectangle(64, (40, 40, 48, 48)), rectangle(64, (48, 56, 64, 64))
     scene = segmented(64, [far, near, excluded])
-    choice = choose_by_points(Points((50, 50), background=(60, 60)), scene)
+    choice = choose_by_points(Points((53, 53), background=(60, 60)), scene)
     assert (choice.kind, choice.others, choice.box_xyxy) == ("none", (1, 0), (0, 0, 0, 0))
     selection = selection_of_choice(choice, scene)
     assert (selection.area_px, selection.score, decode_rle(selection.mask).any()) == (0, 0.0, False)
     assert [one.box_xyxy for one in selection.runners_up] == [(40, 40, 48, 48), (0, 0, 8, 8)]
+
+
+def test_a_click_on_the_rim_of_a_thing_means_the_thing() -> None:
+    """A mask's edge is known to a cell of 4 px; two cells away, or in a hole so wide, there is nothing."""
+    ring = rectangle(64, (16, 16, 44, 44)) & ~rectangle(64, (24, 24, 36, 36))
+    scene = segmented(64, [ring])
+    for point in ((15.9, 30), (12, 30), (44, 30), (47.9, 47.9), (24, 24), (27.9, 30)):
+        choice = choose_by_points(Points(point), scene)
+        assert choice.rows == (0,), point
+        assert choice.reason == "the surest for its size of 1 mask beside 1 foreground point"
+        assert choose_by_points(Points(point, rule="fastsam"), scene).kind == "none", "as published"
+    for point in ((11.9, 30), (48, 30), (30, 30)):
+        assert choose_by_points(Points(point), scene).kind == "none", point
+    two = choose_by_points(Points([(15, 30), (45, 30)]), scene)
+    assert two.reason.endswith("of 1 mask beside 2 foreground points")
+    one_on_it = choose_by_points(Points([(16, 30), (45, 30), (1, 1)]), scene)
+    assert "of 1 mask under or beside 2 foreground points; 1 more point lies on no usable mask" in one_on_it.reason
+
+
+def test_a_click_beside_one_mask_and_on_another_means_that_other() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 20, 20)), rectangle(64, (20, 0, 64, 64))])
+    assert choose_by_points(Points((21, 5)), scene).rows == (1,)
+    assert choose_by_points(Points((21, 5), background=(60, 60)), scene).kind == "none", "that other is excluded"
+    assert choose_by_points(Points((21, 5), background=(60, 60)), scene).others == (0,)
 
 
 def test_a_miss_says_that_the_nearest_are_offered_only_where_there_are_some() -> None:
@@ -189,7 +236,7 @@ def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
 
 @given(SEEDS)
 @settings(max_examples=300)
-def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
+def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
     height, masks = random_masks(seed)
     generator = np.random.default_rng(seed)
     x1, y1 = int(generator.integers(-20, WIDTH)), int(generator.integers(-20, height))
@@ -197,20 +244,43 @@ def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
     inside = max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, height)
     filled = rectangle(height, inside)
     ious = [int((mask & filled).sum()) / int((mask | filled).sum()) for mask in masks]
-    order = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
+    fits = [iou * int((mask & filled).sum()) / max(int(mask.sum()), 1) for iou, mask in zip(ious, masks, strict=True)]
+    by_iou = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
+    order = sorted(range(len(masks)), key=lambda row: (ious[row] < MIN_IOU, -round(fits[row], 6), row))
 
     choice = choose(Box(x1, y1, x2, y2), segmented(height, masks), box_min_iou=MIN_IOU)
 
     assert choice.kind == "region"
     if masks and ious[order[0]] >= MIN_IOU:
         assert choice.rule == "box/iou"
-        assert choice.score == pytest.approx(ious[order[0]], abs=1e-5)
+        assert choice.score == pytest.approx(fits[order[0]], abs=1e-5)
         np.testing.assert_array_equal(in_pixels(choice, height), masks[order[0]])
         assert choice.others == tuple(row for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0)
     else:
         assert (choice.rule, choice.score, choice.box_xyxy) == ("box/itself", 0.0, inside)
         assert "the box itself is the mask" in choice.reason
-        assert choice.others == tuple(row for row in order[:RUNNERS_UP] if ious[row] > 0)
+        assert choice.others == tuple(row for row in by_iou[:RUNNERS_UP] if ious[row] > 0)
+
+
+def test_a_loose_box_means_the_thing_in_it_and_not_what_reaches_out_of_it() -> None:
+    """By IoU alone the person is meant, 0.41 against 0.19; 0.41 of the person lies in the box, and all of the bag."""
+    person, bag = rectangle(64, (0, 0, 64, 64)), rectangle(64, (12, 12, 32, 28))
+    scene = segmented(64, [person, bag])
+    choice = choose(Box(4, 4, 44, 46), scene, box_min_iou=MIN_IOU)
+    assert (choice.rows, choice.others) == ((1,), (0,))
+    assert choice.reason == "IoU 0.19 with the box and 100% in it, the best of 2 masks"
+    assert choose(Box(0, 0, 60, 60), scene, box_min_iou=MIN_IOU).rows == (0,), "a box of the person's size means it"
+    assert choose(Box(4, 4, 44, 46), scene, box_min_iou=0.2).rows == (0,), "what does not reach the least IoU is out"
+    pointed = choose_together(Prompts((Box(4, 4, 44, 46),), ((20, 20),)), scene, box_min_iou=MIN_IOU)
+    assert pointed.rows == (1,)
+
+
+def test_a_mask_of_just_the_least_iou_fits() -> None:
+    """IoU 1/4 and all of it inside is a fit of 1/4; IoU 1/3 and half of it inside is one of 1/6."""
+    inside, across = rectangle(64, (0, 0, 16, 16)), rectangle(64, (0, 16, 64, 32))
+    scene = segmented(64, [across, inside])
+    assert choose(Box(0, 0, 32, 32), scene, box_min_iou=0.25).rows == (1,)
+    assert choose(Box(0, 0, 32, 32), scene, box_min_iou=0.26).rows == (0,)
 
 
 def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:

@@ -1,0 +1,125 @@
+"""What clicks and boxes around known things select, by the rules and by simpler ones.
+
+python -m benchmarks.choosing [--preset pico] [--scenes 100] [--seed 11] [--street FOLDER --images 100] [--json FILE]
+
+Each thing of generated scenes (and of annotated street photographs, as in `benchmarks.ranking_data`) is clicked on its
+innermost pixel, on its rim (1.5 to 3.5 px inside) and anywhere, and boxed tightly, loosely and too tightly. Printed is
+the share of prompts whose mask has an IoU of at least 0.5 with the thing: exact clicks against clicks that may touch,
+boxes by IoU alone against boxes by fit; and the ceiling, the best mask of each segmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import measuring
+from benchmarks.ranking_clicks import Annotated, scene_clicks, street_clicks
+from benchmarks.ranking_data import load_preset
+from searchanything.core.geometry import decode_rle, innermost_point
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMask, BoxXYXY
+from searchanything.prompts.choose import PointsOnGrid, box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.prompt import Box, Point, Points
+
+MIN_IOU: Final = 0.5
+LEAST_PX: Final = 100  # of a thing: smaller ones are crumbs
+BOX_MIN_IOU: Final = 0.1  # the setting's default
+LOOSER: Final = (-0.15, 0.0, 0.1, 0.25, 0.5)
+
+
+def clicks(mask: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, Point]]:
+    """The innermost pixel of a thing, one of its rim where it has such, and any."""
+    yield "innermost", innermost_point(mask)
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    for name, there in (("rim", (depth >= 1.5) & (depth <= 3.5)), ("anywhere", mask)):
+        pixels = np.argwhere(there)
+        if len(pixels):
+            y, x = pixels[rng.integers(len(pixels))].tolist()
+            yield name, (x + 0.5, y + 0.5)
+
+
+def boxes(mask: BoolMask) -> Iterator[tuple[str, BoxXYXY]]:
+    """The tight box, and what is looser (or tighter) by shares of its sides at each edge, within the image."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x1, y1, x2, y2 = float(xs[0]), float(ys[0]), float(xs[-1]) + 1, float(ys[-1]) + 1
+    for by in LOOSER:
+        dx, dy = by * (x2 - x1), by * (y2 - y1)
+        box = max(x1 - dx, 0.0), max(y1 - dy, 0.0), min(x2 + dx, mask.shape[1]), min(y2 + dy, mask.shape[0])
+        yield ("tight" if by == 0 else f"looser by {by:g}"), box
+
+
+def overlap(mask: BoolMask, thing: BoolMask, segmentation: Segmentation) -> float:
+    """IoU of two grid masks, partly filled cells counted so."""
+    share = segmentation.letterbox.coverage
+    return float(((mask & thing) * share).sum() / max(((mask | thing) * share).sum(), 1e-9))
+
+
+def by_iou_alone(box: BoxXYXY, segmentation: Segmentation) -> BoolMask:
+    """The rule before: the largest IoU, or the box itself."""
+    ious = box_ious(box, segmentation)
+    fits = ious.max(initial=0) >= BOX_MIN_IOU
+    return segmentation.masks[ious.argmax()] if fits else segmentation.letterbox.box_mask(box)
+
+
+def measured(segmentation: Segmentation, thing: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, list[bool]]]:
+    """Of each prompt for one thing, whether the simpler rule, the rule and the best mask of all select it."""
+    on_grid = segmentation.letterbox.grid_mask(thing)
+    best = max((overlap(one, on_grid, segmentation) for one in segmentation.masks), default=0.0)
+    chosen: dict[str, tuple[BoolMask, BoolMask]] = {}
+    for name, point in clicks(thing, rng):
+        touching = choose_by_points(Points((point,)), segmentation).mask
+        exact = PointsOnGrid.of([point], [], segmentation).under.any()
+        chosen[f"click, {name}"] = touching if exact else np.zeros_like(touching), touching
+    for name, box in boxes(thing):
+        by_fit = choose_by_box(Box(*box), segmentation, min_iou=BOX_MIN_IOU).mask
+        chosen[f"box, {name}"] = by_iou_alone(box, segmentation), by_fit
+    for name, several in chosen.items():
+        yield name, [*(overlap(one, on_grid, segmentation) >= MIN_IOU for one in several), best >= MIN_IOU]
+
+
+def table(segmenter_of: Iterator[tuple[Segmentation, Annotated]]) -> Mapping[str, NDArray[np.float64]]:
+    """Per prompt, the shares of the simpler rule, the rule and the ceiling, and how many there were."""
+    rng = np.random.default_rng(3)
+    found: dict[str, list[list[bool]]] = {}
+    for segmentation, (_, truth) in segmenter_of:
+        for one in truth.instances:
+            if one.area_px >= LEAST_PX:
+                for name, values in measured(segmentation, decode_rle(one.mask), rng):
+                    found.setdefault(name, []).append(values)
+    return {name: np.array([*np.mean(values, axis=0), len(values)]) for name, values in found.items()}
+
+
+def main() -> None:
+    """Print a table for each kind of image; write JSON where asked."""
+    parser = measuring.parser(__doc__)
+    parser.add_argument("--preset", default="pico")
+    parser.add_argument("--scenes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--street", type=Path, help="folder of photographs with their label files")
+    parser.add_argument("--images", type=int, default=100, help="street photographs to use")
+    options = parser.parse_args()
+    segmenter = load_preset(options.preset).segmenter
+    kinds = {"scenes": scene_clicks(options.scenes, seed=options.seed)}
+    if options.street is not None:
+        kinds["street"] = street_clicks(sorted(options.street.glob("*.png"))[: options.images])
+    figures = {}
+    for kind, images in kinds.items():
+        found = table((segmenter.segment([one[0]])[0], one) for one in images)
+        print(f"{kind:24} {'simpler':>8} {'rule':>8} {'best':>8} {'prompts':>8}")
+        for name, (simpler, rule, best, count) in found.items():
+            print(f"{name:24} {simpler:8.3f} {rule:8.3f} {best:8.3f} {count:8.0f}")
+        figures[kind] = {
+            name: dict(zip(("simpler", "rule", "best", "prompts"), values.tolist(), strict=True))
+            for name, values in found.items()
+        }
+    measuring.write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
