@@ -7,6 +7,7 @@ selected, and the picture with its mask (`client.standing_memory`). What stands 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -21,6 +22,8 @@ from searchanything.core.types import Filter, ImageRef, MaskRLE, Place
 from searchanything.search.new_matches import NewMatch
 
 MOST_NAME_LETTERS: Final = 100
+# Python 3.11 reads host fd00::7 out of evil.example[fd00::7], and sends to another.
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]@:\\]+)(:\d*)?")
 StandingKind = Literal["regions", "images", "words"]
 
 
@@ -201,11 +204,11 @@ def checked_webhook(address: object) -> str | None:
     text = str(address)
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        sound = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or not text.isascii() or not text.isprintable() or " " in text:
-        raise UsageError("webhook: expected http(s)://host/path, in ASCII letters, without user and password")
+    if not sound or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+        raise UsageError("webhook: expected http(s)://host/path, in ASCII letters, without user, password and #")
     return text
 
 
