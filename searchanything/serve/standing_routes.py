@@ -92,7 +92,12 @@ async def remove(query: str, caller: Keeping, desk: AtDesk) -> None:
     responses=problems(*OF_IMAGE, 408, 413),
 )
 async def test(query: str, caller: Keeping, desk: AtDesk) -> None:
-    await desk.standing.run(lambda: caller.client.standing.test(_known(caller, query).id))
+    def work() -> None:
+        known = _known(caller, query)
+        allowed_webhook(known.webhook, desk.settings.webhooks)  # it may have been added elsewhere, or allowed once
+        caller.client.standing.test(known.id)
+
+    await desk.webhooks.run(work)
 
 
 @standing.get(

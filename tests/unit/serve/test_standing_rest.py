@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request
 
 import pytest
-from fakes.http_servers import WebServer, web_server
+from fakes.http_servers import Asked, WebServer, web_server
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
 from fakes.standing import Hook, add_noise
@@ -178,6 +180,38 @@ def test_a_webhook_gets_a_test_and_matches_without_the_address_of_the_index(
         assert b'"index": null' in asked.body
     hook[0].status = 500
     assert served.post(f"/v1/standing/{query['id']}/test").status_code == 502
+
+
+def test_the_server_tests_no_webhook_that_it_may_not_send_to(
+    served: Served, hook: tuple[Hook, WebServer, str]
+) -> None:
+    """It was added on the command line, or before the list was shortened."""
+    other = hook[2].replace("hooks/", "others/")
+    query = served.client.standing.add("elsewhere", served.folder / "a/two.png", (70, 20), webhook=other)
+    assert served.post(f"/v1/standing/{query.id}/test").status_code == 403
+    assert hook[1].asked == []
+
+
+def test_a_webhook_that_is_slow_keeps_no_list_waiting(served: Served) -> None:
+    begun, over = threading.Barrier(3), threading.Event()
+
+    def slow(_asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        begun.wait(30)
+        over.wait(30)
+        return 200, {}, b""
+
+    with web_server(slow) as server, ThreadPoolExecutor(8) as threads:
+        served.desk.settings = ServeSettings(preload=False, webhooks=f"http://{server.endpoint}/")
+        query = added(served, webhook=f"http://{server.endpoint}/hits")
+        tests = [threads.submit(served.post, f"/v1/standing/{query['id']}/test") for _ in range(6)]
+        begun.wait(30)
+        listed = threads.submit(served.get, "/v1/standing")
+        try:
+            assert listed.result(10).status_code == 200
+        finally:
+            begun.abort()
+            over.set()
+        assert {one.result(30).status_code for one in tests} <= {204, 502}
 
 
 def test_a_query_is_removed_by_its_id(served: Served) -> None:
