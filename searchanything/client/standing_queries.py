@@ -78,6 +78,10 @@ class StandingQueries:
         features = StandingFeatures.of(asking.connection)
         return cls(asking, features.memory, features)
 
+    def within(self, asking: Asking) -> StandingQueries:
+        """The same through another view of the index; codes that were made are shared."""
+        return replace(self, asking=asking)
+
     def add(
         self,
         name: str,

@@ -109,6 +109,16 @@ def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client
         seen.standing.add("red", ImageRef(str(places), "hidden/0.png"), RED)
 
 
+def test_views_share_the_codes_that_were_made(
+    client: Client, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server makes a view for each request; what a query was made of is a picture, and is read once."""
+    view(client, places, SEEN).standing.add("red", places / "0.png", RED)
+    assert view(client, places, SEEN).standing.fetch().failed == {}
+    monkeypatch.setattr(StandingMemory, "kept", lambda *_: pytest.fail("it was read again"))
+    assert view(client, places, SEEN).standing.fetch().failed == {}
+
+
 # --- in two steps
 
 
