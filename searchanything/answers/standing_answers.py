@@ -208,7 +208,9 @@ def checked_webhook(address: object) -> str | None:
     except ValueError:
         sound = False
     if not sound or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
-        raise UsageError("webhook: expected http(s)://host/path, in ASCII letters, without user, password and #")
+        raise UsageError(
+            "webhook: expected http(s)://host/path, in ASCII letters, without # and without user and password"
+        )
     return text
 
 

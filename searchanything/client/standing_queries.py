@@ -10,6 +10,7 @@ a look that is killed in between, or whose webhook fails, is made again. So each
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ from searchanything.search.scoped import contains
 RARE: Final = 1e-4  # the false-match rate of a query that names none
 MOST_QUERIES: Final = 1000
 MOST_OF_VIEW: Final = 100  # of one view of some places, so that no key of a server takes all
+MOST_LETTERS_OF_VIEW: Final = 8_000_000  # of what they ask: whoever looks reads it, also for other places
 NAMED: Final = 10  # in a message
 
 
@@ -229,6 +231,7 @@ class StandingQueries:
             query = replace(query, known=self._known(query, question.index))
             with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
                 queries = self._check_free(query.name)
+                self._check_size([*self._seen(queries), query])
                 check(now=True)
                 self.memory.keep_queries([*queries, query])
         except BaseException:
@@ -278,6 +281,14 @@ class StandingQueries:
             most = MOST_OF_VIEW if self.places else MOST_QUERIES
             raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
         return queries
+
+    def _check_size(self, seen: Sequence[StandingQuery]) -> None:
+        """Raises: UsageError where what a view asks is more than its share."""
+        if self.places and sum(len(json.dumps(one.to_json())) for one in seen) > MOST_LETTERS_OF_VIEW:
+            raise UsageError(
+                "the standing queries of these places are too large together: ask with a plainer mask, with fewer "
+                "images in the filter, or with a lower max_false_match"
+            )
 
     def _look(self) -> StandingLook:
         return StandingLook(self.asking, self.features, self.asking.connection.live_index(), now_ms())

@@ -92,9 +92,7 @@ class Desk:
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
         self.standing = Gate("standing", width=_STANDING_THREADS, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
-        self.webhooks = Gate(
-            "webhooks", width=_WEBHOOK_THREADS, waiting=settings.waiting_requests, timeout_s=timeout
-        )
+        self.webhooks = Gate("webhooks", width=_WEBHOOK_THREADS, waiting=settings.waiting_requests, timeout_s=timeout)
         self.gates = (self.models, self.index, self.pictures, self.standing, self.webhooks)
         self.metrics.watch(self.gates, self.thumbnails.cache, models_loaded=lambda: self.models_loaded)
 

@@ -101,6 +101,28 @@ def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeyp
     client.standing.add("c", places / "0.png", RED)
 
 
+def test_a_view_has_no_more_than_its_share_of_what_all_read(
+    client: Client, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = view(client, places, SEEN)
+    query = seen.standing.add("a", places / "0.png", RED)
+    long = Filter(exclude=[ImageRef(str(places), f"{number}.png") for number in range(100)])
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_LETTERS_OF_VIEW", 5000)
+    with pytest.raises(UsageError, match="too large together"):
+        seen.standing.add("b", places / "0.png", RED, filter=long)
+    assert [one.query for one in client.standing.list()] == [query]
+    client.standing.add("b", places / "0.png", RED, filter=long)
+    # nor of what is remembered as dealt with, by however many queries and notes
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED_OF_PLACES", 3)
+    other, now = seen.standing.add("c", places / "0.png", RED), query.created_at_ms
+    several = [Taken(now, 0, dict.fromkeys((f"{number:016x}", f"{number + 8:016x}"), now)) for number in range(2)]
+    seen.standing.take({query.id: several[0]})
+    with pytest.raises(UsageError, match="at most 3 matches"):
+        seen.standing.take({other.id: several[1]})
+    client.standing.take({client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})})
+    view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
+
+
 def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client, places: Path) -> None:
     seen = view(client, places, SEEN)
     with pytest.raises(UsageError, match="view of some places"):
@@ -109,9 +131,7 @@ def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client
         seen.standing.add("red", ImageRef(str(places), "hidden/0.png"), RED)
 
 
-def test_views_share_the_codes_that_were_made(
-    client: Client, places: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_views_share_the_codes_that_were_made(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server makes a view for each request; what a query was made of is a picture, and is read once."""
     view(client, places, SEEN).standing.add("red", places / "0.png", RED)
     assert view(client, places, SEEN).standing.fetch().failed == {}

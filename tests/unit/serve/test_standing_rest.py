@@ -182,9 +182,7 @@ def test_a_webhook_gets_a_test_and_matches_without_the_address_of_the_index(
     assert served.post(f"/v1/standing/{query['id']}/test").status_code == 502
 
 
-def test_the_server_tests_no_webhook_that_it_may_not_send_to(
-    served: Served, hook: tuple[Hook, WebServer, str]
-) -> None:
+def test_the_server_tests_no_webhook_that_it_may_not_send_to(served: Served, hook: tuple[Hook, WebServer, str]) -> None:
     """It was added on the command line, or before the list was shortened."""
     other = hook[2].replace("hooks/", "others/")
     query = served.client.standing.add("elsewhere", served.folder / "a/two.png", (70, 20), webhook=other)
