@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple, Self, cast
@@ -153,7 +154,7 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewMatches:
-    """New matches by query, of those that have any; and why others could not be asked, by their names.
+    """New matches by query, of those that have any; and why others could not be asked, as `labels_of` calls them.
 
     `taken` says how far each query has come with them, to be noted when they are dealt with. `complete` is False where
     there may be more.
@@ -171,7 +172,7 @@ class NewMatches:
 
 @dataclass(frozen=True, slots=True)
 class StandingDelivery:
-    """What one look at the queries with a webhook came to: matches sent, by query, and what failed."""
+    """What one look at the queries with a webhook came to: matches sent, and what failed, as `labels_of` calls them."""
 
     sent: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -179,6 +180,13 @@ class StandingDelivery:
     def to_dict(self) -> dict[str, Any]:
         """A JSON document."""
         return {"sent": dict(self.sent), "failed": dict(self.failed)}
+
+
+def labels_of(queries: Iterable[StandingQuery]) -> dict[str, str]:
+    """What each query is called in reports, by its id: its name, or the id where queries of several places share it."""
+    listed = list(queries)
+    names = Counter(one.name for one in listed)
+    return {one.id: one.name if names[one.name] == 1 else one.id for one in listed}
 
 
 def match_digest(match: NewMatch) -> str:

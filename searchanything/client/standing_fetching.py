@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken
+from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken, labels_of
 from searchanything.client.standing_delivery import lies_behind
 from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
 from searchanything.client.standing_memory import EDIT_WAIT_S, FETCHED, Looked, StandingMemory, first_look
@@ -28,6 +28,7 @@ def fetched(
 ) -> NewMatches:
     """What is new for some queries: about so many matches, or some ten thousand of each. Raises: RegionIndexError."""
     found, failed, taken = list[StandingMatches](), dict[str, str](), dict[str, Taken]()
+    labels = labels_of(queries)
     room, complete = math.inf if most is None else most, True
     for asked in look.asked(queries, memory.looked(FETCHED)):
         if room <= 0:
@@ -38,7 +39,7 @@ def fetched(
                 raise UsageError(asked.error)
             matches, one, is_all = _of_query(look, asked, most=min(room, MOST_FETCHED))
         except UsageError as error:
-            failed[asked.query.name] = str(error)
+            failed[labels[asked.query.id]] = str(error)
             continue
         room, complete = room - len(matches), complete and is_all
         if matches:

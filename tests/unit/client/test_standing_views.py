@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.hash_layers import live_of
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, add_noise, draw, fetched
 
@@ -89,6 +90,22 @@ def test_one_name_in_two_places_needs_an_id(client: Client, places: Path) -> Non
         client.standing.remove("red")
     client.standing.remove(other.id)
     assert [one.query.id for one in client.standing.list()] == [mine.id]
+
+
+def test_of_two_queries_of_one_name_each_says_what_is_wrong_with_it(
+    client: Client, places: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    seen, hidden = view(client, places, SEEN), view(client, places, HIDDEN)
+    sent = [one.standing.add("sent", places / "0.png", RED, webhook=hook[2]).id for one in (seen, hidden)]
+    kept = [one.standing.add("kept", places / "0.png", RED).id for one in (seen, hidden)]
+    live_of(client).delete_images([ImageRef(str(places), f"hidden/{number}.png") for number in range(300)])
+    client._parts.asking.judging.backgrounds._drawn.clear()
+    draw_in_both(client, places)
+    assert client.standing.fetch().failed.keys() == {kept[1]}
+    delivery = client.standing.deliver()
+    assert delivery.sent == {sent[0]: 1}
+    assert delivery.failed.keys() == client.standing.deliver().failed.keys() == {sent[1]}
+    assert view(client, places, HIDDEN).standing.fetch().failed.keys() == {"kept"}
 
 
 def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
