@@ -277,9 +277,9 @@ class StandingQueries:
         seen = self._seen(queries)
         if any(one.name == name for one in seen):
             raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")
-        if len(queries) >= MOST_QUERIES or (self.places and len(seen) >= MOST_OF_VIEW):
-            most = MOST_OF_VIEW if self.places else MOST_QUERIES
-            raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
+        for number, most in ((len(seen) if self.places else 0, MOST_OF_VIEW), (len(queries), MOST_QUERIES)):
+            if number >= most:
+                raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
         return queries
 
     def _check_size(self, seen: Sequence[StandingQuery]) -> None:

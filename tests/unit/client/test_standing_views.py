@@ -70,7 +70,9 @@ def test_what_a_view_does_not_show_stands_for_nobody_there(client: Client, place
     hidden.standing.add("red", places / "0.png", RED)
     assert [one.query.name for one in seen.standing.list()] == []
     assert [one.query.name for one in both.standing.list()] == ["red"], "who sees more sees what others added for less"
-    for name in ("all", "red", client.standing.list()[0].query.id):
+    both.standing.add("both", places / "0.png", RED)
+    assert [one.query.name for one in hidden.standing.list()] == ["red"], "nobody sees what is asked of more"
+    for name in ("all", "red", "both", client.standing.list()[0].query.id):
         for action in (seen.standing.remove, seen.standing.test, seen.standing.picture, seen.standing.fetch):
             with pytest.raises(UsageError, match="expected the name of a standing query \\(there is none\\)"):
                 action(name)
@@ -116,6 +118,9 @@ def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeyp
     with pytest.raises(UsageError, match="there are 2 standing queries"):
         seen.standing.add("c", places / "0.png", RED)
     client.standing.add("c", places / "0.png", RED)
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_QUERIES", 3)
+    with pytest.raises(UsageError, match="there are 3 standing queries"):
+        view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
 
 
 def test_a_view_has_no_more_than_its_share_of_what_all_read(
