@@ -13,7 +13,7 @@ from typing import Final
 from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken, labels_of
 from searchanything.client.standing_delivery import lies_behind
 from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
-from searchanything.client.standing_memory import EDIT_WAIT_S, FETCHED, Looked, StandingMemory, first_look
+from searchanything.client.standing_memory import FETCHED, Looked, StandingMemory, first_look
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Place
 from searchanything.search.new_matches import NewMatch
@@ -61,7 +61,7 @@ def note_taken(
 
     Raises: RegionIndexError; UsageError for more than can be remembered.
     """
-    with memory.lease(FETCHED).held(wait_s=EDIT_WAIT_S) as check:
+    with memory.editing(FETCHED) as check:
         known, queries = memory.looked(FETCHED), memory.queries()
         ids, now = {one.id for one in queries}, clock()
         merged = {name: one for name, one in known.items() if name in ids}

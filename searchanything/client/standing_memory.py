@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from searchanything.answers.standing_answers import StandingQuery
-from searchanything.client.lease import Lease
+from searchanything.client.lease import CheckLease, Lease
 from searchanything.core.errors import IndexDamagedError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import FloatArray, RGBImage
@@ -124,6 +127,15 @@ class StandingMemory:
     """The notes of one index store. All methods raise: RegionIndexError, IndexUnavailableError."""
 
     indexes: IndexStore
+    _turns: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock), repr=False)
+
+    @contextmanager
+    def editing(self, note: str = _LIST) -> Iterator[CheckLease]:
+        """Have a note's lease for a moment, after whoever has it; threads by turns, as of two that begin at once one
+        would give way. Raises: RegionIndexError where another process has it for long.
+        """
+        with self._turns[note], self.lease(note).held(wait_s=EDIT_WAIT_S) as check:
+            yield check
 
     def lease(self, note: str = _LIST) -> Lease:
         """What whoever changes a note has."""

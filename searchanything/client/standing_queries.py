@@ -34,7 +34,6 @@ from searchanything.client.standing_fetching import fetched, note_taken
 from searchanything.client.standing_looks import StandingLook, digests_of, overlap_ms_of
 from searchanything.client.standing_memory import (
     DELIVERED,
-    EDIT_WAIT_S,
     FETCHED,
     Looked,
     StandingMemory,
@@ -149,7 +148,7 @@ class StandingQueries:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id;
         RegionIndexError.
         """
-        with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
+        with self.memory.editing() as check:
             queries = self.memory.queries()
             query = named_query(name, self._seen(queries))
             check(now=True)
@@ -229,7 +228,7 @@ class StandingQueries:
         self.memory.keep(query, question.kept)
         try:
             query = replace(query, known=self._known(query, question.index))
-            with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
+            with self.memory.editing() as check:
                 queries = self._check_free(query.name)
                 self._check_size([*self._seen(queries), query])
                 check(now=True)

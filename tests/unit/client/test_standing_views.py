@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from searchanything.client.client import Client
 from searchanything.client.standing_memory import FETCHED, StandingMemory
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef
+from searchanything.stores.memory import MemoryIndexStore
 
 SEEN, HIDDEN = "seen/", "hidden/"
 
@@ -72,6 +75,7 @@ def test_what_a_view_does_not_show_stands_for_nobody_there(client: Client, place
     assert [one.query.name for one in both.standing.list()] == ["red"], "who sees more sees what others added for less"
     both.standing.add("both", places / "0.png", RED)
     assert [one.query.name for one in hidden.standing.list()] == ["red"], "nobody sees what is asked of more"
+    assert [one.query.name for one in view(client, places, "").standing.list()] == ["red", "both"]
     for name in ("all", "red", "both", client.standing.list()[0].query.id):
         for action in (seen.standing.remove, seen.standing.test, seen.standing.picture, seen.standing.fetch):
             with pytest.raises(UsageError, match="expected the name of a standing query \\(there is none\\)"):
@@ -159,6 +163,29 @@ def test_views_share_the_codes_that_were_made(client: Client, places: Path, monk
     assert view(client, places, SEEN).standing.fetch().failed == {}
     monkeypatch.setattr(StandingMemory, "kept", lambda *_: pytest.fail("it was read again"))
     assert view(client, places, SEEN).standing.fetch().failed == {}
+
+
+def test_requests_at_once_all_come_through(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's threads share the memory; of two that take the lease at the same moment one would give way."""
+    seen = view(client, places, SEEN)
+    query = seen.standing.add("a", places / "0.png", RED)
+    remember = MemoryIndexStore.remember
+
+    def slowly(store: MemoryIndexStore, name: str, data: bytes) -> None:
+        time.sleep(0.01)
+        remember(store, name, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", slowly)
+    views = [view(client, places, SEEN) for _ in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        taken = {query.id: Taken(query.created_at_ms, 0, {})}
+        added = [
+            threads.submit(one.standing.add, str(n), text="red", max_false_match=1.0) for n, one in enumerate(views)
+        ]
+        noted = [threads.submit(one.standing.take, taken) for one in views]
+        assert len({one.result().id for one in added}) == 6
+        assert [one.result() for one in noted] == [None] * 6
+    assert len(seen.standing.list()) == 7
 
 
 # --- in two steps

@@ -240,6 +240,8 @@ def test_what_is_taken_is_limited(served: Served) -> None:
 
 # --- where may be sent to
 
+ALLOWED = ["https://ops.example.org/hooks/", "http://plain.example/hooks", "https://one.example/a?to=b"]
+
 
 @pytest.mark.parametrize(
     ("allowed", "address"),
@@ -248,6 +250,7 @@ def test_what_is_taken_is_limited(served: Served) -> None:
         ("https://ops.example.org/hooks/", "https://OPS.example.org:443/hooks/a/b?key=1"),
         ("https://ops.example.org/hooks", "https://ops.example.org/hooks"),
         ("https://ops.example.org", "https://ops.example.org/anything"),
+        ("http://plain.example/hooks/", "http://plain.example:80/hooks/a"),
         ("http://10.0.0.7:8080/a", "http://10.0.0.7:8080/a/b"),
         ("https://ops.example.org/a?to=b", "https://ops.example.org/a?to=b"),
         ("https://ops.example.org/a%20b", "https://ops.example.org/a%20b"),
@@ -278,11 +281,16 @@ def test_an_address_below_an_allowed_one_is_allowed(allowed: str, address: str) 
         "https://ops.example.org/hooks/..%00/admin",
         "https://ops.example.org/hooks/%2561",
         "https://127.0.0.1/hooks/a",
+        "http://plain.example:443/hooks/a",
+        "http://plain.example/hooksier",
+        "https://one.example/a?to=c",
+        "https://one.example/a",
+        "https://one.example/a/b?to=b",
     ],
 )
 def test_any_other_is_not(address: str) -> None:
     with pytest.raises(AccessError) as refused:
-        allowed_webhook(address, ["https://ops.example.org/hooks/"])
+        allowed_webhook(address, ALLOWED)
     assert refused.value.known
     with pytest.raises(AccessError):
         allowed_webhook(address, [])
