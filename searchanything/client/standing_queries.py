@@ -135,6 +135,10 @@ class StandingQueries:
         )
         return self._kept(query, question)
 
+    def queries(self) -> Sequence[StandingQuery]:
+        """The standing queries alone, in the order they were added. Raises: RegionIndexError."""
+        return self._seen()
+
     def list(self) -> list[StandingStatus]:
         """The standing queries in the order they were added, with how far each has come. Raises: RegionIndexError."""
         looked = {note: self.memory.looked(note) for note in (DELIVERED, FETCHED)}

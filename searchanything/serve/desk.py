@@ -52,7 +52,7 @@ _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
 IMAGELESS: Final = "expected an image to ask with: an indexed one, or an upload"
-_STANDING_THREADS: Final = 2  # looks take seconds: they keep nobody else waiting
+_STANDING_THREADS: Final = 2  # looks take seconds: they keep nobody else waiting, nor the list
 _WEBHOOK_THREADS: Final = 2  # so do webhooks, which keep no looks waiting either
 _OFFERS: Final = ("region", "regions", "prompt", "upload", "explain")  # by every server to everybody who may read
 

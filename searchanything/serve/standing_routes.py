@@ -46,7 +46,7 @@ async def listed(caller: Keeping, desk: AtDesk) -> StandingListDocument:
         found = caller.client.standing.list()
         return StandingListDocument(queries=[standing_document(one.query, one) for one in found])
 
-    return await desk.standing.run(work)
+    return await desk.index.run(work)
 
 
 @standing.get(
@@ -115,7 +115,7 @@ async def standing_thumbnail(query: str, caller: Keeping, desk: AtDesk, side: Si
 
 def _known(caller: Caller, identity: str) -> StandingQuery:
     """The query of an id that this caller may see. Raises: ObjectNotFoundError."""
-    found = [one.query for one in caller.client.standing.list() if one.query.id == identity]
+    found = [one for one in caller.client.standing.queries() if one.id == identity]
     if not found:
         raise ObjectNotFoundError(f"there is no standing query with the id {identity!r}")
     return found[0]

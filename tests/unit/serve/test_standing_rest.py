@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from searchanything.answers.standing_answers import NewMatches
+from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import AccessError, SearchAnythingError, SettingsError, UsageError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.serve.allowed_webhooks import allowed_webhook, check_allowed
@@ -210,6 +212,27 @@ def test_a_webhook_that_is_slow_keeps_no_list_waiting(served: Served) -> None:
             begun.abort()
             over.set()
         assert {one.result(30).status_code for one in tests} <= {204, 502}
+
+
+def test_looks_that_take_long_keep_no_list_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Barrier(3), threading.Event()
+
+    def long(*_: object, **__: object) -> NewMatches:
+        begun.wait(30)
+        over.wait(30)
+        return NewMatches()
+
+    monkeypatch.setattr(StandingQueries, "fetch", long)
+    query = added(served)
+    with ThreadPoolExecutor(4) as threads:
+        looks = [threads.submit(served.get, "/v1/standing/matches") for _ in range(2)]
+        begun.wait(30)
+        asked = [threads.submit(served.get, f"/v1/standing{path}") for path in ("", f"/{query['id']}/thumbnail")]
+        try:
+            assert [one.result(10).status_code for one in asked] == [200, 200]
+        finally:
+            over.set()
+        assert [one.result(30).status_code for one in looks] == [200, 200]
 
 
 def test_a_query_is_removed_by_its_id(served: Served) -> None:
