@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken, labels_of
+from searchanything.client.lease import CheckLease
 from searchanything.client.standing_delivery import lies_behind
 from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
 from searchanything.client.standing_memory import FETCHED, Looked, StandingMemory, first_look
@@ -61,7 +62,8 @@ def note_taken(
 
     Raises: RegionIndexError; UsageError for more than can be remembered.
     """
-    with memory.editing(FETCHED) as check:
+
+    def note(check: CheckLease) -> None:
         known, queries = memory.looked(FETCHED), memory.queries()
         ids, now = {one.id for one in queries}, clock()
         merged = {name: one for name, one in known.items() if name in ids}
@@ -72,6 +74,8 @@ def note_taken(
         _check_noted(queries, merged, taken)
         check(now=True)
         memory.keep_looked(FETCHED, merged)
+
+    memory.edit(note, FETCHED)
 
 
 def _of_query(look: StandingLook, asked: LookedFor, *, most: float) -> tuple[list[NewMatch], Taken, bool]:

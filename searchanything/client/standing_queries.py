@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from searchanything.answers.standing_answers import (
@@ -28,6 +29,7 @@ from searchanything.answers.standing_answers import (
     checked_webhook,
 )
 from searchanything.client.asking import Asking
+from searchanything.client.lease import CheckLease
 from searchanything.client.standing_delivery import Delivery
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.client.standing_fetching import fetched, note_taken
@@ -152,11 +154,14 @@ class StandingQueries:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id;
         RegionIndexError.
         """
-        with self.memory.editing() as check:
-            queries = self.memory.queries()
-            query = named_query(name, self._seen(queries))
+        query = named_query(name, self._seen())
+
+        def change(check: CheckLease) -> None:
+            left = [one for one in self.memory.queries() if one.id != query.id]
             check(now=True)
-            self.memory.keep_queries(one for one in queries if one.id != query.id)
+            self.memory.keep_queries(left)
+
+        self.memory.edit(change)
         self.memory.forget(query)
 
     def test(self, name: str) -> None:
@@ -232,15 +237,20 @@ class StandingQueries:
         self.memory.keep(query, question.kept)
         try:
             query = replace(query, known=self._known(query, question.index))
-            with self.memory.editing() as check:
-                queries = self._check_free(query.name)
-                self._check_size([*self._seen(queries), query])
-                check(now=True)
-                self.memory.keep_queries([*queries, query])
+            self.memory.edit(partial(self._change, query))
         except BaseException:
             self.memory.forget(query)
             raise
         return query
+
+    def _change(self, query: StandingQuery, check: CheckLease) -> None:
+        """Put the query into the list, if it is not there. Raises: UsageError."""
+        if any(one.id == query.id for one in self.memory.queries()):
+            return
+        queries = self._check_free(query.name)
+        self._check_size([*self._seen(queries), query])
+        check(now=True)
+        self.memory.keep_queries([*queries, query])
 
     def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes.hash_layers import live_of
 from fakes.http_servers import WebServer
-from fakes.standing import RED, Hook, add_noise, draw, fetched
+from fakes.standing import RED, Hook, add_noise, draw, fetched, opened
 
 from searchanything.answers.standing_answers import Taken
 from searchanything.client.client import Client
@@ -165,17 +166,37 @@ def test_views_share_the_codes_that_were_made(client: Client, places: Path, monk
     assert view(client, places, SEEN).standing.fetch().failed == {}
 
 
+def write_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember = MemoryIndexStore.remember
+
+    def slowly(store: MemoryIndexStore, name: str, data: bytes) -> None:
+        time.sleep(0.02)
+        remember(store, name, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", slowly)
+
+
+@pytest.mark.usefixtures("images")
+def test_what_processes_keep_at_once_is_all_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reads before another has written, and writes after it: both were said to be kept."""
+    write_slowly(monkeypatch)
+    with ExitStack() as stack, ThreadPoolExecutor(4) as threads:
+        others = [stack.enter_context(opened(client._connection.indexes)) for _ in range(4)]  # type: ignore[arg-type]
+        names = [f"{place} {number}" for number in range(4) for place in range(4)]
+        added = threads.map(
+            lambda name: others[int(name[0])].standing.add(name, text="red", max_false_match=1.0).id, names
+        )
+        assert sorted(added) == sorted(one.query.id for one in client.standing.list())
+        gone = threads.map(lambda name: others[int(name[0])].standing.remove(name), names[:8])
+        assert list(gone) == [None] * 8
+        assert {one.query.name for one in client.standing.list()} == set(names[8:])
+
+
 def test_requests_at_once_all_come_through(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's threads share the memory; of two that take the lease at the same moment one would give way."""
     seen = view(client, places, SEEN)
     query = seen.standing.add("a", places / "0.png", RED)
-    remember = MemoryIndexStore.remember
-
-    def slowly(store: MemoryIndexStore, name: str, data: bytes) -> None:
-        time.sleep(0.01)
-        remember(store, name, data)
-
-    monkeypatch.setattr(MemoryIndexStore, "remember", slowly)
+    write_slowly(monkeypatch)
     views = [view(client, places, SEEN) for _ in range(6)]
     with ThreadPoolExecutor(6) as threads:
         taken = {query.id: Taken(query.created_at_ms, 0, {})}
@@ -273,3 +294,51 @@ def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, image
     height, width = red.shape[:2]
     assert (height, width) == (45, 37), "rows 4 to 39 and columns 4 to 31, with a tenth of 35 and one around them"
     assert np.mean(red[5:-5, 5:-5, 0]) > 150
+
+
+def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are stretches of time."""
+    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    with opened(MemoryIndexStore(), overlap_s=0) as client:
+        client.index(images)
+        add_noise(client)
+        client.standing.add("red", images / "0.png", RED)
+        client.standing.add("other", images / "0.png", RED)
+        for number in range(6):
+            draw(images / f"new-{number}.png", red=30 + number % 3)
+            client.index(images)
+        got, parts = [], 0
+        while True:
+            found = client.standing.fetch(most=1)
+            got += [(one.query.name, match.hit.image.key) for one in found.matches for match in one.matches]
+            client.standing.take(found.taken)
+            parts += 1
+            if found.complete:
+                break
+            assert found.matches, "each part brings it further"
+        assert sorted(got) == sorted((name, f"new-{n}.png") for name in ("red", "other") for n in range(6))
+        assert parts > 4
+
+
+def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("nowhere", images / "0.png", RED, filter=Filter(bucket="nowhere"))
+    for number in range(5):
+        draw(images / f"new-{number}.png", red=30 + number % 3)
+        client.index(images)
+    assert not client.standing.fetch().complete
+    assert sum(len(fetched(client).get("red", [])) for _ in range(5)) == 5
+    assert client.standing.fetch().complete
+
+
+@pytest.mark.usefixtures("advancing")
+def test_how_far_a_look_came_is_noted_now_and_then_although_nothing_is_new(client: Client, images: Path) -> None:
+    query = client.standing.add("red", images / "0.png", RED)
+    found = client.standing.fetch()
+    assert found.matches == ()
+    client.standing.take(found.taken)
+    [listed] = client.standing.list()
+    assert listed.looked_until_ms == found.taken[query.id].until_ms >= query.created_at_ms
+    assert StandingMemory(client._connection.indexes).looked(FETCHED).keys() == {query.id}
