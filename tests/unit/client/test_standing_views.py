@@ -283,6 +283,19 @@ def test_nobody_takes_what_is_not_there_yet(client: Client, images: Path) -> Non
     assert all(first < far for first in kept[query.id].seen.values())
 
 
+def test_what_is_noted_does_not_grow_for_ever(client: Client, images: Path) -> None:
+    """What no look back finds again is forgotten, and so are queries that were removed."""
+    memory = StandingMemory(client._connection.indexes)
+    gone, red = (client.standing.add(name, images / "0.png", RED) for name in ("gone", "red"))
+    at = red.created_at_ms
+    client.standing.take({gone.id: Taken(at, 0, {"0" * 16: at}), red.id: Taken(at, 0, {"0" * 16: at - 2})})
+    client.standing.remove("gone")
+    client.standing.take({red.id: Taken(at, at - 1, {"1" * 16: at})})
+    noted = memory.looked(FETCHED)
+    assert noted.keys() == {red.id}
+    assert (noted[red.id].new_from_ms, noted[red.id].seen) == (at - 1, {"1" * 16: at})
+
+
 def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, images: Path) -> None:
     client.standing.add("red", images / "0.png", RED)
     client.standing.add("whole", images / "0.png")

@@ -237,6 +237,7 @@ def test_looks_that_take_long_keep_no_list_waiting(served: Served, monkeypatch: 
 
 def test_a_query_is_removed_by_its_id(served: Served) -> None:
     query = added(served)
+    assert served.http.delete("/v1/standing/blue", headers=served.headers).status_code == 404
     assert served.http.delete(f"/v1/standing/{query['id']}", headers=served.headers).status_code == 204
     assert served.http.delete(f"/v1/standing/{query['id']}", headers=served.headers).status_code == 404
     assert served.get("/v1/standing").json() == {"queries": []}
