@@ -7,7 +7,9 @@ selected, and the picture with its mask (`client.standing_memory`). What stands 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple, Self, cast
@@ -21,6 +23,8 @@ from searchanything.core.types import Filter, ImageRef, MaskRLE, Place
 from searchanything.search.new_matches import NewMatch
 
 MOST_NAME_LETTERS: Final = 100
+# Python 3.11 reads host fd00::7 out of evil.example[fd00::7], and sends to another.
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]@:\\]+)(:\d*)?")
 StandingKind = Literal["regions", "images", "words"]
 
 
@@ -150,7 +154,7 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewMatches:
-    """New matches by query, of those that have any; and why others could not be asked, by their names.
+    """New matches by query, of those that have any; and why others could not be asked, as `labels_of` calls them.
 
     `taken` says how far each query has come with them, to be noted when they are dealt with. `complete` is False where
     there may be more.
@@ -168,7 +172,7 @@ class NewMatches:
 
 @dataclass(frozen=True, slots=True)
 class StandingDelivery:
-    """What one look at the queries with a webhook came to: matches sent, by query, and what failed."""
+    """What one look at the queries with a webhook came to: matches sent, and what failed, as `labels_of` calls them."""
 
     sent: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -176,6 +180,13 @@ class StandingDelivery:
     def to_dict(self) -> dict[str, Any]:
         """A JSON document."""
         return {"sent": dict(self.sent), "failed": dict(self.failed)}
+
+
+def labels_of(queries: Iterable[StandingQuery]) -> dict[str, str]:
+    """What each query is called in reports, by its id: its name, or the id where queries of several places share it."""
+    listed = list(queries)
+    names = Counter(one.name for one in listed)
+    return {one.id: one.name if names[one.name] == 1 else one.id for one in listed}
 
 
 def match_digest(match: NewMatch) -> str:
@@ -201,11 +212,13 @@ def checked_webhook(address: object) -> str | None:
     text = str(address)
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        sound = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or not text.isascii() or not text.isprintable() or " " in text:
-        raise UsageError("webhook: expected http(s)://host/path, in ASCII letters, without user and password")
+    if not sound or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+        raise UsageError(
+            "webhook: expected http(s)://host/path, in ASCII letters, without # and without user and password"
+        )
     return text
 
 

@@ -95,6 +95,8 @@ class ClientParts:
 
     @cached_property
     def standing(self) -> StandingQueries:
+        if self._whole is not None:
+            return self._whole.standing.within(self.asking)
         with importing():
             from searchanything.client.standing_queries import StandingQueries
 

@@ -27,6 +27,10 @@ RENEW_S: Final = 20.0
 _ASK_AGAIN_S: Final = 0.2
 
 
+class TakenOverError(RegionIndexError):
+    """Another process began at the same moment; its note is the later one, so this one gives way."""
+
+
 class CheckLease(Protocol):
     """Renews a lease where that is due; `now`: looks at once if nobody took it over. Raises: RegionIndexError."""
 
@@ -75,7 +79,7 @@ class Lease:
         def check(*, now: bool = False) -> None:
             is_due = time.monotonic() - kept_at >= RENEW_S
             if (now or is_due) and self.kept.get("by") != own:  # its own one may have run out in one long step
-                raise RegionIndexError(
+                raise TakenOverError(
                     f"{self.indexes.uri}: another process {self.does}; this one gives way, try again later"
                 )
             if is_due:

@@ -42,7 +42,7 @@ class RemoteStandingMatches(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RemoteNewMatches:
-    """New matches by query, and why others could not be asked, by their names.
+    """New matches by query, and why others could not be asked, by their names, or ids where several have one name.
 
     `complete` is False where there may be more; `taken` is what `RemoteStanding.take` is given.
     """

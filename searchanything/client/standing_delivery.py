@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from searchanything.answers.standing_answers import StandingDelivery, StandingMatches, StandingQuery
+from searchanything.answers.standing_answers import StandingDelivery, StandingMatches, StandingQuery, labels_of
 from searchanything.client.lease import CheckLease
 from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
 from searchanything.client.standing_memory import DELIVERED, LONGEST_PAUSE_S, Looked, StandingMemory
@@ -46,7 +46,8 @@ class Delivery:
     def paused(self, look: StandingLook) -> dict[str, str]:
         """Why the queries of which it is not the turn could not be sent, by their names."""
         known = self.memory.looked(DELIVERED)
-        states = ((one.name, known.get(one.id)) for one in self.queries)
+        labels = labels_of(self.queries)
+        states = ((labels[one.id], known.get(one.id)) for one in self.queries)
         return {name: state.error for name, state in states if state is not None and not state.is_due(look.now_ms)}
 
     def send(self, look: StandingLook, check: CheckLease) -> StandingDelivery:
@@ -54,7 +55,7 @@ class Delivery:
         sent, failed, dead = Counter[str](), self.paused(look), dict[str | None, str]()
         known = self.memory.looked(DELIVERED)
         looked = {one.id: known[one.id] for one in self.queries if one.id in known}
-        still_stands = self._removals()
+        still_stands, labels = self._removals(), labels_of(self.queries)
         for asked in look.asked(self.queries, looked):
             query, state = asked.query, asked.looked
             if not still_stands(query):
@@ -68,13 +69,13 @@ class Delivery:
                         self.progress()
                         check(now=True)
                         self.sender.send(StandingMatches(query, tuple(some)), self.memory.indexes.uri)
-                        sent[query.name] += len(some)
+                        sent[labels[query.id]] += len(some)
                         looked[query.id] = state = state.with_seen(digests_of(some))
                         self.memory.keep_looked(DELIVERED, looked)
                     state = state.until(fresh.until_ms)
                 looked[query.id] = state.with_seen({}).done(overlap_ms=look.overlap_ms)
             except (WebhookError, UsageError) as error:
-                failed[query.name] = str(error)
+                failed[labels[query.id]] = str(error)
                 if isinstance(error, WebhookError):
                     dead[query.webhook] = str(error)
                 looked[query.id] = _failed(state, str(error), look.now_ms)

@@ -6,18 +6,22 @@ The two may lie in different processes, with a server between them: what is note
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken
+from searchanything.answers.standing_answers import NewMatches, StandingMatches, StandingQuery, Taken, labels_of
+from searchanything.client.lease import CheckLease
 from searchanything.client.standing_delivery import lies_behind
 from searchanything.client.standing_looks import LookedFor, StandingLook, digests_of
-from searchanything.client.standing_memory import EDIT_WAIT_S, FETCHED, Looked, StandingMemory, first_look
+from searchanything.client.standing_memory import FETCHED, Looked, StandingMemory, first_look
 from searchanything.core.errors import UsageError
+from searchanything.core.types import Place
 from searchanything.search.new_matches import NewMatch
 
 MOST_FETCHED: Final = 10_000  # of one query at once; the others come with the next look
 MOST_NOTED: Final = 1_000_000  # matches of one query that are remembered as dealt with
+MOST_NOTED_OF_PLACES: Final = 200_000  # of all queries of some places: whoever looks reads them, also for other places
 
 
 def fetched(
@@ -25,6 +29,7 @@ def fetched(
 ) -> NewMatches:
     """What is new for some queries: about so many matches, or some ten thousand of each. Raises: RegionIndexError."""
     found, failed, taken = list[StandingMatches](), dict[str, str](), dict[str, Taken]()
+    labels = labels_of(queries)
     room, complete = math.inf if most is None else most, True
     for asked in look.asked(queries, memory.looked(FETCHED)):
         if room <= 0:
@@ -35,7 +40,7 @@ def fetched(
                 raise UsageError(asked.error)
             matches, one, is_all = _of_query(look, asked, most=min(room, MOST_FETCHED))
         except UsageError as error:
-            failed[asked.query.name] = str(error)
+            failed[labels[asked.query.id]] = str(error)
             continue
         room, complete = room - len(matches), complete and is_all
         if matches:
@@ -57,7 +62,8 @@ def note_taken(
 
     Raises: RegionIndexError; UsageError for more than can be remembered.
     """
-    with memory.lease(FETCHED).held(wait_s=EDIT_WAIT_S) as check:
+
+    def note(check: CheckLease) -> None:
         known, queries = memory.looked(FETCHED), memory.queries()
         ids, now = {one.id for one in queries}, clock()
         merged = {name: one for name, one in known.items() if name in ids}
@@ -65,8 +71,11 @@ def note_taken(
             if query.id in taken:
                 before = known.get(query.id, first_look(query)).at(now, overlap_ms=overlap_ms)
                 merged[query.id] = _with_taken(before, taken[query.id], now)
+        _check_noted(queries, merged, taken)
         check(now=True)
         memory.keep_looked(FETCHED, merged)
+
+    memory.edit(note, FETCHED)
 
 
 def _of_query(look: StandingLook, asked: LookedFor, *, most: float) -> tuple[list[NewMatch], Taken, bool]:
@@ -83,6 +92,18 @@ def _of_query(look: StandingLook, asked: LookedFor, *, most: float) -> tuple[lis
     state = state.done(overlap_ms=look.overlap_ms) if is_all else state
     changed = {name: first for name, first in seen.items() if asked.looked.seen.get(name) != first}
     return matches, Taken(state.until_ms, state.new_from_ms, changed), is_all
+
+
+def _check_noted(queries: Iterable[StandingQuery], looked: Mapping[str, Looked], taken: Collection[str]) -> None:
+    """Raises: UsageError for more than can be remembered."""
+    noted, concerned = Counter[tuple[Place, ...]](), set[tuple[Place, ...]]()
+    for query in queries:
+        noted[query.places] += len(looked[query.id].seen) if query.id in looked else 0
+        if query.id in taken:
+            concerned.add(query.places)
+    for places in concerned:
+        if places and noted[places] > MOST_NOTED_OF_PLACES:
+            raise UsageError(f"expected at most {MOST_NOTED_OF_PLACES:,} matches of some places that are remembered")
 
 
 def _with_taken(known: Looked, taken: Taken, now: int) -> Looked:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from searchanything.answers.standing_answers import StandingQuery
-from searchanything.client.lease import Lease
+from searchanything.client.lease import CheckLease, Lease, TakenOverError
 from searchanything.core.errors import IndexDamagedError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import FloatArray, RGBImage
@@ -28,6 +31,7 @@ from searchanything.images.decoding import decode_image
 
 LASTS_S: Final = 120.0
 EDIT_WAIT_S: Final = 30.0  # for whoever changes the same note
+_SETTLE_S: Final = 0.1  # so long may a write be under way of whoever did not see yet that its note was taken over
 LONGEST_PAUSE_S: Final = 3600.0  # between tries that fail
 DELIVERED: Final = "standing-delivered"
 FETCHED: Final = "standing-fetched"
@@ -124,6 +128,28 @@ class StandingMemory:
     """The notes of one index store. All methods raise: RegionIndexError, IndexUnavailableError."""
 
     indexes: IndexStore
+    _turns: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock), repr=False)
+
+    def edit(self, change: Callable[[CheckLease], None], note: str = _LIST) -> None:
+        """Have a note changed by `change`, which reads it, calls what it is given and writes.
+
+        Who begins at the same moment may read before that and write after it. So what another process is writing is
+        waited for, and `change` is made again until none was seen; it has nothing to do where its outcome is there.
+        Threads go by turns.
+        Raises: RegionIndexError where others have the note for long; what `change` raises.
+        """
+        until = time.monotonic() + EDIT_WAIT_S
+        with self._turns[note]:
+            while True:
+                try:
+                    with self.lease(note).held(wait_s=EDIT_WAIT_S) as check:
+                        time.sleep(_SETTLE_S)
+                        change(check)
+                        check(now=True)
+                        return
+                except TakenOverError:
+                    if time.monotonic() >= until:
+                        raise
 
     def lease(self, note: str = _LIST) -> Lease:
         """What whoever changes a note has."""

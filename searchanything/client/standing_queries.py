@@ -10,10 +10,12 @@ a look that is killed in between, or whose webhook fails, is made again. So each
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from searchanything.answers.standing_answers import (
@@ -27,13 +29,13 @@ from searchanything.answers.standing_answers import (
     checked_webhook,
 )
 from searchanything.client.asking import Asking
+from searchanything.client.lease import CheckLease
 from searchanything.client.standing_delivery import Delivery
 from searchanything.client.standing_features import StandingFeatures
 from searchanything.client.standing_fetching import fetched, note_taken
 from searchanything.client.standing_looks import StandingLook, digests_of, overlap_ms_of
 from searchanything.client.standing_memory import (
     DELIVERED,
-    EDIT_WAIT_S,
     FETCHED,
     Looked,
     StandingMemory,
@@ -55,6 +57,7 @@ from searchanything.search.scoped import contains
 RARE: Final = 1e-4  # the false-match rate of a query that names none
 MOST_QUERIES: Final = 1000
 MOST_OF_VIEW: Final = 100  # of one view of some places, so that no key of a server takes all
+MOST_LETTERS_OF_VIEW: Final = 8_000_000  # of what they ask: whoever looks reads it, also for other places
 NAMED: Final = 10  # in a message
 
 
@@ -77,6 +80,10 @@ class StandingQueries:
         """Those of the index that questions go to."""
         features = StandingFeatures.of(asking.connection)
         return cls(asking, features.memory, features)
+
+    def within(self, asking: Asking) -> StandingQueries:
+        """The same through another view of the index; codes that were made are shared."""
+        return replace(self, asking=asking)
 
     def add(
         self,
@@ -130,6 +137,10 @@ class StandingQueries:
         )
         return self._kept(query, question)
 
+    def queries(self) -> Sequence[StandingQuery]:
+        """The standing queries alone, in the order they were added. Raises: RegionIndexError."""
+        return self._seen()
+
     def list(self) -> list[StandingStatus]:
         """The standing queries in the order they were added, with how far each has come. Raises: RegionIndexError."""
         looked = {note: self.memory.looked(note) for note in (DELIVERED, FETCHED)}
@@ -143,11 +154,14 @@ class StandingQueries:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id;
         RegionIndexError.
         """
-        with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
-            queries = self.memory.queries()
-            query = named_query(name, self._seen(queries))
+        query = named_query(name, self._seen())
+
+        def change(check: CheckLease) -> None:
+            left = [one for one in self.memory.queries() if one.id != query.id]
             check(now=True)
-            self.memory.keep_queries(one for one in queries if one.id != query.id)
+            self.memory.keep_queries(left)
+
+        self.memory.edit(change)
         self.memory.forget(query)
 
     def test(self, name: str) -> None:
@@ -226,15 +240,21 @@ class StandingQueries:
         self.memory.keep(query, question.kept)
         try:
             query = replace(query, known=self._known(query, question.index))
-            with self.memory.lease().held(wait_s=EDIT_WAIT_S) as check:
-                queries = self._check_free(query.name)
-                check(now=True)
-                self.memory.keep_queries([*queries, query])
+            self.memory.edit(partial(self._change, query))
         except BaseException:
             if query.id not in {one.id for one in self.memory.queries()}:  # what broke off may have arrived
                 self.memory.forget(query)
             raise
         return query
+
+    def _change(self, query: StandingQuery, check: CheckLease) -> None:
+        """Put the query into the list, if it is not there. Raises: UsageError."""
+        if any(one.id == query.id for one in self.memory.queries()):
+            return
+        queries = self._check_free(query.name)
+        self._check_size([*self._seen(queries), query])
+        check(now=True)
+        self.memory.keep_queries([*queries, query])
 
     def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
@@ -274,10 +294,18 @@ class StandingQueries:
         seen = self._seen(queries)
         if any(one.name == name for one in seen):
             raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")
-        if len(queries) >= MOST_QUERIES or (self.places and len(seen) >= MOST_OF_VIEW):
-            most = MOST_OF_VIEW if self.places else MOST_QUERIES
-            raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
+        for number, most in ((len(seen) if self.places else 0, MOST_OF_VIEW), (len(queries), MOST_QUERIES)):
+            if number >= most:
+                raise UsageError(f"there are {most:,} standing queries, which is as many as there may be")
         return queries
+
+    def _check_size(self, seen: Sequence[StandingQuery]) -> None:
+        """Raises: UsageError where what a view asks is more than its share."""
+        if self.places and sum(len(json.dumps(one.to_json())) for one in seen) > MOST_LETTERS_OF_VIEW:
+            raise UsageError(
+                "the standing queries of these places are too large together: ask with a plainer mask, with fewer "
+                "images in the filter, or with a lower max_false_match"
+            )
 
     def _look(self) -> StandingLook:
         return StandingLook(self.asking, self.features, self.asking.connection.live_index(), now_ms())

@@ -5,8 +5,8 @@ Whoever may add a query would otherwise have the service POST to whatever it rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import SplitResult, unquote, urlsplit
+from collections.abc import Collection, Iterable
+from urllib.parse import SplitResult, urlsplit
 
 from searchanything.answers.standing_answers import checked_webhook
 from searchanything.core.errors import AccessError, SettingsError, UsageError
@@ -24,13 +24,13 @@ def check_allowed(allowed: Iterable[str]) -> None:
             raise SettingsError(f"{ENV_PREFIX}SERVE__WEBHOOKS: {one!r}: {error}") from None
 
 
-def allowed_webhook(address: str | None, allowed: Iterable[str]) -> str | None:
+def allowed_webhook(address: str | None, allowed: Collection[str]) -> str | None:
     """The address, if what is allowed holds it. Raises: UsageError for what is none; AccessError."""
     checked = checked_webhook(address)
     if checked is None:
         return None
     wanted = urlsplit(checked)
-    if _is_plain(wanted.path) and any(_holds(urlsplit(one), wanted) for one in allowed):
+    if checked in allowed or (_is_plain(wanted.path) and any(_holds(urlsplit(one), wanted) for one in allowed)):
         return checked
     raise AccessError(
         "this server sends nothing to that webhook: whoever runs it names those that it may send to, as "
@@ -53,6 +53,9 @@ def _port(parts: SplitResult) -> int:
 
 
 def _is_plain(path: str) -> bool:
-    """False where a server may read another path out of it: one that leads upwards, or is written in codes."""
-    plain = unquote(path)
-    return not {".", ".."} & set(plain.replace("\\", "/").split("/")) and "%" not in plain and "\\" not in plain
+    """False where a server may read another path out of it: one that leads upwards, or is written in codes.
+
+    Servers of Java cut off what follows a semicolon before they look at dots; `%c0%ae` is a dot to some.
+    """
+    names = {name.partition(";")[0] for name in path.split("/")}
+    return not {".", ".."} & names and "%" not in path and "\\" not in path

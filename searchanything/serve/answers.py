@@ -242,7 +242,7 @@ class TakenDocument(BaseModel):
 
 
 class NewMatchesDocument(BaseModel):
-    """New matches by query, and why others could not be asked, by their names.
+    """New matches by query, and why others could not be asked, by their names, or ids where several have one name.
 
     `taken` is given back to `POST /v1/standing/matches/taken` when they are dealt with. `complete` is False where there
     may be more.

@@ -52,7 +52,8 @@ _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
 IMAGELESS: Final = "expected an image to ask with: an indexed one, or an upload"
-_STANDING_THREADS: Final = 2  # looks and webhooks take seconds: they keep nobody else waiting
+_STANDING_THREADS: Final = 2  # looks take seconds: they keep nobody else waiting, nor the list
+_WEBHOOK_THREADS: Final = 2  # so do webhooks, which keep no looks waiting either
 _OFFERS: Final = ("region", "regions", "prompt", "upload", "explain")  # by every server to everybody who may read
 
 
@@ -91,7 +92,8 @@ class Desk:
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
         self.standing = Gate("standing", width=_STANDING_THREADS, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
-        self.gates = (self.models, self.index, self.pictures, self.standing)
+        self.webhooks = Gate("webhooks", width=_WEBHOOK_THREADS, waiting=settings.waiting_requests, timeout_s=timeout)
+        self.gates = (self.models, self.index, self.pictures, self.standing, self.webhooks)
         self.metrics.watch(self.gates, self.thumbnails.cache, models_loaded=lambda: self.models_loaded)
 
     def caller(self, scope: Scope, authorization: str, right: Right = "read") -> Caller:

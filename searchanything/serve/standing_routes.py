@@ -46,7 +46,7 @@ async def listed(caller: Keeping, desk: AtDesk) -> StandingListDocument:
         found = caller.client.standing.list()
         return StandingListDocument(queries=[standing_document(one.query, one) for one in found])
 
-    return await desk.standing.run(work)
+    return await desk.index.run(work)
 
 
 @standing.get(
@@ -92,7 +92,12 @@ async def remove(query: str, caller: Keeping, desk: AtDesk) -> None:
     responses=problems(*OF_IMAGE, 408, 413),
 )
 async def test(query: str, caller: Keeping, desk: AtDesk) -> None:
-    await desk.standing.run(lambda: caller.client.standing.test(_known(caller, query).id))
+    def work() -> None:
+        known = _known(caller, query)
+        allowed_webhook(known.webhook, desk.settings.webhooks)  # it may have been added elsewhere, or allowed once
+        caller.client.standing.test(known.id)
+
+    await desk.webhooks.run(work)
 
 
 @standing.get(
@@ -110,7 +115,7 @@ async def standing_thumbnail(query: str, caller: Keeping, desk: AtDesk, side: Si
 
 def _known(caller: Caller, identity: str) -> StandingQuery:
     """The query of an id that this caller may see. Raises: ObjectNotFoundError."""
-    found = [one.query for one in caller.client.standing.list() if one.query.id == identity]
+    found = [one for one in caller.client.standing.queries() if one.id == identity]
     if not found:
         raise ObjectNotFoundError(f"there is no standing query with the id {identity!r}")
     return found[0]

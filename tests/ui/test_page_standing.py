@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from fakes.models import drawn
 from fakes.pages import HEIGHT, IMAGES, SCREENSHOTS, WIDTH, NestingSegmenter, browser, identity, keys
 from fakes.serving import Served, listening, png_of
 from fakes.standing import add_noise
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from searchanything.core.serve_settings import ServeSettings
 
@@ -52,6 +52,19 @@ def keep(page: Page, served: tuple[Served, str], name: str, *, webhook: str = ""
     if webhook:
         page.fill("#standing-webhook", webhook)
     page.click("dialog button.primary")
+
+
+def hold(page: Page, pattern: str) -> Callable[[], None]:
+    """Keep what is asked for from the server until the function that is given back is called."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+
+    def release() -> None:
+        for route in held:
+            route.continue_()
+        page.unroute(pattern)
+
+    return release
 
 
 def index_new(served: Served, *names: str) -> None:
@@ -102,6 +115,70 @@ def test_a_query_is_removed_after_being_asked_twice(page: Page, served: tuple[Se
     button.click()
     expect(page.locator("#dialog-body")).to_contain_text("None yet")
     assert served[0].client.standing.list() == []
+
+
+def test_a_double_click_removes_nothing(page: Page, served: tuple[Served, str]) -> None:
+    keep(page, served, "blue")
+    button = page.locator(".standing-state button")
+    button.dblclick()
+    expect(button).to_have_accessible_name("Really remove blue")
+    expect(page.locator("#dialog-say")).to_have_text("Press again to really remove blue")
+    assert len(served[0].client.standing.list()) == 1
+    removals: list[str] = []
+    page.on("request", lambda request: removals.append(request.url) if request.method == "DELETE" else None)
+    button.evaluate("(one) => (one.click(), one.click())")
+    expect(page.locator("#dialog-body")).to_contain_text("None yet")
+    assert len(removals) == 1
+
+
+def test_what_was_closed_stays_closed_when_the_answer_comes(page: Page, served: tuple[Served, str]) -> None:
+    keep(page, served, "blue")
+    expect(page.locator(".standing b")).to_have_text("blue")
+    page.click("#dialog-close")
+    release = hold(page, "**/v1/standing/matches*")
+    page.click("#standing-button")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    with page.expect_response("**/v1/standing/matches*"):
+        release()
+    page.wait_for_timeout(200)
+    expect(page.locator("#dialog-title")).to_have_text("Pointing and keys")
+    page.keyboard.press("Escape")
+    release = hold(page, "**/v1/standing")
+    page.click("#keep")
+    page.fill("#standing-name", "other")
+    page.click("dialog button.primary")
+    page.keyboard.press("Escape")
+    release()
+    expect(page.locator("#toast")).to_contain_text("other is asked")
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_what_could_not_be_done_is_said_in_the_dialog(page: Page, served: tuple[Served, str]) -> None:
+    """A message beside an open dialog lies behind it, and is not heard."""
+    keep(page, served, "blue")
+    expect(page.locator(".standing b")).to_have_text("blue")
+    [kept] = served[0].client.standing.list()
+    button = page.locator(".standing-state button")
+    button.click()
+    served[0].client.standing.remove("blue")
+    button.click()
+    expect(page.locator("#dialog [role=alert]")).to_contain_text(
+        f"There is no standing query with the id '{kept.query.id}'"
+    )
+
+
+def test_what_was_not_looked_at_is_not_said_to_be_nothing(page: Page, served: tuple[Served, str]) -> None:
+    for name in ("first", "second", "third"):
+        served[0].client.standing.add(name, served[0].folder / "b/blue.png", (100, 60))
+    index_new(served[0], "b/new.png", "b/newer.png")
+    page.route("**/v1/standing/matches?*", lambda route: route.continue_(url=route.request.url.replace("500", "3")))
+    page.goto("/")
+    page.click("#standing-button")
+    expect(page.locator(".standing-state > span")).to_have_text(
+        ["2 new matches", "2 new matches or more", "not looked at yet"]
+    )
+    expect(page.locator("#dialog-say")).to_have_text("3 standing queries, 4 new matches or more")
 
 
 def test_what_is_wrong_is_said_in_the_form_and_what_was_typed_stays(page: Page, served: tuple[Served, str]) -> None:

@@ -382,7 +382,7 @@ function wire() {
   });
   byId("missing").addEventListener("click", () => (!answer ? toast("There is no answer yet") : chooseExpected((image) => explain(refined(), image))));
   byId("keep").addEventListener("click", keepOn);
-  byId("standing-button").addEventListener("click", standing);
+  byId("standing-button").addEventListener("click", () => standing());
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());

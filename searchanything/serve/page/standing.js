@@ -52,38 +52,46 @@ export function keepAsking(asked, thing) {
       button.disabled = false;
       return;
     }
-    if (form.isConnected) await standing();
-    toast(`${name.value.trim()} is asked of all that comes in`);
+    const done = `${name.value.trim()} is asked of all that comes in`;
+    if (!shown(form)) return toast(done);
+    await standing();
+    say(done);
   }
   dialog("Keep asking", form);
   name.select();
 }
 
-/** The list of standing queries, with what is new. */
-export async function standing() {
-  dialog("Standing queries", make("p", { class: "faint-text" }, "Looking at what is new…"));
+/** Whether it is shown: the dialog may be closed, or show another thing, by the time that the server answers. */
+const shown = (element) => element.isConnected && byId("dialog").open;
+
+/** The list of standing queries, with what is new; `wrong` is what went wrong before. */
+export async function standing(wrong = "") {
+  const waits = make("p", { class: "faint-text" }, "Looking at what is new…");
+  dialog("Standing queries", waits);
   let found;
   try {
     found = await look();
   } catch (problem) {
-    dialog("Standing queries", make("p", {}, sentence(problem.message || problem.title)));
+    if (shown(waits)) dialog("Standing queries", make("p", { role: "alert" }, sentence(problem.message || problem.title)));
     return;
   }
   badge(found);
-  const rows = found.queries.map((query) => row(query, found));
+  if (!shown(waits)) return;
+  const last = found.complete ? Infinity : found.queries.findLastIndex((one) => found.matches.has(one.id));
+  const rows = found.queries.map((query, place) => row(query, found, Math.sign(place - last)));
   const none = make("p", {}, "None yet. Search for a thing, then ", make("b", {}, "Keep asking"), ": it is asked of every image that comes in.");
-  dialog("Standing queries", rows.length ? make("ul", { class: "standing" }, ...rows) : none);
-  say(rows.length ? `${rows.length === 1 ? "1 standing query" : `${rows.length} standing queries`}, ${matchesOf(total(found))}` : "None yet");
+  dialog("Standing queries", make("p", { class: "wrong", role: "alert" }, wrong), rows.length ? make("ul", { class: "standing" }, ...rows) : none);
+  say(rows.length ? `${rows.length === 1 ? "1 standing query" : `${rows.length} standing queries`}, ${matchesOf(total(found), !found.complete)}` : "None yet");
 }
 
 async function look() {
   const { queries } = await get("/v1/standing");
   const fetchable = queries.some((one) => !one.webhook);
-  const { matches, failed, taken } = fetchable ? await get("/v1/standing/matches?limit=500") : { matches: [], failed: {}, taken: {} };
-  return { queries, matches: new Map(matches.map((one) => [one.query_id, one.matches])), failed, taken };
+  const { matches, failed, taken, complete } = fetchable ? await get("/v1/standing/matches?limit=500") : { matches: [], failed: {}, taken: {}, complete: true };
+  return { queries, matches: new Map(matches.map((one) => [one.query_id, one.matches])), failed, taken, complete };
 }
 
-const matchesOf = (number) => (number === 0 ? "nothing new" : number === 1 ? "1 new match" : `${number} new matches`);
+const matchesOf = (number, more = false) => (number === 0 ? "nothing new" : `${number === 1 ? "1 new match" : `${number} new matches`}${more ? " or more" : ""}`);
 const total = ({ matches }) => [...matches.values()].reduce((sum, some) => sum + some.length, 0);
 
 function badge(found) {
@@ -93,13 +101,14 @@ function badge(found) {
   byId("standing-button").setAttribute("aria-label", number ? `Standing queries, ${number} new` : "Standing queries");
 }
 
-function row(query, found) {
+/** `place`: 0 for the last query of an answer that is not all, 1 for those behind it. */
+function row(query, found, place) {
   const fresh = found.matches.get(query.id) || [];
   const what = query.kind === "words" ? `“${query.prompt.text}”` : `${query.kind === "images" ? "whole image" : "region"}${query.image ? ` of ${baseName(query.image)}` : ""}`;
   const facts = [what, `by chance ${chance(query.max_false_match)}`, query.webhook ? `sent to ${query.webhook}` : null, query.added_by ? `by ${query.added_by}` : null].filter(Boolean).join(", ");
-  const error = query.error || found.failed[query.name] || "";
-  const remove = make("button", { type: "button", class: "button quiet", "aria-label": `Remove ${query.name}`, onclick: () => (remove.dataset.sure ? removed(query) : sure(remove)) }, "Remove");
-  const state = query.webhook ? "" : matchesOf(fresh.length);
+  const error = query.error || found.failed[query.id] || (!query.webhook && found.failed[query.name]) || "";
+  const remove = make("button", { type: "button", class: "button quiet", "aria-label": `Remove ${query.name}`, onclick: (event) => (!remove.dataset.sure ? sure(remove, query) : event.detail < 2 && removed(remove, query)) }, "Remove");
+  const state = query.webhook ? "" : place > 0 ? "not looked at yet" : matchesOf(fresh.length, place === 0);
   return make(
     "li",
     {},
@@ -115,24 +124,31 @@ function news(query, fresh, taken) {
   const tiles = fresh.slice(0, SHOWN).map((hit) =>
     make("li", {}, make("a", { href: addressOf(hit, empty()), "data-go": true, title: hit.key, "aria-label": `${hit.key}: search with this region`, onclick: () => byId("dialog").close() }, pictured(hit, { mask: hit.mask, box: hit.box_xyxy, alt: "" }))),
   );
-  const seen = make("button", { type: "button", class: "button", "aria-label": `All of ${query.name} seen`, onclick: () => noted(query, taken) }, fresh.length > SHOWN ? `All ${fresh.length} seen` : "Seen");
+  const text = fresh.length > SHOWN ? `All ${fresh.length} seen` : "Seen";
+  const seen = make("button", { type: "button", class: "button", "aria-label": `${text}: ${query.name}`, onclick: () => noted(seen, query, taken) }, text);
   return make("div", { class: "news" }, make("ul", { class: "tiles small" }, ...tiles), seen);
 }
 
-function sure(button) {
+/** A second click removes it, but not that of a double click. */
+function sure(button, query) {
   button.dataset.sure = "yes";
   button.textContent = "Really remove";
+  button.setAttribute("aria-label", `Really remove ${query.name}`);
+  say(`Press again to really remove ${query.name}`);
 }
 
-const removed = (query) => change(() => act("DELETE", `/v1/standing/${query.id}`));
-const noted = (query, taken) => change(() => act("POST", "/v1/standing/matches/taken", { taken: { [query.id]: taken } }));
+const removed = (button, query) => change(button, () => act("DELETE", `/v1/standing/${query.id}`));
+const noted = (button, query, taken) => change(button, () => act("POST", "/v1/standing/matches/taken", { taken: { [query.id]: taken } }));
 
-/** Do something, and show the list as it is then. */
-async function change(doing) {
+/** Do what a button says, once, and show the list as it is then. */
+async function change(button, doing) {
+  button.disabled = true;
+  let wrong = "";
   try {
     await doing();
   } catch (problem) {
-    toast(sentence(problem.message || problem.title));
+    wrong = sentence(problem.message || problem.title);
   }
-  if (byId("dialog").open) await standing();
+  if (shown(button)) await standing(wrong);
+  else if (wrong) toast(wrong);
 }

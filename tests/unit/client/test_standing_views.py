@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.hash_layers import live_of
 from fakes.http_servers import WebServer
-from fakes.standing import RED, Hook, add_noise, draw, fetched
+from fakes.standing import RED, Hook, add_noise, draw, fetched, opened
 
 from searchanything.answers.standing_answers import Taken
 from searchanything.client.client import Client
 from searchanything.client.standing_memory import FETCHED, StandingMemory
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef
+from searchanything.stores.memory import MemoryIndexStore
 
 SEEN, HIDDEN = "seen/", "hidden/"
 
@@ -69,7 +74,10 @@ def test_what_a_view_does_not_show_stands_for_nobody_there(client: Client, place
     hidden.standing.add("red", places / "0.png", RED)
     assert [one.query.name for one in seen.standing.list()] == []
     assert [one.query.name for one in both.standing.list()] == ["red"], "who sees more sees what others added for less"
-    for name in ("all", "red", client.standing.list()[0].query.id):
+    both.standing.add("both", places / "0.png", RED)
+    assert [one.query.name for one in hidden.standing.list()] == ["red"], "nobody sees what is asked of more"
+    assert [one.query.name for one in view(client, places, "").standing.list()] == ["red", "both"]
+    for name in ("all", "red", "both", client.standing.list()[0].query.id):
         for action in (seen.standing.remove, seen.standing.test, seen.standing.picture, seen.standing.fetch):
             with pytest.raises(UsageError, match="expected the name of a standing query \\(there is none\\)"):
                 action(name)
@@ -91,6 +99,22 @@ def test_one_name_in_two_places_needs_an_id(client: Client, places: Path) -> Non
     assert [one.query.id for one in client.standing.list()] == [mine.id]
 
 
+def test_of_two_queries_of_one_name_each_says_what_is_wrong_with_it(
+    client: Client, places: Path, hook: tuple[Hook, WebServer, str]
+) -> None:
+    seen, hidden = view(client, places, SEEN), view(client, places, HIDDEN)
+    sent = [one.standing.add("sent", places / "0.png", RED, webhook=hook[2]).id for one in (seen, hidden)]
+    kept = [one.standing.add("kept", places / "0.png", RED).id for one in (seen, hidden)]
+    live_of(client).delete_images([ImageRef(str(places), f"hidden/{number}.png") for number in range(300)])
+    client._parts.asking.judging.backgrounds._drawn.clear()
+    draw_in_both(client, places)
+    assert client.standing.fetch().failed.keys() == {kept[1]}
+    delivery = client.standing.deliver()
+    assert delivery.sent == {sent[0]: 1}
+    assert delivery.failed.keys() == client.standing.deliver().failed.keys() == {sent[1]}
+    assert view(client, places, HIDDEN).standing.fetch().failed.keys() == {"kept"}
+
+
 def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("searchanything.client.standing_queries.MOST_OF_VIEW", 2)
     seen = view(client, places, SEEN)
@@ -99,6 +123,31 @@ def test_a_view_has_no_more_than_its_share(client: Client, places: Path, monkeyp
     with pytest.raises(UsageError, match="there are 2 standing queries"):
         seen.standing.add("c", places / "0.png", RED)
     client.standing.add("c", places / "0.png", RED)
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_QUERIES", 3)
+    with pytest.raises(UsageError, match="there are 3 standing queries"):
+        view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
+
+
+def test_a_view_has_no_more_than_its_share_of_what_all_read(
+    client: Client, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = view(client, places, SEEN)
+    query = seen.standing.add("a", places / "0.png", RED)
+    long = Filter(exclude=[ImageRef(str(places), f"{number}.png") for number in range(100)])
+    monkeypatch.setattr("searchanything.client.standing_queries.MOST_LETTERS_OF_VIEW", 5000)
+    with pytest.raises(UsageError, match="too large together"):
+        seen.standing.add("b", places / "0.png", RED, filter=long)
+    assert [one.query for one in client.standing.list()] == [query]
+    client.standing.add("b", places / "0.png", RED, filter=long)
+    # nor of what is remembered as dealt with, by however many queries and notes
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED_OF_PLACES", 3)
+    other, now = seen.standing.add("c", places / "0.png", RED), query.created_at_ms
+    several = [Taken(now, 0, dict.fromkeys((f"{number:016x}", f"{number + 8:016x}"), now)) for number in range(2)]
+    seen.standing.take({query.id: several[0]})
+    with pytest.raises(UsageError, match="at most 3 matches"):
+        seen.standing.take({other.id: several[1]})
+    client.standing.take({client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})})
+    view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
 
 
 def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client, places: Path) -> None:
@@ -107,6 +156,57 @@ def test_a_view_neither_sends_nor_asks_with_what_it_does_not_show(client: Client
         seen.standing.deliver()
     with pytest.raises(ObjectNotFoundError):
         seen.standing.add("red", ImageRef(str(places), "hidden/0.png"), RED)
+
+
+def test_views_share_the_codes_that_were_made(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server makes a view for each request; what a query was made of is a picture, and is read once."""
+    view(client, places, SEEN).standing.add("red", places / "0.png", RED)
+    assert view(client, places, SEEN).standing.fetch().failed == {}
+    monkeypatch.setattr(StandingMemory, "kept", lambda *_: pytest.fail("it was read again"))
+    assert view(client, places, SEEN).standing.fetch().failed == {}
+
+
+def write_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember = MemoryIndexStore.remember
+
+    def slowly(store: MemoryIndexStore, name: str, data: bytes) -> None:
+        time.sleep(0.02)
+        remember(store, name, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", slowly)
+
+
+@pytest.mark.usefixtures("images")
+def test_what_processes_keep_at_once_is_all_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reads before another has written, and writes after it: both were said to be kept."""
+    write_slowly(monkeypatch)
+    with ExitStack() as stack, ThreadPoolExecutor(4) as threads:
+        others = [stack.enter_context(opened(client._connection.indexes)) for _ in range(4)]  # type: ignore[arg-type]
+        names = [f"{place} {number}" for number in range(4) for place in range(4)]
+        added = threads.map(
+            lambda name: others[int(name[0])].standing.add(name, text="red", max_false_match=1.0).id, names
+        )
+        assert sorted(added) == sorted(one.query.id for one in client.standing.list())
+        gone = threads.map(lambda name: others[int(name[0])].standing.remove(name), names[:8])
+        assert list(gone) == [None] * 8
+        assert {one.query.name for one in client.standing.list()} == set(names[8:])
+
+
+def test_requests_at_once_all_come_through(client: Client, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's threads share the memory; of two that take the lease at the same moment one would give way."""
+    seen = view(client, places, SEEN)
+    query = seen.standing.add("a", places / "0.png", RED)
+    write_slowly(monkeypatch)
+    views = [view(client, places, SEEN) for _ in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        taken = {query.id: Taken(query.created_at_ms, 0, {})}
+        added = [
+            threads.submit(one.standing.add, str(n), text="red", max_false_match=1.0) for n, one in enumerate(views)
+        ]
+        noted = [threads.submit(one.standing.take, taken) for one in views]
+        assert len({one.result().id for one in added}) == 6
+        assert [one.result() for one in noted] == [None] * 6
+    assert len(seen.standing.list()) == 7
 
 
 # --- in two steps
@@ -179,8 +279,21 @@ def test_nobody_takes_what_is_not_there_yet(client: Client, images: Path) -> Non
     client.standing.take({query.id: Taken(far, far, {"0" * 16: far}), "f" * 16: Taken(far, far, {})})
     kept = StandingMemory(client._connection.indexes).looked(FETCHED)
     assert kept.keys() == {query.id}
-    assert kept[query.id].until_ms < far
+    assert max(kept[query.id].until_ms, kept[query.id].new_from_ms) < far
     assert all(first < far for first in kept[query.id].seen.values())
+
+
+def test_what_is_noted_does_not_grow_for_ever(client: Client, images: Path) -> None:
+    """What no look back finds again is forgotten, and so are queries that were removed."""
+    memory = StandingMemory(client._connection.indexes)
+    gone, red = (client.standing.add(name, images / "0.png", RED) for name in ("gone", "red"))
+    at = red.created_at_ms
+    client.standing.take({gone.id: Taken(at, 0, {"0" * 16: at}), red.id: Taken(at, 0, {"0" * 16: at - 2})})
+    client.standing.remove("gone")
+    client.standing.take({red.id: Taken(at, at - 1, {"1" * 16: at})})
+    noted = memory.looked(FETCHED)
+    assert noted.keys() == {red.id}
+    assert (noted[red.id].new_from_ms, noted[red.id].seen) == (at - 1, {"1" * 16: at})
 
 
 def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, images: Path) -> None:
@@ -194,3 +307,51 @@ def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, image
     height, width = red.shape[:2]
     assert (height, width) == (45, 37), "rows 4 to 39 and columns 4 to 31, with a tenth of 35 and one around them"
     assert np.mean(red[5:-5, 5:-5, 0]) > 150
+
+
+def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are stretches of time."""
+    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    with opened(MemoryIndexStore(), overlap_s=0) as client:
+        client.index(images)
+        add_noise(client)
+        client.standing.add("red", images / "0.png", RED)
+        client.standing.add("other", images / "0.png", RED)
+        for number in range(6):
+            draw(images / f"new-{number}.png", red=30 + number % 3)
+            client.index(images)
+        got, parts = [], 0
+        while True:
+            found = client.standing.fetch(most=1)
+            got += [(one.query.name, match.hit.image.key) for one in found.matches for match in one.matches]
+            client.standing.take(found.taken)
+            parts += 1
+            if found.complete:
+                break
+            assert found.matches, "each part brings it further"
+        assert sorted(got) == sorted((name, f"new-{n}.png") for name in ("red", "other") for n in range(6))
+        assert parts > 4
+
+
+def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
+    client.standing.add("red", images / "0.png", RED)
+    client.standing.add("nowhere", images / "0.png", RED, filter=Filter(bucket="nowhere"))
+    for number in range(5):
+        draw(images / f"new-{number}.png", red=30 + number % 3)
+        client.index(images)
+    assert not client.standing.fetch().complete
+    assert sum(len(fetched(client).get("red", [])) for _ in range(5)) == 5
+    assert client.standing.fetch().complete
+
+
+@pytest.mark.usefixtures("advancing")
+def test_how_far_a_look_came_is_noted_now_and_then_although_nothing_is_new(client: Client, images: Path) -> None:
+    query = client.standing.add("red", images / "0.png", RED)
+    found = client.standing.fetch()
+    assert found.matches == ()
+    client.standing.take(found.taken)
+    [listed] = client.standing.list()
+    assert listed.looked_until_ms == found.taken[query.id].until_ms >= query.created_at_ms
+    assert StandingMemory(client._connection.indexes).looked(FETCHED).keys() == {query.id}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
-from fakes.http_servers import WebServer, web_server
+from fakes.http_servers import Asked, WebServer, web_server
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
 from fakes.standing import Hook, add_noise
@@ -16,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from searchanything.answers.standing_answers import NewMatches
+from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import AccessError, SearchAnythingError, SettingsError, UsageError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.serve.allowed_webhooks import allowed_webhook, check_allowed
@@ -179,8 +184,60 @@ def test_a_webhook_gets_a_test_and_matches_without_the_address_of_the_index(
     assert served.post(f"/v1/standing/{query['id']}/test").status_code == 502
 
 
+def test_the_server_tests_no_webhook_that_it_may_not_send_to(served: Served, hook: tuple[Hook, WebServer, str]) -> None:
+    """It was added on the command line, or before the list was shortened."""
+    other = hook[2].replace("hooks/", "others/")
+    query = served.client.standing.add("elsewhere", served.folder / "a/two.png", (70, 20), webhook=other)
+    assert served.post(f"/v1/standing/{query.id}/test").status_code == 403
+    assert hook[1].asked == []
+
+
+def test_a_webhook_that_is_slow_keeps_no_list_waiting(served: Served) -> None:
+    begun, over = threading.Barrier(3), threading.Event()
+
+    def slow(_asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        begun.wait(30)
+        over.wait(30)
+        return 200, {}, b""
+
+    with web_server(slow) as server, ThreadPoolExecutor(8) as threads:
+        served.desk.settings = ServeSettings(preload=False, webhooks=f"http://{server.endpoint}/")
+        query = added(served, webhook=f"http://{server.endpoint}/hits")
+        tests = [threads.submit(served.post, f"/v1/standing/{query['id']}/test") for _ in range(6)]
+        begun.wait(30)
+        listed = threads.submit(served.get, "/v1/standing")
+        try:
+            assert listed.result(10).status_code == 200
+        finally:
+            begun.abort()
+            over.set()
+        assert {one.result(30).status_code for one in tests} <= {204, 502}
+
+
+def test_looks_that_take_long_keep_no_list_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Barrier(3), threading.Event()
+
+    def long(*_: object, **__: object) -> NewMatches:
+        begun.wait(30)
+        over.wait(30)
+        return NewMatches()
+
+    monkeypatch.setattr(StandingQueries, "fetch", long)
+    query = added(served)
+    with ThreadPoolExecutor(4) as threads:
+        looks = [threads.submit(served.get, "/v1/standing/matches") for _ in range(2)]
+        begun.wait(30)
+        asked = [threads.submit(served.get, f"/v1/standing{path}") for path in ("", f"/{query['id']}/thumbnail")]
+        try:
+            assert [one.result(10).status_code for one in asked] == [200, 200]
+        finally:
+            over.set()
+        assert [one.result(30).status_code for one in looks] == [200, 200]
+
+
 def test_a_query_is_removed_by_its_id(served: Served) -> None:
     query = added(served)
+    assert served.http.delete("/v1/standing/blue", headers=served.headers).status_code == 404
     assert served.http.delete(f"/v1/standing/{query['id']}", headers=served.headers).status_code == 204
     assert served.http.delete(f"/v1/standing/{query['id']}", headers=served.headers).status_code == 404
     assert served.get("/v1/standing").json() == {"queries": []}
@@ -207,6 +264,8 @@ def test_what_is_taken_is_limited(served: Served) -> None:
 
 # --- where may be sent to
 
+ALLOWED = ["https://ops.example.org/hooks/", "http://plain.example/hooks", "https://one.example/a?to=b"]
+
 
 @pytest.mark.parametrize(
     ("allowed", "address"),
@@ -215,8 +274,11 @@ def test_what_is_taken_is_limited(served: Served) -> None:
         ("https://ops.example.org/hooks/", "https://OPS.example.org:443/hooks/a/b?key=1"),
         ("https://ops.example.org/hooks", "https://ops.example.org/hooks"),
         ("https://ops.example.org", "https://ops.example.org/anything"),
+        ("http://plain.example/hooks/", "http://plain.example:80/hooks/a"),
         ("http://10.0.0.7:8080/a", "http://10.0.0.7:8080/a/b"),
         ("https://ops.example.org/a?to=b", "https://ops.example.org/a?to=b"),
+        ("https://ops.example.org/a%20b", "https://ops.example.org/a%20b"),
+        ("http://[fd00::7]:8080/hooks/", "http://[FD00::7]:8080/hooks/a"),
     ],
 )
 def test_an_address_below_an_allowed_one_is_allowed(allowed: str, address: str) -> None:
@@ -237,26 +299,53 @@ def test_an_address_below_an_allowed_one_is_allowed(allowed: str, address: str) 
         "https://ops.example.org/hooks/%252e%252e/admin",
         "https://ops.example.org/hooks/..%2fadmin",
         "https://ops.example.org/hooks/..\\admin",
+        "https://ops.example.org/hooks/..;/admin",
+        "https://ops.example.org/hooks/..;a=1/admin",
+        "https://ops.example.org/hooks/%c0%ae%c0%ae/admin",
+        "https://ops.example.org/hooks/..%00/admin",
+        "https://ops.example.org/hooks/%2561",
         "https://127.0.0.1/hooks/a",
+        "http://plain.example:443/hooks/a",
+        "http://plain.example/hooksier",
+        "https://one.example/a?to=c",
+        "https://one.example/a",
+        "https://one.example/a/b?to=b",
     ],
 )
 def test_any_other_is_not(address: str) -> None:
     with pytest.raises(AccessError) as refused:
-        allowed_webhook(address, ["https://ops.example.org/hooks/"])
+        allowed_webhook(address, ALLOWED)
     assert refused.value.known
     with pytest.raises(AccessError):
         allowed_webhook(address, [])
 
 
-@given(st.text("ahops:/.%2e\\?#@&=1[]", max_size=40))
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://ops.example.org/hooks/a#/../../admin#",
+        "http://evil.example[fd00::7]/hooks/a",
+        "http://[fd00::7].evil.example/hooks/a",
+        "http://[fd00::7]evil.example:80/hooks/a",
+        "https://ops.example.org\\@evil.example/hooks/a",
+    ],
+)
+def test_what_others_read_as_another_address_is_none(address: str) -> None:
+    """What is sent to is not always what `urlsplit` reads."""
+    with pytest.raises(UsageError):
+        allowed_webhook(address, ["https://ops.example.org/hooks/", "http://[fd00::7]/hooks/"])
+
+
+@given(st.text("ahops:/.;%2e\\?#@&=1[]", max_size=40))
 def test_no_text_leads_elsewhere(rest: str) -> None:
     try:
         address = allowed_webhook(f"https://ops.example.org/hooks/{rest}", ["https://ops.example.org/hooks/"])
     except SearchAnythingError:
         return
     assert address is not None
-    path = address.removeprefix("https://ops.example.org/hooks/").partition("?")[0].partition("#")[0]
-    assert not {".", ".."} & set(path.split("/"))
+    sent = Request(address)  # noqa: S310 - nothing is sent
+    path = sent.selector.removeprefix("/hooks/").partition("?")[0]
+    assert not {".", ".."} & {name.partition(";")[0] for name in path.split("/")}
 
 
 def test_what_is_no_address_cannot_be_allowed() -> None:
