@@ -28,6 +28,7 @@ from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Enti
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message
 _MANIFEST, _HASH, _LIVE, _NOTE = "manifest", "hash", "live", "note"
+_POINTERS = f"kind == {quote(_LIVE)}"
 _OUTPUT = ["id", "kind", "fingerprint", "number", "body"]
 
 
@@ -167,19 +168,19 @@ class MetaCollection:
 
     def live(self) -> LivePointer | None:
         """The fingerprint that `set_live` named last."""
-        rows = self._rows(f"kind == {quote(_LIVE)}")
+        rows = self._rows(_POINTERS)
         last = max(rows, key=lambda row: row["number"], default=None)
         return None if last is None else LivePointer(last["fingerprint"], last["number"])
 
     def set_live(self, fingerprint: str) -> None:
-        """Write the new pointer, then delete the older ones."""
-        number = next_generation()
+        """Write the new pointer, then delete the older ones. It is the newest, whatever clock wrote the last one."""
+        number = next_generation(after=self._last_number(_POINTERS))
         self._connection.insert(self._name, [self._row(f"{_LIVE}-{number}", _LIVE, fingerprint, number, "")])
-        self._connection.delete(self._name, f"kind == {quote(_LIVE)} and number < {number}")
+        self._connection.delete(self._name, f"{_POINTERS} and number < {number}")
 
     def unset_live(self) -> None:
         """Delete all pointers."""
-        self._connection.delete(self._name, f"kind == {quote(_LIVE)}")
+        self._connection.delete(self._name, _POINTERS)
 
     def note(self, name: str) -> bytes:
         """The bytes that `keep_note` kept last under a name; empty where there are none."""
@@ -193,7 +194,7 @@ class MetaCollection:
 
     def keep_note(self, name: str, data: bytes) -> None:
         """Write a note's pieces, then delete the older ones. It is the newest, whatever clock wrote the last one."""
-        generation = next_generation(after=self._last_number(name))
+        generation = next_generation(after=self._last_number(_note_of(name)))
         count = max(1, -(-len(data) // _PIECE_BYTES))
         bodies = [base64.b64encode(piece).decode() for piece in _cut(data)] or [""]
         pieces = (
@@ -208,10 +209,10 @@ class MetaCollection:
         """Delete notes, those that are there."""
         self._connection.delete(self._name, " or ".join(f"({_note_of(name)})" for name in names))
 
-    def _last_number(self, name: str) -> int:
+    def _last_number(self, expression: str) -> int:
         if not self._loaded:
             self.load()
-        found = self._connection.query(self._name, _note_of(name), ["number"], strong=True)
+        found = self._connection.query(self._name, expression, ["number"], strong=True)
         return max((row["number"] for row in found), default=0)
 
     def _rows(self, expression: str, *, strong: bool = True) -> list[Entity]:

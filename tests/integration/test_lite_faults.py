@@ -9,6 +9,8 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -379,3 +381,30 @@ def test_nothing_is_indexed_is_said_of_an_absent_file_alone(file: Path) -> None:
             store.open(NAME)
         assert store.live() is None
         assert not file.exists()
+
+
+SWITCHED_AHEAD = """
+import sys, time
+from pathlib import Path
+now_ns = time.time_ns
+time.time_ns = lambda: now_ns() + 86_400 * 10**9
+from contracts.index_rows import HASH_LAYER, manifest_of
+from integration.test_lite_faults import MilvusSettings, open_milvus
+with open_milvus(MilvusSettings(uri=sys.argv[1])) as store:
+    for name in sys.argv[2:]:
+        store.create(manifest_of(name), HASH_LAYER)
+        store.switch(name)
+"""
+
+
+def test_a_switch_counts_although_a_clock_a_day_ahead_made_the_one_before(file: Path) -> None:
+    """Of the machine itself, that was set right meanwhile: what was live stayed live, and nothing was said."""
+    tests = Path(__file__).parents[1]
+    here = SWITCHED_AHEAD.replace("86_400 * 10**9", "0")
+    for program, name in ((SWITCHED_AHEAD, "a" * 64), (here, "b" * 64)):
+        paths = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+        subprocess.run([sys.executable, "-c", program, str(file), name], env=paths, check=True)
+        with open_milvus(MilvusSettings(uri=str(file))) as store:
+            live = store.live()
+        assert live is not None
+        assert live.fingerprint == name
