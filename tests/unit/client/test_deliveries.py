@@ -13,6 +13,7 @@ from fakes.standing import RED, draw, keys_of, opened
 from searchanything.client.client import Client
 from searchanything.core.errors import IndexUnavailableError
 from searchanything.service.deliveries import Deliveries
+from searchanything.service.figures import WatchFigures
 from searchanything.stores.memory import MemoryIndexStore
 
 WAIT_S = 30.0  # of a failing test
@@ -37,9 +38,9 @@ def test_the_thread_outlives_a_defect_and_ends_when_it_is_to(
         client.standing.add("red", images / "0.png", RED, webhook=f"http://{server.endpoint}/")
         draw(images / "new.png")
         client.index(images)
-        deliveries = Deliveries(opened_now, 0.01)
+        deliveries = Deliveries(opened_now, 0.01, WatchFigures())
         deliveries.stop()  # it never began
-        deliveries = Deliveries(opened_now, 0.01)
+        deliveries = Deliveries(opened_now, 0.01, WatchFigures())
         deliveries.start()
         assert came.wait(WAIT_S)
         deliveries.stop()
@@ -54,7 +55,7 @@ def test_an_index_that_fails_is_a_line_until_it_does_again(
     def gone(*_: object) -> bytes:
         raise IndexUnavailableError("the server is gone")
 
-    deliveries = Deliveries(lambda: client, 30.0)
+    deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     for lines in (1, 2):
         with monkeypatch.context() as patched:
             patched.setattr(MemoryIndexStore, "recall", gone)
@@ -73,7 +74,7 @@ def test_what_was_sent_is_a_line(client: Client, images: Path, caplog: pytest.Lo
         draw(images / "new.png")
         client.index(images)
         for _ in range(2):
-            Deliveries(lambda: client, 30.0).once()
+            Deliveries(lambda: client, 30.0, WatchFigures()).once()
     assert [line for line in caplog.messages if "sent" in line] == ["standing query red: 1 match sent"]
 
 
@@ -82,5 +83,5 @@ def test_nothing_indexed_yet_is_no_line(client: Client, images: Path, caplog: py
     with opened(MemoryIndexStore()) as empty:
         empty.standing.memory.keep_queries([query])
         caplog.clear()
-        Deliveries(lambda: empty, 30.0).once()
+        Deliveries(lambda: empty, 30.0, WatchFigures()).once()
     assert caplog.messages == []
