@@ -355,3 +355,10 @@ def test_what_is_no_address_cannot_be_allowed() -> None:
     with pytest.raises(UsageError):
         allowed_webhook("ops.example.org", ["https://ops.example.org"])
     assert allowed_webhook(None, []) is None
+
+
+def test_where_no_key_is_demanded_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Served.make(tmp_path, monkeypatch, words=True)
+    add_noise(made.client)
+    assert added(made)["added_by"] is None
+    assert [one["places"] for one in made.get("/v1/standing").json()["queries"]] == [[]]
