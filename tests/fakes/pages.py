@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fakes.models import FakeSegmenter, drawn
 from fakes.serving import Served, listening
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from searchanything.client.remote_names import image_id
 from searchanything.core.protocols import Segmentation
@@ -93,6 +93,19 @@ def page(browser: Browser, served: tuple[Served, str]) -> Iterator[Page]:
     page.screenshot(path=SCREENSHOTS / f"page-{_test_name()}.png")
     context.close()
     assert wrong == [], "an error, or something fetched from elsewhere"
+
+
+def hold(page: Page, pattern: str) -> Callable[[], None]:
+    """Keep what is asked for from the server until the function that is given back is called."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+
+    def release() -> None:
+        for route in held:
+            route.continue_()
+        page.unroute(pattern)
+
+    return release
 
 
 def _ours(url: str, base: str) -> bool:

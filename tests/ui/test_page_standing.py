@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes.models import drawn
-from fakes.pages import HEIGHT, IMAGES, SCREENSHOTS, WIDTH, NestingSegmenter, browser, identity, keys
+from fakes.pages import HEIGHT, IMAGES, SCREENSHOTS, WIDTH, NestingSegmenter, browser, hold, identity, keys
 from fakes.serving import Served, listening, png_of
 from fakes.standing import add_noise
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from searchanything.core.serve_settings import ServeSettings
 
@@ -52,19 +52,6 @@ def keep(page: Page, served: tuple[Served, str], name: str, *, webhook: str = ""
     if webhook:
         page.fill("#standing-webhook", webhook)
     page.click("dialog button.primary")
-
-
-def hold(page: Page, pattern: str) -> Callable[[], None]:
-    """Keep what is asked for from the server until the function that is given back is called."""
-    held: list[Route] = []
-    page.route(pattern, lambda route: held.append(route))
-
-    def release() -> None:
-        for route in held:
-            route.continue_()
-        page.unroute(pattern)
-
-    return release
 
 
 def index_new(served: Served, *names: str) -> None:

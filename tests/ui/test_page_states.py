@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.pages import IMAGES, browser, click, identity, keys, open_image, page, served
+from fakes.pages import IMAGES, browser, click, hold, identity, keys, open_image, page, served
 from fakes.serving import Served, crowd, listening
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 __all__ = ["browser", "page", "served"]  # fixtures
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
-
-
-def hold(page: Page, pattern: str) -> Callable[[], None]:
-    """Keep what is asked for from the server until the function that is given back is called."""
-    held: list[Route] = []
-    page.route(pattern, lambda route: held.append(route))
-
-    def release() -> None:
-        for route in held:
-            route.continue_()
-        page.unroute(pattern)
-
-    return release
 
 
 def questions(page: Page) -> list[dict[str, Any]]:
