@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from contracts.index_rows import fresh_generation, image_row, random_codes, region_row
 from fakes.hash_layers import live_of
-from fakes.http_servers import Asked
+from fakes.http_servers import Asked, WebServer, web_server
 from fakes.models import drawn
 from PIL import Image
 
@@ -63,6 +65,14 @@ class Hook:
 
     def answer(self, _asked: Asked) -> tuple[int, dict[str, str], bytes]:
         return self.status, {}, b"no room" if self.status >= 300 else b""
+
+
+@contextmanager
+def hooked(path: str) -> Iterator[tuple[Hook, WebServer, str]]:
+    """A webhook, and its address, which ends with this path."""
+    one = Hook()
+    with web_server(one.answer) as server:
+        yield one, server, f"http://{server.endpoint}/{path}"
 
 
 def keys_of(body: bytes) -> list[str]:

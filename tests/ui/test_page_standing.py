@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from fakes.models import drawn
-from fakes.pages import HEIGHT, IMAGES, SCREENSHOTS, WIDTH, NestingSegmenter, browser, hold, identity, keys
+from fakes.pages import HEIGHT, IMAGES, SCREENSHOTS, WIDTH, NestingSegmenter, browser, hold, identity, keys, page
 from fakes.serving import Served, listening, png_of
 from fakes.standing import add_noise
 from playwright.sync_api import Browser, Page, expect
 
 from searchanything.core.serve_settings import ServeSettings
 
-__all__ = ["browser"]  # a fixture
+__all__ = ["browser", "page"]  # fixtures
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
 HOOKS = "https://ops.example.org/hooks/"
@@ -29,18 +29,6 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Se
     add_noise(served.client)
     with listening(served) as url:
         yield served, url
-
-
-@pytest.fixture
-def page(browser: Browser, served: tuple[Served, str]) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=served[1])
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.set_default_timeout(30_000)
-    yield page
-    context.close()
-    assert wrong == []
 
 
 def keep(page: Page, served: tuple[Served, str], name: str, *, webhook: str = "") -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.http_servers import WebServer, web_server
+from fakes.http_servers import WebServer
 from fakes.machine import Machine, machine_with_images
 from fakes.serving import Served, listening
-from fakes.standing import Hook, add_noise, opened
+from fakes.standing import Hook, add_noise, hooked, opened
 
 from searchanything.client import standing_delivery
 from searchanything.client.client import Client
@@ -57,9 +57,8 @@ def client(images: Path) -> Iterator[Client]:
 @pytest.fixture
 def hook() -> Iterator[tuple[Hook, WebServer, str]]:
     """A webhook, and its address."""
-    one = Hook()
-    with web_server(one.answer) as server:
-        yield one, server, f"http://{server.endpoint}/hits"
+    with hooked("hits") as one:
+        yield one
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from fakes.http_servers import Asked, WebServer, web_server
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
-from fakes.standing import Hook, add_noise
+from fakes.standing import Hook, add_noise, hooked
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,9 +31,8 @@ NEW = drawn(64, 96, blue=(50, 8, 90, 40), green=(4, 4, 40, 60))
 
 @pytest.fixture
 def hook() -> Iterator[tuple[Hook, WebServer, str]]:
-    one = Hook()
-    with web_server(one.answer) as server:
-        yield one, server, f"http://{server.endpoint}/hooks/"
+    with hooked("hooks/") as one:
+        yield one
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from fakes.figures import read
 from urllib3 import PoolManager
 
 from searchanything.answers.standing_answers import StandingDelivery
@@ -15,20 +15,6 @@ from searchanything.ingest.reports import Failure, IndexReport
 from searchanything.service.figures import WatchFigures
 from searchanything.service.http_thread import HttpThread
 from searchanything.service.reports import BatchReport, WaveReport
-
-PREFIX = "searchanything_watch_"
-
-
-def read(figures: WatchFigures) -> dict[str, float]:
-    """The samples with their labels: `images_total{indexed}`."""
-    found = {}
-    for family in text_string_to_metric_families(figures.exposition().decode()):
-        for one in family.samples:
-            labels = ",".join(value for name, value in sorted(one.labels.items()) if name != "le")
-            bound = f"<={one.labels['le']}" if "le" in one.labels else ""
-            name = one.name.removeprefix(PREFIX)
-            found[f"{name}{{{labels}}}{bound}" if labels or bound else name] = one.value
-    return found
 
 
 @pytest.fixture
@@ -41,13 +27,13 @@ def wave(report: IndexReport, seconds: float = 2.0) -> WaveReport:
 
 
 def test_runs_are_counted_by_what_became_of_the_images(figures: WatchFigures) -> None:
-    assert read(figures)["images_total{indexed}"] == 0, "from the start"
+    assert read(figures.exposition())["images_total{indexed}"] == 0, "from the start"
     did = IndexReport(indexed=3, empty=1, failed=2, given_up=1, deleted=4, unchanged=9, regions=70)
     lost = Failure("a.png", "WorkerLost", "no worker survives it")
     figures.did("wave", replace(wave(did), lost=(lost,)))
     figures.did("sync", WaveReport(seconds=0.1))
     figures.failed("sync")
-    found = read(figures)
+    found = read(figures.exposition())
     images = {name: found[f"images_total{{{name}}}"] for name in ("indexed", "empty", "failed", "exhausted", "deleted")}
     assert images == {"indexed": 3, "empty": 1, "failed": 3, "exhausted": 1, "deleted": 4}
     assert found["regions_total"] == 70
@@ -59,19 +45,19 @@ def test_runs_are_counted_by_what_became_of_the_images(figures: WatchFigures) ->
 def test_what_waits_and_what_is_away_is_as_it_is_when_read(figures: WatchFigures) -> None:
     away: list[str] = []
     figures.watch(queued=lambda: 5, hints=lambda: 17, away=lambda: away)
-    assert (read(figures)["queued_keys"], read(figures)["hints"]) == (5, 17)
-    assert read(figures)["reachable{source}"] == read(figures)["reachable{index}"] == 1
+    assert (read(figures.exposition())["queued_keys"], read(figures.exposition())["hints"]) == (5, 17)
+    assert read(figures.exposition())["reachable{source}"] == read(figures.exposition())["reachable{index}"] == 1
     away.append("the source")
-    assert (read(figures)["reachable{source}"], read(figures)["reachable{index}"]) == (0, 1)
+    assert (read(figures.exposition())["reachable{source}"], read(figures.exposition())["reachable{index}"]) == (0, 1)
 
 
 def test_the_last_sync_and_deliveries(figures: WatchFigures) -> None:
-    assert read(figures)["last_sync_timestamp_seconds"] == 0
+    assert read(figures.exposition())["last_sync_timestamp_seconds"] == 0
     figures.synced()
-    assert abs(read(figures)["last_sync_timestamp_seconds"] - time.time()) < 60
+    assert abs(read(figures.exposition())["last_sync_timestamp_seconds"] - time.time()) < 60
     figures.delivered(StandingDelivery({"a": 2, "b": 3}, {"c": "answered 500"}))
     figures.delivered(StandingDelivery({}, {"c": "answered 500", "d": "no answer"}))
-    found = read(figures)
+    found = read(figures.exposition())
     assert (found["standing_matches_sent_total"], found["standing_queries_failing"]) == (5, 2)
 
 

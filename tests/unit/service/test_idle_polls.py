@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fakes.figures import read
 
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.types import ImageRef
-from searchanything.ingest.reports import Failure, SyncReport
+from searchanything.ingest.reports import Failure, IndexReport, SyncReport
 from searchanything.service.figures import WatchFigures
+from searchanything.service.reports import BatchReport, WaveReport
 
 watch_flow = import_module("searchanything_flows.watch")
 sync_flow = import_module("searchanything_flows.sync")
@@ -47,6 +49,26 @@ def test_what_is_worth_a_run(found: SyncReport | Exception, expected: bool, monk
     exhausted = SimpleNamespace(image=ImageRef("b", "exhausted"), given_up=True)
     monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (exhausted,)))
     assert sync_flow.is_in_step("folder") is expected
+
+
+def test_what_a_run_did_is_in_the_figures_unless_it_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = BatchReport(IndexReport(indexed=3, regions=20), 1.0, "host", 1, 1)
+
+    async def index(_source: str, keys: list[str], *, return_state: bool) -> SimpleNamespace:
+        assert return_state
+        return SimpleNamespace(is_cancelled=lambda: keys == ["cancelled"])
+
+    async def report_of(_state: object) -> WaveReport:
+        return WaveReport((report,), seconds=1.0)
+
+    monkeypatch.setattr(watch_flow, "index", index)
+    monkeypatch.setattr(watch_flow, "report_of", report_of)
+    figures = WatchFigures()
+    period = watch_flow._Period("folder", figures)
+    for key in ("a", "cancelled"):
+        asyncio.run(period.index_wave([key]))
+    found = read(figures.exposition())
+    assert (found["images_total{indexed}"], found["regions_total"], found["runs_total{done,wave}"]) == (3, 20, 1)
 
 
 def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:

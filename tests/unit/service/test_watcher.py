@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.figures import read
 from fastapi.testclient import TestClient
+from urllib3 import PoolManager
 
 from searchanything.core.errors import EventsNotOfferedError, SettingsError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, Settings
@@ -96,6 +98,41 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     crew = Crew()
     crew.fail_syncs = 3
     run_watcher(tmp_path, monkeypatch, crew, hints=(), enough=lambda: crew.syncs == 4)
+
+
+def test_its_figures_are_read_over_http_and_say_what_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.watcher._PAUSES_S", (0.05, 0.1))
+    settings, crew = Settings(_env_file=None), Crew()
+    settings.service = ServiceSettings(poll_s=30, metrics_port=0)
+    looked: list[dict[str, float]] = []
+
+    def asked(url: str) -> dict[str, float]:
+        with PoolManager(retries=False, timeout=30.0) as http:
+            return read(http.request("GET", url).data)
+
+    async def main() -> None:
+        watcher = Watcher(str(tmp_path), settings)
+        url = str(watcher.metrics_url)
+
+        async def sync() -> None:
+            looked.append(await asyncio.to_thread(asked, url))
+            if len(looked) == 1:
+                raise StoreUnavailableError("no answer")
+
+        loop = asyncio.create_task(watcher.run(Work(crew.index_wave, sync)))
+        async with asyncio.timeout(30):
+            while not (await asyncio.to_thread(asked, url))["last_sync_timestamp_seconds"]:
+                await asyncio.sleep(0.005)
+        looked.append(await asyncio.to_thread(asked, url))
+        watcher.stop()
+        await loop
+        watcher.close()
+
+    asyncio.run(main())
+    assert [one["reachable{source}"] for one in looked] == [1, 0, 1]
+    assert [one["reachable{index}"] for one in looked] == [1, 1, 1]
+    assert [one.get("runs_total{failed,sync}", 0) for one in looked] == [0, 1, 1]
+    assert [one["last_sync_timestamp_seconds"] > 0 for one in looked] == [False, False, True]
 
 
 def test_keys_that_kept_changing_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
