@@ -7,8 +7,8 @@ the other half is indexed. A match is right if its region covers an object of th
 0.5; what could be found are the new scenes that show the concept. Refused are queries whose code has so many neighbours
 that no distance is so rare.
 
-A look: `deliver`, on an embedded index of made-up regions of which those of the last thousand images are new, and none
-matches.
+A look: on an embedded index of made-up regions of which those of the last thousand images are new. `deliver`, where
+none matches; `fetch`, where one region matches each query, and was fetched before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +27,10 @@ from PIL import Image
 from benchmarks import measuring
 from benchmarks.index_rows import image_row, region_row
 from benchmarks.search import PER_IMAGE, made_codes
+from searchanything.answers.standing_answers import StandingQuery
+from searchanything.client.client import Client
 from searchanything.client.opening import connect
-from searchanything.client.standing_memory import Kept
+from searchanything.client.standing_memory import Kept, first_look
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.types import Hit, ImageRef
@@ -99,7 +101,7 @@ def found(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Milliseconds of a look at which nothing matches, by how many queries there are."""
+    """Milliseconds of a look at which nothing matches, or nothing that was not dealt with, by number of queries."""
     with tempfile.TemporaryDirectory() as folder, connect(f"{folder}/index.db", preset=options.preset) as client:
         for name, scene in generate_demo_scenes(12, seed=options.seed):
             Image.fromarray(scene.image).save(Path(folder) / name)
@@ -130,7 +132,42 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if client.standing.deliver().failed:
                 raise SystemExit("a made-up query matches a made-up region")
             best = measuring.best_ms({"look": client.standing.deliver}, rounds=5)
-            yield {"regions": options.regions, "queries": count, "look_ms": best["look"]}
+            fetched = [replace(one, id=f"m{number:015x}", webhook=None) for number, one in enumerate(queries)]
+            yield {
+                "regions": options.regions,
+                "queries": count,
+                "look_ms": best["look"],
+                "look_after_matches_ms": look_after_matches_ms(client, fetched),
+            }
+
+
+def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> float:
+    """Milliseconds of a look at queries each of which one new region matches, after they were fetched."""
+    memory = client.standing.memory
+    for one in queries:
+        memory.keep(one, memory.kept(replace(one, id=f"{int(one.id[1:], 16):016x}")))
+    memory.keep_queries(queries)
+    index, now = client._connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
+    regions, images = [], []
+    for one in queries:
+        wanted = client.standing._look().wanted(one, first_look(one)).wanted  # noqa: SLF001
+        code = b"" if wanted is None else wanted.code.tobytes()
+        image = ImageRef("matched", f"{len(queries)}-{one.id}.jpg")
+        regions.append(region_row(image, 1, 0, code, indexed_at_ms=now))
+        images.append(image_row(image, 1, code, regions=1, first_at_ms=now, last_at_ms=now))
+    index.insert_regions(regions)
+    index.insert_images(images)
+    with client.standing.new_matches() as found:
+        if len(found.matches) != len(queries) or found.failed:
+            raise SystemExit("a query did not find the region that was made up for it")
+
+    def look() -> None:
+        if client.standing.fetch().matches:
+            raise SystemExit("a match came twice")
+
+    best = measuring.best_ms({"look": look}, rounds=3)
+    index.delete_images([one.image for one in images])
+    return best["look"]
 
 
 def main() -> None:

@@ -17,21 +17,9 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Place
 from searchanything.encode.encoder import Encoder
 from searchanything.search.calibration import LEAST_CODES
-from searchanything.search.new_matches import NewMatch, Sought, may_match, new_matches
+from searchanything.search.few_matches import few_matches
+from searchanything.search.new_matches import NewMatch, Sought, new_matches
 from searchanything.search.scoped import seen_in
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LookedFor:
-    """One query at a look, and how far it had come. `wanted` and `scale` are None where `error` says why it cannot be
-    asked.
-    """
-
-    query: StandingQuery
-    looked: Looked
-    wanted: Sought | None = None
-    scale: Scale | None = None
-    error: str = ""
 
 
 class Fresh(NamedTuple):
@@ -46,6 +34,20 @@ class Fresh(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LookedFor:
+    """One query at a look, and how far it had come. `wanted` and `scale` are None where `error` says why it cannot be
+    asked; `few` is what is new for it, where that was found together with others.
+    """
+
+    query: StandingQuery
+    looked: Looked
+    wanted: Sought | None = None
+    scale: Scale | None = None
+    error: str = ""
+    few: Fresh | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StandingLook:
     """A look at the live index at one moment, `now_ms`. Raises, all methods: RegionIndexError."""
 
@@ -55,29 +57,31 @@ class StandingLook:
     now_ms: int
 
     def asked(self, queries: Sequence[StandingQuery], looked: Mapping[str, Looked]) -> list[LookedFor]:
-        """The queries whose turn it is, by how far each has come; one question to the index rules most of them out."""
+        """The queries whose turn it is, by how far each has come; what few of them match is found for all together."""
         states = [
             (looked.get(one.id) or first_look(one)).at(self.now_ms, overlap_ms=self.overlap_ms) for one in queries
         ]
         due = [(one, state) for one, state in zip(queries, states, strict=True) if state.is_due(self.now_ms)]
         asked = [self.wanted(query, state) for query, state in due]
-        may = self._may_match([one for one in asked if one.wanted is not None])
-        return [one if one.wanted is None or one.query.id in may else _without_match(one) for one in asked]
+        few = self._few_matches([one for one in asked if one.wanted is not None])
+        return [replace(one, few=few.get(one.query.id)) for one in asked]
 
     def index_of(self, query: StandingQuery) -> RegionIndex:
         """What a query is asked of: the places that whoever added it sees."""
         return seen_in(self.index, query.places)
 
-    def _may_match(self, asked: Sequence[LookedFor]) -> set[str]:
-        """The ids of those that may have a match: those with the same places are asked together."""
+    def _few_matches(self, asked: Sequence[LookedFor]) -> dict[str, Fresh]:
+        """What is new for those with few matches, by their ids: those with the same places are asked together."""
         views = defaultdict[tuple[Place, ...], list[LookedFor]](list)
         for one in asked:
             views[one.query.places].append(one)
-        may = set[str]()
+        known = dict[str, Fresh]()
         for places, alike in views.items():
-            found = may_match(seen_in(self.index, places), [one.wanted for one in alike if one.wanted is not None])
-            may.update(one.query.id for one, near in zip(alike, found, strict=True) if near)
-        return may
+            found = few_matches(seen_in(self.index, places), [one.wanted for one in alike if one.wanted is not None])
+            for one, matches in zip(alike, found, strict=True):
+                if matches is not None:
+                    known[one.query.id] = _fresh(one, matches, self.now_ms)
+        return known
 
     def wanted(self, query: StandingQuery, looked: Looked) -> LookedFor:
         """What a query looks for, in what was indexed since it came so far."""
@@ -101,16 +105,14 @@ class StandingLook:
 
         Raises: FilterError for a filter that this index does not understand.
         """
-        if asked.wanted is None or asked.scale is None:
+        if asked.wanted is None:
             return
-        if asked.wanted.most_bits < 0:
-            yield Fresh([], {}, self.now_ms)
+        if asked.few is not None:
+            yield asked.few
             return
         index, max_limit = self.index_of(asked.query), self.asking.connection.indexes.max_limit
         for found, until_ms in new_matches(index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
-            others = [one for one in found if not _is_dealt_with(one, asked)]
-            again = digests_of(one for one in found if _is_dealt_with(one, asked))
-            yield Fresh([replace(one, hit=asked.scale.judged(one.hit)) for one in others], again, until_ms)
+            yield _fresh(asked, found, until_ms)
 
     @property
     def overlap_ms(self) -> int:
@@ -142,10 +144,15 @@ def _check_rates(scale: Scale, query: StandingQuery) -> None:
         )
 
 
+def _fresh(asked: LookedFor, found: Sequence[NewMatch], until_ms: int) -> Fresh:
+    """Of what matches and is new: what is not dealt with, with its rates, and what is noted of the rest."""
+    dealt_with = [_is_dealt_with(one, asked) for one in found]
+    others = [one for one, known in zip(found, dealt_with, strict=True) if not known]
+    again = digests_of(one for one, known in zip(found, dealt_with, strict=True) if known)
+    scale = asked.scale
+    return Fresh([one if scale is None else replace(one, hit=scale.judged(one.hit)) for one in others], again, until_ms)
+
+
 def _is_dealt_with(match: NewMatch, asked: LookedFor) -> bool:
     digest = match_digest(match)
     return digest in asked.looked.seen or match.first_at_ms <= asked.query.known.get(digest, -1)
-
-
-def _without_match(asked: LookedFor) -> LookedFor:
-    return asked if asked.wanted is None else replace(asked, wanted=replace(asked.wanted, most_bits=-1))

@@ -7,23 +7,17 @@ indexed again, by `--force`, for other metadata or by other models.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from searchanything.core.batching import batches
-from searchanything.core.codes import stacked
-from searchanything.core.errors import FilterError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import WordsMatch
-from searchanything.core.types import CodeKind, Codes, Filter, Hit
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
 from searchanything.search.by_words import search_words
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
 
 MATCHES_OF_A_SEARCH: Final = 1000  # of one answer; where there are more, shorter stretches of time are asked for
-CODES_AT_ONCE: Final = 64  # of one question to the index
-TOGETHER_MS: Final = 600_000  # queries that have come as far as this are one question
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,44 +47,6 @@ class NewMatch:
     first_at_ms: int
 
 
-def may_match(index: RegionIndex, wanted: Sequence[Sought]) -> list[bool]:
-    """Of which there are rows near enough, committed or not: one search for all that differ in nothing but the code.
-
-    Queries that matched at different times have come differently far: they are asked together, of some rows too many.
-    One whose filter the index does not understand may match. Raises: RegionIndexError.
-    """
-    groups: dict[tuple[str, int, str], list[int]] = {}
-    for number, one in enumerate(wanted):
-        groups.setdefault((one.kind, one.since_ms // TOGETHER_MS, repr(one.filter)), []).append(number)
-    may = [False] * len(wanted)
-    for numbers in groups.values():
-        for some in batches(numbers, CODES_AT_ONCE):
-            alike = [wanted[number] for number in some]
-            for number, one, nearest in zip(some, alike, _nearest(index, alike), strict=True):
-                may[number] = nearest <= one.most_bits
-    return may
-
-
-def _nearest(index: RegionIndex, alike: Sequence[Sought]) -> list[float]:
-    """How far the nearest row of each is, of such as differ in code and moment alone: inf where there is none.
-
-    0 where the index does not understand the filter: who looks closer gets the error.
-    """
-    first = alike[0]
-    codes = stacked((one.code.tobytes() for one in alike), 8 * len(first.code))
-    lately = first.within(min(one.since_ms for one in alike), None)
-    found: Sequence[Sequence[Hit | WordsMatch]]
-    try:
-        if first.kind == "words":
-            found = index.search_words(codes, limit=1, filter=lately)
-        else:
-            search = index.search if first.kind == "regions" else index.search_images
-            found = search(codes, limit=1, filter=lately)
-    except FilterError:
-        return [0.0] * len(alike)
-    return [rows[0].distance_bits if rows else math.inf for rows in found]
-
-
 def new_matches(
     index: RegionIndex, wanted: Sought, *, max_limit: int, now_ms: int
 ) -> Iterator[tuple[list[NewMatch], int]]:
@@ -110,7 +66,8 @@ def new_matches(
             middle = (low + end) // 2
             stretches += [(middle + 1, high), (low, middle)]
             continue
-        yield _new(index, page.hits, wanted.new_from_ms), end
+        images = index.newest({hit.image for hit in page.hits}) if page.hits else {}
+        yield new_of(page.hits, images, wanted.new_from_ms), end
 
 
 def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) -> Page:
@@ -120,11 +77,10 @@ def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) ->
     return searches[wanted.kind](index, wanted.code, request, filter=filter, max_limit=max_limit)
 
 
-def _new(index: RegionIndex, hits: Sequence[Hit], new_from_ms: int) -> list[NewMatch]:
-    """Those whose content was first indexed since then."""
-    rows = index.newest({hit.image for hit in hits}) if hits else {}
+def new_of(hits: Sequence[Hit], images: Mapping[ImageRef, ImageRow], new_from_ms: int) -> list[NewMatch]:
+    """Those whose content was first indexed since then, by their images' newest rows."""
     return [
-        NewMatch(hit, rows[hit.image].first_at_ms)
+        NewMatch(hit, images[hit.image].first_at_ms)
         for hit in hits
-        if hit.image in rows and rows[hit.image].etag == hit.etag and rows[hit.image].first_at_ms >= new_from_ms
+        if hit.image in images and images[hit.image].etag == hit.etag and images[hit.image].first_at_ms >= new_from_ms
     ]

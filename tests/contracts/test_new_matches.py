@@ -13,8 +13,10 @@ from searchanything.core.codes import hamming
 from searchanything.core.errors import FilterError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, ImageRef
+from searchanything.search import few_matches as search_of_few
 from searchanything.search import new_matches as search_of_new
-from searchanything.search.new_matches import Sought, may_match, new_matches
+from searchanything.search.few_matches import few_matches
+from searchanything.search.new_matches import Sought, new_matches
 
 BUCKET = "standing"
 NOW = 1_800_000_000_000
@@ -105,17 +107,65 @@ def test_a_clock_that_is_ahead_hides_nothing(index: RegionIndex) -> None:
     assert found(index, since(code, "regions", 0, None, NOW))[0] == {"ahead.jpg"}
 
 
-def test_which_may_match_is_asked_for_all_at_once(index: RegionIndex) -> None:
+def keys_of_few(index: RegionIndex, sought: list[Sought]) -> list[list[str] | None]:
+    """The keys of the new matches of each, None where a closer look is needed."""
+    return [
+        None if matches is None else sorted(one.hit.image.key for one in matches)
+        for matches in few_matches(index, sought)
+    ]
+
+
+def test_few_matches_are_found_for_all_queries_at_once(index: RegionIndex) -> None:
     codes = random_codes(70, seed=9)
     for number in (3, 68):
         put(index, f"{number}.jpg", [near(codes[number], MOST_BITS, seed=1)], at=NOW)
     put(index, "old.jpg", [codes[5].tobytes()], at=NOW - 10)
     sought = [since(code, "regions", MOST_BITS, None, NOW) for code in codes]
-    assert [number for number, may in enumerate(may_match(index, sought)) if may] == [3, 68]
+    expected: list[list[str] | None] = [[] for _ in codes]
+    expected[3], expected[68] = ["3.jpg"], ["68.jpg"]
+    assert keys_of_few(index, sought) == expected
     elsewhere = Filter(bucket="elsewhere")
     others = [since(codes[3], "regions", MOST_BITS, elsewhere, NOW), since(codes[3], "words", MOST_BITS, None, NOW)]
     others += [since(codes[3], "images", MOST_BITS - 1, None, NOW), since(codes[5], "regions", 0, None, NOW - 10)]
-    assert may_match(index, others) == [False, True, False, True]
+    assert keys_of_few(index, others) == [[], ["3.jpg"], [], ["old.jpg"]]
+
+
+@pytest.mark.parametrize("kind", ["regions", "images", "words"])
+def test_few_matches_are_those_of_a_closer_look(index: RegionIndex, kind: CodeKind) -> None:
+    """Images of several near regions, uncommitted ones, and ones that were only indexed again."""
+    codes = random_codes(3, seed=11)
+    for number in range(30):
+        code, at = codes[number % 3], NOW - 100 * (number % 4)
+        regions = [near(code, number % 7 * 4, seed=number), near(code, 12, seed=number + 50)]
+        first = NOW - 5000 if number % 6 == 1 else at
+        put(index, f"{number:02d}.jpg", regions, at=at, first=first, whole=number % 5 != 0)
+    sought = [since(code, kind, bits, None, NOW - 300) for code in codes for bits in (-1, 6, MOST_BITS)]
+    compared = 0
+    for one, few in zip(sought, few_matches(index, sought), strict=True):
+        assert few is not None
+        closer = [match for matches, _ in new_matches(index, one, max_limit=1000, now_ms=NOW) for match in matches]
+        assert {(match.hit, match.first_at_ms) for match in few} == {(match.hit, match.first_at_ms) for match in closer}
+        compared += len(few)
+    assert compared > 15
+
+
+def test_more_than_few_are_left_to_the_closer_look(index: RegionIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_of_few, "ROWS", (1, 4))
+    codes = random_codes(3, seed=12)
+    for code, many in zip(codes, (3, 4, 5), strict=True):
+        for number in range(many):
+            put(index, f"{many}-{number}.jpg", [near(code, number, seed=number)], at=NOW)
+    found = keys_of_few(index, [since(code, "regions", MOST_BITS, None, NOW) for code in codes])
+    assert found == [[f"3-{number}.jpg" for number in range(3)], None, None]
+
+
+def test_an_image_that_is_being_replaced_is_left_to_the_closer_look(index: RegionIndex) -> None:
+    """Its new rows may have been written after the search."""
+    old, new = random_codes(2, seed=13)
+    put(index, "a.jpg", [old.tobytes()], at=NOW)
+    put(index, "a.jpg", [new.tobytes()], at=NOW)
+    sought = [since(code, "regions", 5, None, NOW) for code in (old, new)]
+    assert keys_of_few(index, sought) == [None, ["a.jpg"]]
 
 
 def test_a_filter_that_is_not_understood_is_left_to_the_closer_look(index: RegionIndex) -> None:
@@ -123,7 +173,7 @@ def test_a_filter_that_is_not_understood_is_left_to_the_closer_look(index: Regio
     put(index, "a.jpg", [code.tobytes()], at=NOW)
     bad = since(code, "regions", 5, Filter(expression="nothing ="), NOW)
     good = since(code, "regions", 5, None, NOW)
-    assert may_match(index, [bad, good]) == [True, True]
+    assert keys_of_few(index, [bad, good]) == [None, ["a.jpg"]]
     with pytest.raises(FilterError):
         found(index, bad)
 

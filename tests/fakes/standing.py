@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from contracts.index_rows import fresh_generation, image_row, random_codes, region_row
 from fakes.hash_layers import live_of
 from fakes.http_servers import Asked, WebServer, web_server
@@ -17,6 +18,7 @@ from PIL import Image
 from searchanything.client.client import Client
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
+from searchanything.search import few_matches, new_matches
 from searchanything.stores.memory import MemoryIndexStore
 
 NOISE = "noise"
@@ -77,3 +79,9 @@ def hooked(path: str) -> Iterator[tuple[Hook, WebServer, str]]:
 
 def keys_of(body: bytes) -> list[str]:
     return sorted(one["key"] for one in json.loads(body)["data"]["matches"])
+
+
+def in_stretches(monkeypatch: pytest.MonkeyPatch, matches: int) -> None:
+    """Have even a few matches looked for in stretches of time, each of fewer than so many."""
+    monkeypatch.setattr(few_matches, "ROWS", (1,))
+    monkeypatch.setattr(new_matches, "MATCHES_OF_A_SEARCH", matches)

@@ -14,7 +14,7 @@ from contracts.index_rows import fresh_generation, image_row, region_row
 from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer, web_server
 from fakes.models import drawn
-from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, keys_of, opened
+from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, in_stretches, keys_of, opened
 from PIL import Image
 
 from searchanything.answers.standing_answers import StandingDelivery
@@ -26,7 +26,6 @@ from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
-from searchanything.search import new_matches as search_of_new
 from searchanything.stores.memory import MemoryIndexStore
 
 
@@ -202,18 +201,18 @@ def test_features_that_nobody_made_are_made_at_the_next_look(client: Client, ima
 
 
 def test_many_matches_come_in_stretches_of_time(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
     client.standing.add("red", images / "0.png", RED)
     for number in range(7):
         draw(images / f"new-{number}.png")
         client.index(images)
+    in_stretches(monkeypatch, 2)
     assert fetched(client) == {"red": [f"new-{number}.png" for number in range(7)]}
 
 
 def test_more_than_are_fetched_at_once_come_with_the_next_look(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
+    in_stretches(monkeypatch, 2)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 3)
     client.standing.add("red", images / "0.png", RED)
     for number in range(7):

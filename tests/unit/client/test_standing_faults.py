@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from fakes.http_servers import WebServer, web_server
-from fakes.standing import RED, Hook, add_noise, draw, fetched, keys_of, opened
+from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, keys_of, opened
 
 from searchanything.answers.standing_answers import StandingMatches, StandingQuery
 from searchanything.cli.app import run
@@ -27,7 +27,6 @@ from searchanything.client.webhooks import Sender
 from searchanything.core.errors import BackupError, IndexUnavailableError, RegionIndexError, UsageError, WebhookError
 from searchanything.core.types import Filter
 from searchanything.ingest import forget
-from searchanything.search import new_matches as search_of_new
 from searchanything.service.deliveries import Deliveries
 from searchanything.service.figures import WatchFigures
 from searchanything.stores.memory import MemoryIndexStore
@@ -116,7 +115,7 @@ def test_a_content_that_was_indexed_again_is_not_lost_with_the_message_it_was_fo
 ) -> None:
     """Its rows lie in the last stretch of time, but its content is older than the first one."""
     one, server, address = hook
-    monkeypatch.setattr(search_of_new, "MATCHES_OF_A_SEARCH", 2)
+    in_stretches(monkeypatch, 2)
     client._connection.settings.standing.overlap_s = 0
     client.standing.add("red", images / "0.png", RED, webhook=address)
     for name in ("old", "a", "b", "c"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes.hash_layers import live_of
 from fakes.http_servers import WebServer
-from fakes.standing import RED, Hook, add_noise, draw, fetched, opened
+from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, opened
 
 from searchanything.answers.standing_answers import Taken
 from searchanything.client.client import Client
@@ -311,7 +311,7 @@ def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, image
 
 def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are stretches of time."""
-    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    in_stretches(monkeypatch, 2)
     with opened(MemoryIndexStore(), overlap_s=0) as client:
         client.index(images)
         add_noise(client)
@@ -334,7 +334,7 @@ def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeyp
 
 
 def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.search.new_matches.MATCHES_OF_A_SEARCH", 2)
+    in_stretches(monkeypatch, 2)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
     client.standing.add("red", images / "0.png", RED)
     client.standing.add("nowhere", images / "0.png", RED, filter=Filter(bucket="nowhere"))
