@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.hash_layers import live_of
+from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, opened
 
@@ -61,6 +61,20 @@ def test_a_view_asks_of_its_own_places_also_when_a_program_that_sees_all_looks(
     draw_in_both(client, places)
     assert client.standing.deliver().sent == {"red": 1}
     assert b"hidden/" not in hook[1].asked[0].body
+
+
+def test_another_hash_layer_changes_nothing_for_a_view(client: Client, places: Path, tmp_path: Path) -> None:
+    seen = view(client, places, SEEN)
+    seen.standing.add("red", places / "0.png", RED)
+    made_up = {one for one, _ in live_of(client).iterate_attempts() if not Path(one.bucket, one.key).exists()}
+    assert len(made_up) > 500
+    live_of(client).delete_images(made_up)
+    client.hash_layers.apply(layer_file(tmp_path / "other.safetensors", seed=9, bits=256), encode=True)
+    for place, seed in ((SEEN, 5), (HIDDEN, 7)):
+        add_noise(client, str(places), place, seed=seed)
+    assert fetched(seen) == {}, "no image is new"
+    draw_in_both(client, places)
+    assert fetched(seen) == {"red": ["seen/new.png"]}
 
 
 def test_rates_of_a_view_are_those_of_its_regions(client: Client, places: Path, images: Path) -> None:
