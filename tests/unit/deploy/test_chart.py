@@ -1,4 +1,4 @@
-"""The Helm chart of `serve`, as far as it can be looked at without Helm: values, settings, secrets and probes exist."""
+"""The Helm chart, as far as it can be looked at without Helm: values, settings, secrets and probes exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from searchanything.core.settings_table import settings_table
 from searchanything.serve.keys import KeyRing
 
 CHART = Path(__file__).parents[3] / "deploy" / "helm" / "searchanything"
-TEMPLATE = (CHART / "templates" / "serve.yaml").read_text("utf-8")
+SHARED, INGEST, SERVE = (
+    (CHART / "templates" / name).read_text("utf-8") for name in ("_shared.tpl", "ingest.yaml", "serve.yaml")
+)
+TEMPLATES = SHARED + INGEST + SERVE
+COMPOSE: dict[str, Any] = yaml.safe_load((CHART.parents[2] / "docker-compose.yml").read_text("utf-8"))["services"]
 VALUES_TEXT = (CHART / "values.yaml").read_text("utf-8")
 VALUES: dict[str, Any] = yaml.safe_load(VALUES_TEXT)
 
@@ -21,17 +25,17 @@ def test_every_value_that_is_used_is_there_and_every_other_is_gone() -> None:
     def leaves(values: dict[str, Any], path: str = "") -> set[str]:
         found = set()
         for name, value in values.items():
-            nested = isinstance(value, dict) and f"{path}{name}" != "serve.resources"
+            nested = isinstance(value, dict) and value and name != "resources"
             found |= leaves(value, f"{path}{name}.") if nested else {f"{path}{name}"}
         return found
 
-    assert set(re.findall(r"\.Values\.([\w.]+)", TEMPLATE)) == leaves(VALUES)
+    assert set(re.findall(r"\.Values\.([\w.]+)", TEMPLATES)) == leaves(VALUES)
 
 
 def test_every_setting_exists() -> None:
     known = settings_table()
-    names = set(re.findall(r"SEARCHANYTHING_\w+", TEMPLATE))
-    assert len(names) > 8
+    names = set(re.findall(r"(?:name: |list \"|\" \")(SEARCHANYTHING_\w+)", TEMPLATES))
+    assert len(names) > 15
     assert [name for name in names if f"`{name}`" not in known] == []
 
 
@@ -42,10 +46,10 @@ def test_the_secret_is_made_by_hand_of_what_the_pods_take_from_it() -> None:
         r"kubectl create secret generic searchanything \\\n((?:#\s+--from-literal=.*\n)+)", comments
     )
     made = re.findall(r"--from-literal=(\w+)=", command)
-    taken = set(re.findall(r"secretKeyRef: {name: \S+ \S*Values.secret }}, key: (\w+)", TEMPLATE))
-    listed = re.findall(r"range list ((?:\"\w+\" ?)+)", TEMPLATE)
+    taken = set(re.findall(r"secretKeyRef: {name: {{ \$?\.Values\.secret }}, key: (\w+)", TEMPLATES))
+    listed = re.findall(r"range list ((?:\"\w+\" ?)+)", TEMPLATES)
     taken |= {name for names in listed for name in re.findall(r"\w+", names)}
-    assert (len(made), set(made)) == (4, taken)
+    assert (len(made), set(made)) == (6, taken)
     assert ".env" not in VALUES_TEXT
     assert "make env" not in VALUES_TEXT
 
@@ -56,33 +60,75 @@ def test_the_key_that_the_command_makes_is_taken(tmp_path: Path) -> None:
     assert KeyRing(tmp_path).take("env", token).id == "0" * 8
 
 
-def test_both_containers_reach_the_same_index_and_can_write_home() -> None:
+def test_both_containers_of_serve_reach_the_same_index_and_can_write_home() -> None:
     """`keys add --scope` looks into the index; without its address it would make one in a root that is read-only."""
-    shared = re.search(r'define "searchanything.index" }}\n(.*?){{- end }}', TEMPLATE, re.S)
+    shared = re.search(r'define "searchanything.index" }}\n(.*?){{- end }}', SHARED, re.S)
     assert shared is not None
-    for name in ("HOME", "SEARCHANYTHING_SERVE__FOLDER", "SEARCHANYTHING_MILVUS__URI", "SEARCHANYTHING_MILVUS__TOKEN"):
+    for name in ("HOME", "SEARCHANYTHING_MILVUS__URI", "SEARCHANYTHING_MILVUS__TOKEN"):
         assert f"name: {name}" in shared[1]
-        assert TEMPLATE.count(f"name: {name}") == 1
-    containers = re.split(r"^ +(?:initContainers|containers):\n", TEMPLATE, flags=re.M)[1:]
-    included = r'env:\n +{{- include "searchanything.index" . }}'
+        assert f"name: {name}" not in SERVE
+    containers = re.split(r"^ +(?:initContainers|containers):\n", SERVE, flags=re.M)[1:]
+    included = (
+        r'env:\n +{{- include "searchanything.index" . }}\n +- {name: SEARCHANYTHING_SERVE__FOLDER, value: /serve}'
+    )
     assert [len(re.findall(included, one)) for one in containers] == [1, 1]
+
+
+def test_ingestion_runs_what_the_compose_file_runs() -> None:
+    """Its commands, worker's probe and settings, but for the names of hosts."""
+    scheduler = [line.strip()[2:] for line in re.findall(r"command:\n((?: +- \S+\n)+)", INGEST)[0].splitlines()]
+    assert scheduler == COMPOSE["scheduler"]["command"]
+    here = '"tls://{{ .Release.Name }}-scheduler:8786"'
+    assert f"command: [searchanything, worker, --scheduler, {here}]" in INGEST
+    assert COMPOSE["worker"]["command"] == ["searchanything", "worker", "--scheduler", "tls://scheduler:8786"]
+    assert "command: [searchanything, watch, {{ $source | quote }}]" in INGEST
+    probe = COMPOSE["worker"]["healthcheck"]["test"][-1].replace("scheduler:8787", "{{ .Release.Name }}-scheduler:8787")
+    assert "".join(f"{' ' * 18}{line}\n" for line in probe.splitlines()) in INGEST
+    set_here = set(re.findall(r"name: ((?:SEARCHANYTHING|PREFECT)_\w+)", SHARED + INGEST))
+    set_here |= {
+        name for names in re.findall(r"range list ((?:\"\w+\" ?)+)", SHARED) for name in re.findall(r"\w+", names)
+    }
+    of_one_machine = {"SEARCHANYTHING_STORAGE__PUBLIC_ENDPOINT", "SEARCHANYTHING_SERVICE__SHEET_IMAGES"}
+    assert set(COMPOSE["watcher"]["environment"]) - of_one_machine <= set_here
+
+
+def test_only_what_is_of_the_queue_reaches_scheduler_and_workers() -> None:
+    """Who reaches them with the cluster's key can run code."""
+    pods = INGEST.split("\n  template:\n")[1:]
+    assert [('searchanything/queue: "true"' in pod.split("spec:")[0]) for pod in pods] == [True, True, False]
+    policy = next(part for part in INGEST.split("\n---\n") if "kind: NetworkPolicy" in part)
+    assert 'searchanything/queue: "true"' in policy
+    assert "operator: In, values: [scheduler, worker, watch]" in policy
+
+
+def test_nothing_of_ingestion_is_there_without_a_source() -> None:
+    assert VALUES["ingest"]["sources"] == {}
+    assert INGEST.startswith("{{- if .Values.ingest.sources }}\n")
+    assert INGEST.endswith("{{- end }}\n{{- end }}\n")
 
 
 def test_a_role_of_the_cloud_comes_with_a_service_account() -> None:
     assert VALUES["serviceAccount"] == ""
-    assert "serviceAccountName: {{ .Values.serviceAccount }}" in TEMPLATE
+    assert "serviceAccountName: {{ .Values.serviceAccount }}" in SHARED
 
 
-def test_it_is_probed_bounded_and_has_no_rights() -> None:
+def test_every_pod_is_probed_bounded_and_has_no_rights() -> None:
     for probe, path in (("liveness", "/healthz"), ("startup", "/healthz"), ("readiness", "/readyz")):
-        assert re.search(rf"{probe}Probe:.*\n\s+httpGet: {{path: {path}, port: http}}", TEMPLATE)
+        assert re.search(rf"{probe}Probe:.*\n\s+httpGet: {{path: {path}, port: http}}", SERVE)
+    for part in ("scheduler", "workers", "watch"):
+        assert {"cpu", "memory"} <= VALUES["ingest"][part]["resources"]["limits"].keys()
     assert {"cpu", "memory"} <= VALUES["serve"]["resources"]["limits"].keys()
-    assert TEMPLATE.count("readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}") == 2
-    assert "runAsNonRoot: true, runAsUser: 10001" in TEMPLATE
+    assert "readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}" in SHARED
+    assert "runAsNonRoot: true, runAsUser: 10001" in SHARED
+    assert "enableServiceLinks: false" in SHARED
+    for template, containers, pods in ((SERVE, 2, 1), (INGEST, 3, 3)):
+        assert len(re.findall(r'include "searchanything.rights"', template)) == containers
+        assert len(re.findall(r'include "searchanything.pod"', template)) == pods
+        assert len(re.findall(r"livenessProbe:", template)) == pods
 
 
 def test_chart_and_package_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     project = (CHART.parents[2] / "pyproject.toml").read_text("utf-8")
     assert f'version = "{chart["appVersion"]}"' in project
-    assert VALUES["image"]["tag"] == chart["appVersion"]
+    assert VALUES["image"]["tag"] == VALUES["ingest"]["image"]["tag"] == chart["appVersion"]
