@@ -213,7 +213,7 @@ class MemoryIndexStore(Closing):
 
     def __init__(self, uri: str = "memory://") -> None:
         self._uri = uri
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._live: str | None = None
         self._numbers = count()
@@ -274,8 +274,8 @@ class MemoryIndexStore(Closing):
             self._notes[name] = bytes(data)
 
     def switch(self, fingerprint: str) -> None:
-        self._entry(fingerprint)
         with self._lock:
+            self._entry(fingerprint)
             self._live = fingerprint
 
     def withdraw(self) -> None:
@@ -294,8 +294,8 @@ class MemoryIndexStore(Closing):
         """Memory always is."""
 
     def drop(self, fingerprint: str) -> None:
-        self._entry(fingerprint)
         with self._lock:
+            self._entry(fingerprint)
             if self._live == fingerprint:
                 raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
             del self._entries[fingerprint]
