@@ -101,9 +101,7 @@ def cluster_security(settings: ServiceSettings) -> Security:
             raise SettingsError(
                 f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE: expected the cluster's key, got no file: {file}"
             )
-        roles = {
-            f"tls_{role}_{part}": str(file) for role in _ROLES for part in ("cert", "key")
-        }
+        roles = {f"tls_{role}_{part}": str(file) for role in _ROLES for part in ("cert", "key")}
         return Security(require_encryption=True, tls_ca_file=str(file), **roles)  # type: ignore[no-untyped-call]
     if settings.scheduler is None:
         return Security.temporary()  # type: ignore[no-untyped-call,no-any-return]

@@ -57,6 +57,7 @@ def test_an_index_has_no_words_until_they_are_added(bench: Bench) -> None:
     bench.index.insert_regions([row])
     assert list(bench.index.words_of([row.image])) == []
     assert list(bench.index.iterate_codes(of="words")) == []
+    assert bench.index.codes_of([row.id], of="words") == {}
     for call in (
         lambda: bench.index.insert_words([row]),
         lambda: bench.index.search_words(random_codes(1, bits=BITS), limit=1),
@@ -156,6 +157,9 @@ def test_nearest_by_words_and_filters(words_bench: Bench) -> None:
     ):
         [found] = index.search_words(asked, limit=30, filter=narrowed)
         assert {one.id for one in found} == {row.id for row in rows if keeps(row)}
+    for limit in (0, MANY + 1):
+        with pytest.raises(RegionIndexError, match="limit"):
+            index.search_words(asked, limit=limit)
     with pytest.raises(IndexMismatchError):
         index.search_words(random_codes(1, bits=256), limit=1)
     with pytest.raises(IndexMismatchError):
