@@ -49,7 +49,7 @@ class ClientParts:
             from searchanything.client.asking import Asking
             from searchanything.client.refining import Judging
 
-        return Asking(self.connection, Judging(self.connection.indexes.max_limit))
+        return Asking(self.connection, Judging())
 
     @cached_property
     def syncing(self) -> Syncing:

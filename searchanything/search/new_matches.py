@@ -117,7 +117,7 @@ def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) ->
     searches = {"regions": search_regions, "images": search_images, "words": search_words}
     limit = min(MATCHES_OF_A_SEARCH, max_limit)
     request = PageRequest(limit=limit, group_by_image=True, most_bits=wanted.most_bits)
-    return searches[wanted.kind](index, wanted.code, request, filter=filter, max_limit=max_limit)
+    return searches[wanted.kind](index, wanted.code, request, filter=filter)
 
 
 def _new(index: RegionIndex, hits: Sequence[Hit], new_from_ms: int) -> list[NewMatch]:

@@ -37,6 +37,7 @@ class MemoryRegionIndex:
     def __init__(self, manifest: IndexManifest) -> None:
         self._manifest = manifest
         self._limits = RowLimits(manifest.bits)
+        self.max_limit = MAX_LIMIT
         self._lock = threading.RLock()
         self._regions: Table[RegionRow] = Table(manifest.bits // 8)
         self._images: Table[ImageRow] = Table(manifest.bits // 8)

@@ -106,6 +106,10 @@ class MilvusRegionIndex:
     def exact(self) -> bool:
         return self._kind == "BIN_FLAT"
 
+    @property
+    def max_limit(self) -> int:
+        return MAX_LIMIT
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
         with self._connection.writing():

@@ -196,13 +196,13 @@ def test_a_search_by_words_skips_garbage_and_is_rescored(words_bench: Bench) -> 
     near = sorted(rows, key=lambda row: (apart(row.words_code, values.code.tobytes()), row.image, row.region))
     expected = [*sorted(near[:7], key=lambda row: -float(signs[row.id] @ projection)), *near[7:]]
     here = Filter(bucket=words_bench.bucket)
-    page = search_words(index, values, PageRequest(limit=20, rescore=7), filter=here, max_limit=MANY)
+    page = search_words(index, values, PageRequest(limit=20, rescore=7), filter=here)
     assert page.exact
     assert [(hit.image, hit.region) for hit in page.hits] == [(row.image, row.region) for row in expected]
     assert [hit.mask for hit in page.hits] == [row.mask for row in expected]
-    middle = search_words(index, values, PageRequest(limit=5, offset=4, rescore=7), filter=here, max_limit=MANY)
+    middle = search_words(index, values, PageRequest(limit=5, offset=4, rescore=7), filter=here)
     assert middle.hits == page.hits[4:9]
-    grouped = search_words(index, values, PageRequest(group_by_image=True, rescore=7), filter=here, max_limit=MANY)
+    grouped = search_words(index, values, PageRequest(group_by_image=True, rescore=7), filter=here)
     assert [hit.image for hit in grouped.hits] == list(dict.fromkeys(row.image for row in expected))
 
 

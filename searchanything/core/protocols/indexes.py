@@ -34,6 +34,11 @@ class RegionIndex(Protocol):
         """True if searches compare with every row; False for inverted lists."""
         ...
 
+    @property
+    def max_limit(self) -> int:
+        """The largest `limit` that its searches take (Milvus: 16384)."""
+        ...
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         """Add region rows, durable on return. They are garbage until their image row is there."""
         ...
