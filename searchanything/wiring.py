@@ -5,7 +5,6 @@ Each function imports what it makes, libraries and our own modules alike, so tha
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,8 +90,10 @@ def free_disk_bytes(uri: str) -> int | None:
     """What is free on the disk of an embedded index; None for another one."""
     if "://" in uri:
         return None
-    folder = Path(uri).absolute().parent
-    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
+    from searchanything.core.disk_room import free_bytes
+
+    folder = Path(uri).expanduser().absolute().parent
+    return free_bytes(next(one for one in (folder, *folder.parents) if one.exists()))
 
 
 def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str]:
