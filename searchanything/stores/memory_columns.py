@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from searchanything.core.conditions import Value
 from searchanything.stores.columns import (
     ABSENT,
-    INT64_MAX,
     INT64_MIN,
     Field,
     Kind,
@@ -96,16 +95,7 @@ class _Numbers:
             if self._dtype is np.int64 and (isinstance(value, float) or value == INT64_MIN):
                 stored, value = stored.astype(np.float64), float(value)  # as `predicates` compares them
             return cast("Chosen", _OPERATORS[predicate.comparison](stored, value))
-        if isinstance(predicate, Among):
-            values = [as_stored(predicate.field, value) for value in predicate.values]
-            found = np.isin(stored, np.array([one for one in values if self._holds(one)], dtype=self._dtype))
-            return ~found if predicate.excluded else found
         return np.fromiter(map(value_test(predicate), stored.tolist()), dtype=np.bool_, count=len(stored))
-
-    def _holds(self, value: Value) -> bool:
-        if not _is_number(value) or self._dtype is np.float32:
-            return _is_number(value)
-        return value == int(value) and INT64_MIN <= value <= INT64_MAX
 
 
 class _Factor:

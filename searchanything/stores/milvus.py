@@ -18,10 +18,16 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, R
 from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_fields import check_fields
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
-from searchanything.stores.milvus_schema import CollectionSpec, LivePointer, images_spec, regions_spec, words_spec
+from searchanything.stores.milvus_schema import (
+    CollectionSpec,
+    LivePointer,
+    check_fields,
+    images_spec,
+    regions_spec,
+    words_spec,
+)
 from searchanything.stores.row_checks import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
