@@ -107,4 +107,4 @@ class ClientParts:
         with importing():
             from searchanything.client.operations import Operations
 
-        return Operations(self.connection.models, self.ingestion, self.syncing, self.failures, self.asking)
+        return Operations(self)
