@@ -15,7 +15,6 @@ from searchanything.search.search import (
     PageRequest,
     RowRanking,
     collect_ranked,
-    order_of,
     query_code_of,
     window_of,
 )
@@ -29,7 +28,7 @@ def search_words(index: RegionIndex, asked: Asked, request: PageRequest, *, filt
         return index.search_words(code[None], limit=limit, filter=filter)[0]
 
     window: Window[WordsMatch] | None = window_of(index, asked, request, of="words")
-    found = collect_ranked(index, RowRanking(fetch, order_of, window), request)
+    found = collect_ranked(index, RowRanking(fetch, window), request)
     nearest = found.nearest
     rows = index.regions([*(one.match.id for one in found.rows), *([] if nearest is None else [nearest.id])])
     hits = tuple(

@@ -87,10 +87,9 @@ class Stretch(Generic[Match]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowRanking(Generic[Match]):
-    """How a ranking is read: rows by distance, their total order, and the window that is rescored."""
+    """How a ranking is read: rows by distance, which `order_of` orders wholly, and the window that is rescored."""
 
     fetch: Callable[[int], list[Match]]
-    order: Callable[[Match], Order]
     window: Window[Match] | None
 
     def page(self, matches: Sequence[Match], *, group_by_image: bool) -> list[Ranked[Match]]:
@@ -153,7 +152,7 @@ def _page(
 ) -> Page:
     code = query_code_of(asked)[None]
     window: Window[Hit] | None = window_of(index, asked, request, of=of)
-    ranking = RowRanking(lambda limit: search(code, limit=limit, filter=filter)[0], order_of, window)
+    ranking = RowRanking(lambda limit: search(code, limit=limit, filter=filter)[0], window)
     found = collect_ranked(index, ranking, request)
     hits = tuple(scored(one.match, one.score) for one in found.rows)
     return Page(hits, exact=found.exact and index.exact, stages=found.stages, nearest=found.nearest)
@@ -237,7 +236,7 @@ class _Search(Generic[Match]):
     def fetch(self, limit: int) -> tuple[list[Match], int]:
         """The nearest rows in their total order, and how many were asked for: more where so many cannot settle it."""
         while True:
-            matches = sorted(self.ranking.fetch(limit), key=self.ranking.order)
+            matches = sorted(self.ranking.fetch(limit), key=order_of)
             if len(matches) < limit or limit >= self.index.max_limit or self._may_settle(matches):
                 return matches, limit
             limit = min(self.index.max_limit, limit * _GROWTH)

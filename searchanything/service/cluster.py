@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, Nanny, Worker, WorkerPlugin
+from distributed import KilledWorker as KilledWorker  # of the flows, too
 from distributed.comm.addressing import get_address_host
 from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security
@@ -28,18 +29,6 @@ from distributed.utils import get_ip
 from searchanything.core.errors import SearchAnythingError, SettingsError
 from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 from searchanything.service.work import warm_up
-
-__all__ = [
-    "KilledWorker",
-    "NoSpans",
-    "WarmModels",
-    "cluster_security",
-    "local_cluster",
-    "run_worker",
-    "warm",
-    "worker_pids",
-    "worker_process",
-]
 
 logger = logging.getLogger(__name__)
 
