@@ -30,7 +30,7 @@ from searchanything.core.protocols import (
 )
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import Place, source_of
+from searchanything.core.types import Place
 
 if TYPE_CHECKING:
     from searchanything.backup.files import BackupPlace
@@ -168,11 +168,6 @@ def backup_place(target: str, settings: Settings) -> BackupPlace:
     store = open_s3(parsed.bucket, settings.storage, connections=1)
     prefix = parsed.prefix.rstrip("/")
     return ObjectsPlace(BucketFiles(store, f"{prefix}/" if prefix else ""))
-
-
-def open_bucket(bucket: str, settings: Settings) -> ImageStore:
-    """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
-    return open_source(source_of(bucket), settings)[0]
 
 
 def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 8) -> WritableBucket:

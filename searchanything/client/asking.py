@@ -26,7 +26,7 @@ from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageErr
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject, source_of
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
@@ -323,7 +323,7 @@ class Asking:
         self.connection.check_seen(image)
         with self._lock:
             if image.bucket not in self._stores:
-                self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)
+                self._stores[image.bucket] = wiring.open_source(source_of(image.bucket), self.connection.settings)[0]
             store = self._stores[image.bucket]
         return store.read(image.key)
 

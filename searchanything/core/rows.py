@@ -108,7 +108,7 @@ class WordsMatch:
 State = TypeVar("State", bound=ImageState)
 
 
-def newest_rows(rows: Iterable[State]) -> dict[ImageRef, State]:
+def newest_of_each(rows: Iterable[State]) -> dict[ImageRef, State]:
     """Of image rows the newest of each image."""
     newest: dict[ImageRef, State] = {}
     for row in rows:

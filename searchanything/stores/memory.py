@@ -18,7 +18,7 @@ from searchanything.core.rows import (
     StoredCode,
     WordsMatch,
     least_ids,
-    newest_rows,
+    newest_of_each,
 )
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.columns import IMAGE_COLUMNS, Column
@@ -70,7 +70,7 @@ class MemoryRegionIndex:
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
         with self._lock:
-            return newest_rows(self._images.of_images(images))
+            return newest_of_each(self._images.of_images(images))
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         return {image: row.generation for image, row in self.newest(images).items()}

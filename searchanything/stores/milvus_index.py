@@ -15,7 +15,7 @@ from searchanything.core.rows import (
     StoredCode,
     WordsMatch,
     least_ids,
-    newest_rows,
+    newest_of_each,
 )
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
@@ -132,7 +132,7 @@ class MilvusRegionIndex:
             for ids in self._portions.images(self._images, list(wanted))
             for row in self._rows.of(self._images, ids, IMAGE_OUTPUT)
         )
-        return newest_rows(rows)
+        return newest_of_each(rows)
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         wanted = {image.image_id: image for image in images}
