@@ -69,7 +69,7 @@ def calls_of(
         return len(known)
 
     def search(codes: Iterator[NDArray[np.uint8]], limit: int) -> Callable[[], object]:
-        return lambda: search_regions(index, next(codes), PageRequest(limit), filter=None, max_limit=16384)
+        return lambda: search_regions(index, next(codes), PageRequest(limit), filter=None)
 
     same = repeat(next(queries))
     return {

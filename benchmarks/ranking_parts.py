@@ -30,7 +30,6 @@ from searchanything.search.calibration import draw_background
 from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.rescoring import mean_of, similarities
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.stores.row_checks import MAX_LIMIT
 
 LEAST = 5
 Regions = dict[str, NDArray[Any]]
@@ -161,7 +160,7 @@ def _lines(what: str, regions: Regions, asked: list[tuple[list[Asked], set[int],
     for several, both, left_out in asked:
         parts = tuple(Part(str(n), one.code, background.rates(one.code)) for n, one in enumerate(several))
         excluded = Filter(exclude=tuple(ImageRef("scenes", str(image)) for image in left_out))
-        page = search_combined(index, Combination(parts), limit=3 * len(both), filter=excluded, max_limit=MAX_LIMIT)
+        page = search_combined(index, Combination(parts), limit=3 * len(both), filter=excluded)
         ours.append(recalls([int(hit.image.key) for hit in page.hits], both))
         exhaustive.append(recalls(float_order(np.stack([one.similar for one in several]), regions, left_out), both))
         exact.append(page.exact)

@@ -67,7 +67,7 @@ def calls_of(
     index: MemoryRegionIndex, flat: faiss.IndexBinaryFlat, query: NDArray[np.uint8]
 ) -> dict[str, Callable[[], object]]:
     def pages(request: PageRequest, asked: Filter | None = None) -> Callable[[], object]:
-        return lambda: search_regions(index, query[0], request, filter=asked, max_limit=16384)
+        return lambda: search_regions(index, query[0], request, filter=asked)
 
     red, folder = Filter(metadata={"colour": "red"}), Filter(bucket="bucket", key_prefix="photos/000000")
     return {

@@ -5,7 +5,6 @@ Each function imports what it makes, libraries and our own modules alike, so tha
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +30,7 @@ from searchanything.core.protocols import (
 )
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import Place, source_of
+from searchanything.core.types import Place
 
 if TYPE_CHECKING:
     from searchanything.backup.files import BackupPlace
@@ -91,8 +90,10 @@ def free_disk_bytes(uri: str) -> int | None:
     """What is free on the disk of an embedded index; None for another one."""
     if "://" in uri:
         return None
-    folder = Path(uri).absolute().parent
-    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
+    from searchanything.core.disk_room import free_bytes
+
+    folder = Path(uri).expanduser().absolute().parent
+    return free_bytes(next(one for one in (folder, *folder.parents) if one.exists()))
 
 
 def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str]:
@@ -167,11 +168,6 @@ def backup_place(target: str, settings: Settings) -> BackupPlace:
     store = open_s3(parsed.bucket, settings.storage, connections=1)
     prefix = parsed.prefix.rstrip("/")
     return ObjectsPlace(BucketFiles(store, f"{prefix}/" if prefix else ""))
-
-
-def open_bucket(bucket: str, settings: Settings) -> ImageStore:
-    """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
-    return open_source(source_of(bucket), settings)[0]
 
 
 def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 8) -> WritableBucket:

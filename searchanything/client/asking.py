@@ -26,7 +26,7 @@ from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageErr
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject, source_of
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
@@ -140,15 +140,14 @@ class Asking:
         question = WordsQuestion(check_alone(text, image, prompt), request, filter, max_false_match)
         index, encoder = self.connection.open_for_words()
         state_limits(index.manifest.preset)
-        max_limit = self.connection.indexes.max_limit
-        found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
+        found = ask_words(index, encoder, question, self.judging)
         refiner = self._refiner(Refinable(index, lambda: None, request, filter, max_false_match))
         found = replace(found, open_image=self.load, refiner=refiner)
 
         def explained() -> IndexQuestion:
             values = encoder.encode_text(question.text)
             bounded = question.within(self.judging.scale(index, values.code, "words"))
-            return words_question(index, values, bounded, filter=filter, max_limit=max_limit)
+            return words_question(index, values, bounded, filter=filter)
 
         return with_reasons(found, self.connection, explained)
 
@@ -166,7 +165,7 @@ class Asking:
             scale = self.judging.scale(index, code, "images" if whole else "regions")
             bounded = replace(request, most_bits=scale.most_bits(most))
         with watch.stage("search"):
-            page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
+            page = question.search(index, bounded, filter=filter)
         hint = warn_of_filter(index, filter, page.hits, offset=request.offset)
         matching = scale.matching(page, most, before=request.offset)
         found = SearchResults(
@@ -187,8 +186,7 @@ class Asking:
             if whole
             else self._refiner(Refinable(index, partial(question.marked, index), request, filter, most)),
         )
-        max_limit = self.connection.indexes.max_limit
-        stored = partial(stored_question, index, question, bounded, filter=filter, max_limit=max_limit)
+        stored = partial(stored_question, index, question, bounded, filter=filter)
         by_index = with_reasons(found, self.connection, stored)
         if len(question.rows) > 1:
             return by_index
@@ -234,7 +232,7 @@ class Asking:
     def context(self) -> SearchContext:
         """The live index, the models that fit it, and the images behind it. Raises: as `Client.query`."""
         index, encoder = self.connection.open_to_ask()
-        return SearchContext(index, encoder, self.connection.indexes.max_limit, self._read_with_etag)
+        return SearchContext(index, encoder, self._read_with_etag)
 
     def segment(self, image: ImageInput) -> Segments:
         """As `Client.segment`."""
@@ -249,13 +247,12 @@ class Asking:
         return load_image(image, read_object=lambda ref: self._read(ref)[1], max_pixels=max_pixels)
 
     def _search(self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None) -> Page:
-        max_limit = self.connection.indexes.max_limit
         if query.choice.kind == "none":
-            refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
+            refuse_as_a_search(index, request, filter=filter)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
         values = QueryValues(query.code, query.projection)
-        return search(index, values, request, filter=filter, max_limit=max_limit)
+        return search(index, values, request, filter=filter)
 
     def _scale(self, index: RegionIndex, query: EncodedQuery) -> Scale | None:
         """How far chance explains what lies near the query's code; None where it selected nothing."""
@@ -326,7 +323,7 @@ class Asking:
         self.connection.check_seen(image)
         with self._lock:
             if image.bucket not in self._stores:
-                self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)
+                self._stores[image.bucket] = wiring.open_source(source_of(image.bucket), self.connection.settings)[0]
             store = self._stores[image.bucket]
         return store.read(image.key)
 

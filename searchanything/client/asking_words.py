@@ -58,9 +58,7 @@ class WordsQuestion:
         return replace(self.request, most_bits=scale.most_bits(self.max_false_match))
 
 
-def ask_words(
-    index: RegionIndex, encoder: Encoder, question: WordsQuestion, judging: Judging, *, max_limit: int
-) -> SearchResults:
+def ask_words(index: RegionIndex, encoder: Encoder, question: WordsQuestion, judging: Judging) -> SearchResults:
     """The regions that a text names. Raises: WordsMissingError without words codes; FilterError, RegionIndexError."""
     if index.words is None:
         raise WordsMissingError(HOW_TO_ADD_WORDS)
@@ -71,13 +69,13 @@ def ask_words(
         scale = judging.scale(index, values.code, "words")
         request = question.within(scale)
     with watch.stage("search"):
-        page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
+        page = search_words(index, values, request, filter=question.filter)
     hint = warn_of_filter(index, question.filter, page.hits, offset=request.offset)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown
             best = replace(request, limit=1, offset=0)
-            first = search_words(index, values, best, filter=question.filter, max_limit=max_limit).hits
+            first = search_words(index, values, best, filter=question.filter).hits
         match = _judged(index, encoder, values, first[0]) if first else None
         matching = scale.matching(page, most, before=request.offset)
     return SearchResults(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -267,19 +268,12 @@ def _of_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_numbers(prompt: object) -> dict[str, Any]:
-    values = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-    if isinstance(values, Sequence) and values:
-        if all(isinstance(one, int | float) for one in values):
-            if len(values) == 2:
-                return {"kind": "points", "foreground": [list(values)]}
-            if len(values) == 4:
-                return {"kind": "box", "box_xyxy": list(values)}
-        elif all(isinstance(one, Sequence) for one in values):
-            rows = [list(one) for one in values]
-            if all(len(row) == 2 for row in rows):
-                return {"kind": "points", "foreground": rows}
-            if all(len(row) == 4 for row in rows):
-                return {"kind": "mixed", "boxes_xyxy": rows}
+    if (sides := _row(prompt, 4)) is not None:
+        return {"kind": "box", "box_xyxy": sides}
+    for length, kind, name in ((2, "points", "foreground"), (4, "mixed", "boxes_xyxy")):
+        with suppress(PromptError):
+            if rows := _rows(prompt, length, name):
+                return {"kind": kind, name: rows}
     raise PromptError(f"expected a prompt, a text, a point, a box, points or boxes, got {prompt!r}")
 
 

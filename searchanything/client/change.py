@@ -67,6 +67,22 @@ class ChangeCounts:
         return {name: getattr(self, name) for name in names} | {"seconds": round(self.seconds, 3)}
 
 
+def index_beside(
+    connection: Connection, wanted: IndexManifest, hash_layer: bytes, words: tuple[bytes, int] | None
+) -> RegionIndex:
+    """The index that is to replace the live one: made, or what is there of it; `words` are a words layer and its bits.
+
+    Raises: IndexMismatchError where that has another hash layer.
+    """
+    indexes, name = connection.indexes, wanted.fingerprint
+    made = next((one for one in indexes.manifests() if one.fingerprint == name), wanted)
+    indexes.create(made, hash_layer)  # also what a killed `drop` left of one
+    if words is not None:
+        indexes.add_words(name, words[0], bits=words[1])  # what was added first stays
+    connection.models.forget(name)
+    return indexes.open(name)
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Change(Generic[RunT]):
     """One run that replaces the live index, and what it did so far.

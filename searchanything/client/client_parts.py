@@ -49,7 +49,7 @@ class ClientParts:
             from searchanything.client.asking import Asking
             from searchanything.client.refining import Judging
 
-        return Asking(self.connection, Judging(self.connection.indexes.max_limit))
+        return Asking(self.connection, Judging())
 
     @cached_property
     def syncing(self) -> Syncing:
@@ -107,4 +107,4 @@ class ClientParts:
         with importing():
             from searchanything.client.operations import Operations
 
-        return Operations(self.connection.models, self.ingestion, self.syncing, self.failures, self.asking)
+        return Operations(self)

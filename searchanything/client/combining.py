@@ -64,13 +64,12 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     needed, wanted = len(asked.all_of), len(asked.all_of) + len(asked.any_of)
     cuts = asked.none_rate, asked.max_false_match
     combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
-    max_limit = asking.connection.indexes.max_limit
-    page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
+    page = search_combined(index, combination, limit=limit, filter=filter)
     warn_of_filter(index, filter, page.hits)
     names = tuple(part.name for part in combination.wanted)
     pictures = {name: picture for name, _, picture in found_parts}
     found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures)
-    question = PartsQuestion(index, combination, limit, filter, max_limit, asking.load)
+    question = PartsQuestion(index, combination, limit, filter, asking.load)
     return replace(found, explainer=partial(explain_in, asking.connection, question, found))
 
 

@@ -11,7 +11,7 @@ from searchanything.core.arguments import check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import ImageState, Outcome
+from searchanything.core.rows import ImageState, Outcome, newest_of_each
 from searchanything.core.types import ImageRef, source_of
 from searchanything.ingest.reports import FailedImage, IndexProgress, IndexReport, OnProgress, sum_reports
 from searchanything.search.committed import committed
@@ -106,8 +106,4 @@ def _newest(index: RegionIndex, found: Iterable[Row]) -> list[Row]:
 
     Rows are streamed and looked up by generation alone: to read each image's newest row takes several times as long.
     """
-    newest: dict[ImageRef, Row] = {}
-    for row in found:
-        if row.image not in newest or newest[row.image].generation < row.generation:
-            newest[row.image] = row
-    return sorted(committed(index, newest.values()), key=lambda row: row.image)
+    return sorted(committed(index, newest_of_each(found).values()), key=lambda row: row.image)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from searchanything import wiring
-from searchanything.client.change import Change, ChangeCounts
+from searchanything.client.change import Change, ChangeCounts, index_beside
 from searchanything.client.change_lease import begun_indexes, leased, warn_of_killed
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_flags, check_kind, check_progress
@@ -101,8 +101,8 @@ class HashLayers:
 
         Codes are made of kept features (`ingest.keep_features`), or are those that the layer had of the same content
         and regions. Images that have neither are counted and nothing becomes live, unless `encode`: then they are read,
-        segmented and embedded again. If so many of these are gone or fail that it
-        may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes either.
+        segmented and embedded again. If so many of these are gone or fail that it may be a mistake
+        (`ingest.forget_images`, `…forget_share`), nothing changes either.
 
         Raises: IndexNotFoundError; UsageError for a layer that is not there, or images without features; ModelError for
         one that does not take the index's features; RegionIndexError where another process applies one; StoreError,
@@ -205,17 +205,13 @@ class HashLayers:
 
     def _beside(self, live: IndexManifest, wanted: IndexManifest, hasher: HashLayer) -> RegionIndex:
         """The index of another layer: made, or what is there of it, if its kept features are the live one's."""
-        indexes, name = self.connection.indexes, wanted.fingerprint
-        made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
-        if made is not None and index_name(made) != index_name(live):
-            indexes.drop(name)
-            made = None
-        indexes.create(made or wanted, hasher.to_bytes())  # also what a killed `drop` left of one
+        for made in self.connection.indexes.manifests():
+            if made.fingerprint == wanted.fingerprint and index_name(made) != index_name(live):
+                self.connection.indexes.drop(made.fingerprint)
         words = self.connection.models.index().words
-        if words is not None:
-            indexes.add_words(name, words.layer, bits=words.bits)
-        self.connection.models.forget(name)
-        return indexes.open(name)
+        return index_beside(
+            self.connection, wanted, hasher.to_bytes(), None if words is None else (words.layer, words.bits)
+        )
 
 
 def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> LayerStatus:

@@ -207,10 +207,8 @@ class Ingestion:
         if not add and index.count_regions():
             logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
             return opened
-        scratch, options = (
-            wiring.scratch_index(manifest_of(open_encoder(), "sample")),
-            LearningOptions.of(self.connection.settings),
-        )
+        scratch = wiring.scratch_index(manifest_of(open_encoder(), "sample"))
+        options = LearningOptions.of(connection.settings)
         job = IndexingJob(store, open_encoder, scratch, connection.options(), scope)
         layer = learn_words(
             partial(sample_of_source, job, options),

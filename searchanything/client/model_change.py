@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from searchanything import wiring
-from searchanything.client.change import Change, ChangeCounts
+from searchanything.client.change import Change, ChangeCounts, index_beside
 from searchanything.client.change_lease import check_free, warn_of_killed
 from searchanything.client.connection import Connection
 from searchanything.client.hash_on_first_index import (
@@ -127,10 +127,12 @@ class Models:
         """Fill an index of these models beside the live one, and switch to it; `named` is the layer in the command."""
         wanted = manifest_of(encoder, preset)
         words = self._words(wanted, memory.recalling(encoder), progress)
+        layer = None if words is None else (words.to_bytes(), words.bits)
+        beside = partial(index_beside, self.connection, wanted, encoder.hasher.to_bytes(), layer)
         change = Change(
             connection=self.connection,
             live=live,
-            beside=lambda index, done: self._run(index, self._beside(wanted, encoder, words), done),
+            beside=lambda index, done: self._run(index, beside(), done),
             encode=True,
             recall=memory.recalling,
             name=f"the index of {preset}",
@@ -206,13 +208,3 @@ class Models:
                 return None
         options = LearningOptions.of(self.connection.settings, drawn_from="index")
         return learn_words(partial(self._sample, live, encoder, options), encoder, options, progress=progress)
-
-    def _beside(self, wanted: IndexManifest, encoder: Encoder, words: WordsLayer | None) -> RegionIndex:
-        """The index of the other models: made, or what is there of it."""
-        indexes, name = self.connection.indexes, wanted.fingerprint
-        made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
-        other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one
-        if words is not None and other.words is None:
-            indexes.add_words(name, words.to_bytes(), bits=words.bits)
-        self.connection.models.forget(name)
-        return indexes.open(name)

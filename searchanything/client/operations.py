@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from searchanything import wiring
-from searchanything.client.asking import Asking
+from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import SourceName
 from searchanything.client.consistency import Consistency, keep_consistency
-from searchanything.client.failures import Failures
-from searchanything.client.indexing import Ingestion
-from searchanything.client.live_index import LiveIndex
-from searchanything.client.syncing import Syncing
 from searchanything.core.arguments import check_progress
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
@@ -32,11 +28,7 @@ from searchanything.search.stored import list_image_names
 class Operations:
     """The operations of one client: `client.operations`. Thread-safe, as the client is."""
 
-    _models: LiveIndex
-    _ingestion: Ingestion
-    _syncing: Syncing
-    _failures: Failures
-    _asking: Asking
+    _parts: ClientParts
 
     def refresh_with_sheet(
         self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False, said: Said = "named"
@@ -48,21 +40,21 @@ class Operations:
 
         Raises: as `refresh`; SettingsError where tiles would be indexed.
         """
-        return self._ingestion.refresh(source, keys, force=force, tiles=tiles, said=said)
+        return self._parts.ingestion.refresh(source, keys, force=force, tiles=tiles, said=said)
 
     def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
         """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.
 
         Raises: as `sync`.
         """
-        return self._syncing.check(source, forget=forget, keep=True)
+        return self._parts.syncing.check(source, forget=forget, keep=True)
 
     def collect_garbage(self, source: SourceName) -> SyncReport:
         """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
 
         Raises: as `sync`.
         """
-        return self._syncing.collect_garbage(source)
+        return self._parts.syncing.collect_garbage(source)
 
     def sweep_tiles(self, source: SourceName) -> int:
         """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
@@ -70,7 +62,7 @@ class Operations:
         Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
         `service.sheet_images` asks for tiles.
         """
-        return self._syncing.sweep_tiles(source)
+        return self._parts.syncing.sweep_tiles(source)
 
     def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
         """Record that an image failed where no process lived to say so; it counts as one of its attempts.
@@ -79,20 +71,20 @@ class Operations:
 
         Raises: IndexNotFoundError, RegionIndexError, StoreError.
         """
-        self._failures.record(source, key, Failed(error, message))
+        self._parts.failures.record(source, key, Failed(error, message))
 
     def image_names(
         self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
     ) -> tuple[list[ImageRef], bool]:
         """The names of what `Client.images` lists, and whether these are all. Raises: as `Client.images`."""
-        return list_image_names(self._asking.connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
+        return list_image_names(self._parts.connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
 
     def image_rows(self, images: Sequence[ImageRef]) -> list[ImageRow]:
         """What the index holds of these images, in their order; those that are gone are left out.
 
         Raises: IndexNotFoundError, RegionIndexError.
         """
-        found = self._asking.connection.read_index().newest(images)
+        found = self._parts.connection.read_index().newest(images)
         return [row for one in images if (row := found.get(one)) is not None and row.is_findable]
 
     def search_context(self) -> SearchContext:
@@ -100,11 +92,11 @@ class Operations:
 
         Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
         """
-        return self._asking.context()
+        return self._parts.asking.context()
 
     def keep_consistency(self, measured: Consistency) -> None:
         """Keep how well the live index recognises its own regions, for `status` to quote. Raises: RegionIndexError."""
-        keep_consistency(self._asking.connection.indexes, measured)
+        keep_consistency(self._parts.connection.indexes, measured)
 
     def check_usable(self, *, with_models: bool = True) -> None:
         """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
@@ -113,11 +105,11 @@ class Operations:
 
         Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
         """
-        self._models.check(with_models=with_models)
+        self._parts.connection.models.check(with_models=with_models)
 
     def check_writable(self) -> None:
         """Look whether an index can be written, or made, here. Raises: as `IndexStore.check_writable`."""
-        self._asking.connection.indexes.check_writable()
+        self._parts.connection.indexes.check_writable()
 
     def presets_before(self) -> set[str]:
         """Presets that the index had before it was given other models; who names one of them follows the index.
@@ -126,14 +118,14 @@ class Operations:
         """
         from searchanything.core.models_before import presets_before
 
-        return presets_before(self._asking.connection.indexes)
+        return presets_before(self._parts.connection.indexes)
 
     def load_models(self, *, texts: bool = False) -> None:
         """Load the models of the index now, rather than at the first need; with `texts` what embeds texts as well.
 
         Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
         """
-        encoder = self._models.open_to_ask()[1]
+        encoder = self._parts.connection.models.open_to_ask()[1]
         wiring.load_models(encoder, Stopwatch())
         if texts:
             encoder.embedder.embed_texts(["anything"])
@@ -143,7 +135,7 @@ class Operations:
 
         Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
         """
-        check_models(self._models.open()[1])
+        check_models(self._parts.connection.models.open()[1])
 
     def tune(
         self,
@@ -160,5 +152,5 @@ class Operations:
         Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
         """
         check_progress(progress)
-        index, on_step = self._asking.connection.read_index(), steps_of(progress)
+        index, on_step = self._parts.connection.read_index(), steps_of(progress)
         return wiring.tune_on_codes(index, recall=recall, top=top, codes=codes, on_step=on_step)

@@ -33,7 +33,6 @@ class Refinable:
 class Judging:
     """Compares hits with samples of the index's own codes, which views of one index share. Thread-safe."""
 
-    max_limit: int
     backgrounds: Backgrounds = field(default_factory=Backgrounds)
 
     def rates(self, index: RegionIndex, code: Codes) -> Rates | None:
@@ -63,7 +62,7 @@ class Judging:
         fingerprint = index.manifest.fingerprint
         probe = taught(results.probe or question.own(), marked, saved, fingerprint=fingerprint, layer=layer)
         bounded = self.bounded(question, probe)
-        page = search_by_probe(index, probe, bounded, filter=question.filter, max_limit=self.max_limit)
+        page = search_by_probe(index, probe, bounded, filter=question.filter)
         scale = self.scale(index, probe.questions[0])
         matching = scale.matching(page, question.most, before=bounded.offset)
         return replace(

@@ -110,8 +110,7 @@ class StandingLook:
         if asked.few is not None:
             yield asked.few
             return
-        index, max_limit = self.index_of(asked.query), self.asking.connection.indexes.max_limit
-        for found, until_ms in new_matches(index, asked.wanted, max_limit=max_limit, now_ms=self.now_ms):
+        for found, until_ms in new_matches(self.index_of(asked.query), asked.wanted, now_ms=self.now_ms):
             yield _fresh(asked, found, until_ms)
 
     @property

@@ -89,7 +89,7 @@ class StoredQuestion:
         """What is shown of it: of several, the first."""
         return stored_selection(self.rows, self.refs)
 
-    def search(self, index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> Page:
+    def search(self, index: RegionIndex, request: PageRequest, *, filter: Filter | None) -> Page:
         """Its answer. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
-        return search(index, self.asked, request, filter=filter, max_limit=max_limit)
+        return search(index, self.asked, request, filter=filter)

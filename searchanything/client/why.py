@@ -101,19 +101,19 @@ def explain_in(
 
 
 def words_question(
-    index: RegionIndex, values: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, values: QueryValues, request: PageRequest, *, filter: Filter | None
 ) -> IndexQuestion:
     """A text alone."""
-    ranking = WordsRanking.of(index, values, request, whole_images=False, max_limit=max_limit)
+    ranking = WordsRanking.of(index, values, request, whole_images=False)
     return IndexQuestion(ranking, request, filter, "the words")
 
 
 def stored_question(
-    index: RegionIndex, question: StoredQuestion, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, question: StoredQuestion, request: PageRequest, *, filter: Filter | None
 ) -> IndexQuestion:
     """A region of the index, or several as one question; or whole images."""
     whole = question.whole_images
-    ranking = Ranking.of(index, question.asked, request, whole_images=whole, max_limit=max_limit)
+    ranking = Ranking.of(index, question.asked, request, whole_images=whole)
     name = "image" if whole else "region"
     if len(question.rows) == 1:
         return IndexQuestion(ranking, request, filter, f"the {name}")
@@ -126,7 +126,7 @@ def refiner_with_reasons(connection: Connection, judging: Judging, question: Ref
 
     def asked(probe: Probe) -> IndexQuestion:
         request = judging.bounded(question, probe)
-        ranking = MarksRanking(question.index, connection.indexes.max_limit, probe, request)
+        ranking = MarksRanking(question.index, probe, request)
         return IndexQuestion(ranking, request, question.filter, "the code that marks taught")
 
     def refined(

@@ -8,16 +8,6 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-def default_measured_dir() -> Path:
-    """Where it is kept what was measured on this machine: `~/.cache/searchanything/measured`."""
-    return Path.home() / ".cache" / "searchanything" / "measured"
-
-
-def default_weights_dir() -> Path:
-    """Where fetched weights lie: `~/.cache/searchanything/weights`."""
-    return Path.home() / ".cache" / "searchanything" / "weights"
-
-
 class ModelSettings(BaseModel):
     """Which models compute features, and on what."""
 
@@ -37,7 +27,9 @@ class ModelSettings(BaseModel):
         "a GPU finds other regions than a CPU, and their codes differ.",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
-    weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")
+    weights_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".cache/searchanything/weights", description="Folder of fetched weights."
+    )
     encoder_batch: int | None = Field(
         None,
         ge=1,
@@ -45,6 +37,6 @@ class ModelSettings(BaseModel):
         "first images, and `measured_dir` keeps which was. Until then 128, on a CPU at most 16 a thread.",
     )
     measured_dir: Path | None = Field(
-        default_factory=default_measured_dir,
+        default_factory=lambda: Path.home() / ".cache/searchanything/measured",
         description="Where it is kept what was measured on this machine: crops per pass, and the precision on CUDA.",
     )

@@ -5,10 +5,11 @@ Rows are only ever added and deleted (`core.protocols.RegionIndex`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from searchanything.core.short_reprs import ShortRepr
 from searchanything.core.types import BoxXYXY as BoxXYXY  # of a field that `RegionRow` inherits
@@ -102,6 +103,18 @@ class WordsMatch:
     generation: int
     region: int
     distance_bits: int
+
+
+State = TypeVar("State", bound=ImageState)
+
+
+def newest_of_each(rows: Iterable[State]) -> dict[ImageRef, State]:
+    """Of image rows the newest of each image."""
+    newest: dict[ImageRef, State] = {}
+    for row in rows:
+        if row.image not in newest or newest[row.image].generation < row.generation:
+            newest[row.image] = row
+    return newest
 
 
 def least_ids(share: float) -> str | None:

@@ -35,16 +35,6 @@ def default_index_uri() -> str:
     return str(Path.home() / ".local" / "share" / "searchanything" / "index.db")
 
 
-def default_features_dir() -> Path:
-    """Where features of folders' images are kept: `~/.local/share/searchanything/features`."""
-    return Path.home() / ".local" / "share" / "searchanything" / "features"
-
-
-def default_digests_dir() -> Path:
-    """Where digests of folders' files are kept: `~/.cache/searchanything/digests`."""
-    return Path.home() / ".cache" / "searchanything" / "digests"
-
-
 class StorageSettings(BaseModel):
     """The S3 server that holds the buckets."""
 
@@ -223,11 +213,11 @@ class IngestSettings(BaseModel):
         description="Keep each region's features, so that hash layers can be trained and applied without the models.",
     )
     features_dir: Path = Field(
-        default_factory=default_features_dir,
+        default_factory=lambda: Path.home() / ".local/share/searchanything/features",
         description="Where features of folders' images are kept; a bucket keeps its own, under our prefix.",
     )
     digests_dir: Path | None = Field(
-        default_factory=default_digests_dir,
+        default_factory=lambda: Path.home() / ".cache/searchanything/digests",
         description="Where digests of folders' files are kept, so that unchanged ones are not read again.",
     )
     box_min_iou: float = Field(

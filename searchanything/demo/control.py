@@ -16,7 +16,7 @@ import numpy as np
 from searchanything.core.protocols import RegionIndex, Segmentation, Segmenter
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, RGBImage
 from searchanything.demo.bucket import BUCKET
-from searchanything.demo.examiner import MOST_HITS, Examiner
+from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import SceneQuestion
 from searchanything.demo.trials import ASKING_THREADS
@@ -72,7 +72,7 @@ class Control:
             return ()
         search = search_images if kind == "image" else search_regions
         others = Filter(bucket=BUCKET, exclude=(image,))
-        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_HITS).hits
+        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others).hits
 
 
 def shuffled_layers(layer: HashLayer, seed: int) -> HashLayer:

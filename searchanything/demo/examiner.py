@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from searchanything.demo.bucket import BUCKET
 from searchanything.demo.judging import Share, TrueScene, chance_of_hit, matched_object, true_masks
 from searchanything.demo.questions import SceneQuestion, images_like
 from searchanything.search.search import PageRequest, search_regions
-
-MOST_HITS: Final = 16_384  # that Milvus gives at once
 
 Labels: TypeAlias = Mapping[ImageRef, Mapping[int, int | None]]  # image → region number → number of the object shown
 
@@ -84,8 +82,8 @@ class Examiner:
 def label_regions(index: RegionIndex, scenes: Sequence[TrueScene]) -> Labels:
     """What each indexed region of these scenes shows; None for ground and fragments."""
     anywhere = np.zeros(index.manifest.bits // 8, dtype=np.uint8)
-    request = PageRequest(limit=MOST_HITS)
-    page = search_regions(index, anywhere, request, filter=Filter(bucket=BUCKET), max_limit=MOST_HITS)
+    request = PageRequest(limit=index.max_limit)
+    page = search_regions(index, anywhere, request, filter=Filter(bucket=BUCKET))
     by_image: dict[ImageRef, list[Hit]] = defaultdict(list)
     for hit in page.hits:
         by_image[hit.image].append(hit)

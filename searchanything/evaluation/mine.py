@@ -138,7 +138,7 @@ def _asked(context: SearchContext, image: RGBImage, rows: Sequence[RegionRow], o
         for place, probe, selected in _probes(context, copies):
             stored = np.frombuffer(rows[place].code, dtype=np.uint8)
             request = PageRequest(limit=_DEPTH, rescore=options.rescore)
-            page = search_regions(context.index, probe, request, filter=None, max_limit=context.max_limit)
+            page = search_regions(context.index, probe, request, filter=None)
             tried[place].ranks[name] = _rank(page.hits, rows[place], themselves[place])
             tried[place].bits[name] = int(hamming(probe.code[None], stored[None])[0, 0])
             tried[place].selected[name] = selected
@@ -175,7 +175,7 @@ def _lies_on(choice: Choice, segmentation: Segmentation, mask: BoolMask) -> bool
 def _same_things(context: SearchContext, row: RegionRow) -> set[RegionRef]:
     """The region itself, and others of the very same code: identical images are no mistake of the search."""
     code = np.frombuffer(row.code, dtype=np.uint8)
-    page = search_regions(context.index, code, PageRequest(limit=_TWINS), filter=None, max_limit=context.max_limit)
+    page = search_regions(context.index, code, PageRequest(limit=_TWINS), filter=None)
     return {RegionRef(row.image, row.region)} | {hit.ref for hit in page.hits if hit.distance_bits == 0}
 
 

@@ -164,7 +164,7 @@ class _Situated:
         def is_it(hit: Hit) -> bool:
             return is_of(self.image, hit) and (whole or hit.region == number)
 
-        first = min(max(FIRST, request.offset + request.limit), question.ranking.max_limit)
+        first = min(max(FIRST, request.offset + request.limit), question.ranking.index.max_limit)
         return question.ranking.find(question.filter, is_it=is_it, first=first, group_by_image=request.group_by_image)
 
     @cached_property

@@ -67,9 +67,9 @@ def compare(
     hits: Sequence[Hit] = ()
     request = PageRequest(limit=candidates)
     if query.choice.kind == "none":
-        refuse_as_a_search(context.index, request, filter=filter, max_limit=context.max_limit)
+        refuse_as_a_search(context.index, request, filter=filter)
     else:
-        hits = search_regions(context.index, query.code, request, filter=filter, max_limit=context.max_limit).hits
+        hits = search_regions(context.index, query.code, request, filter=filter).hits
     found = _encoded_again(context, hits)
     return Comparison(
         query_image=image,

@@ -54,8 +54,8 @@ def explain(
     if whole_images and expected.box_xyxy is not None:
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
     asked = QueryValues(query.code, query.projection) if question.asked is None else question.asked
-    ranking = Ranking.of(context.index, asked, question.request, whole_images=whole_images, max_limit=context.max_limit)
-    inquiry = Inquiry(context, question, expected, query, ranking, min(first, context.max_limit), others)
+    ranking = Ranking.of(context.index, asked, question.request, whole_images=whole_images)
+    inquiry = Inquiry(context, question, expected, query, ranking, min(first, context.index.max_limit), others)
     walked: list[_Seen] = []
     for seen in _walk(inquiry):
         walked.append(seen)

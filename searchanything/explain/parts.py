@@ -39,12 +39,11 @@ class PartsQuestion:
     combination: Combination
     limit: int
     filter: Filter | None
-    max_limit: int
     open_image: Callable[[ImageRef], RGBImage]
 
     def page(self, limit: int) -> CombinedPage:
         """The best images. Raises: FilterError, RegionIndexError."""
-        return search_combined(self.index, self.combination, limit=limit, filter=self.filter, max_limit=self.max_limit)
+        return search_combined(self.index, self.combination, limit=limit, filter=self.filter)
 
     def place_of(self, image: ImageRef) -> tuple[int | None, CombinedPage]:
         """The image's rank, at first as the answer has it, then in ever longer ones; None where it is in none."""
@@ -65,9 +64,7 @@ def explain_parts(
     note, row = index_steps.indexed(question.index, image, others=others, whole_images=False, was_hit=was_hit)
     walked, found = [note], None
     if row is not None:
-        found = examine(
-            question.index, question.combination, image, filter=question.filter, max_limit=question.max_limit
-        )
+        found = examine(question.index, question.combination, image, filter=question.filter)
         for step in _steps(question, row, found):
             walked.append(index_steps.unless_replaced(question.index, row, step))
             if step.verdict is not None:
@@ -92,7 +89,7 @@ def _steps(question: PartsQuestion, row: ImageRow, found: Examined | None) -> It
         yield index_steps.gone("near")
         return
     if question.filter is not None:
-        ranking = Ranking(question.index, question.max_limit, question.combination.wanted[0].code)
+        ranking = Ranking(question.index, question.combination.wanted[0].code)
         region = found.nearest[0].row.region
         yield index_steps.passes_filter(excluding_parts(ranking.rows, question.filter, row, region))
     for nearest in found.nearest:

@@ -33,16 +33,15 @@ class Ranking:
 
     measure: ClassVar[str] = "similarity"  # what the nearest are ordered by: the name of a figure
     index: RegionIndex
-    max_limit: int
     asked: Asked
     whole_images: bool = False
     rescore: int = 0
     most_bits: int | None = None
 
     @classmethod
-    def of(cls, index: RegionIndex, asked: Asked, request: PageRequest, *, whole_images: bool, max_limit: int) -> Self:
+    def of(cls, index: RegionIndex, asked: Asked, request: PageRequest, *, whole_images: bool) -> Self:
         """As an answer's page is read."""
-        return cls(index, max_limit, asked, whole_images, request.rescore, request.most_bits)
+        return cls(index, asked, whole_images, request.rescore, request.most_bits)
 
     @property
     def rescored(self) -> int:
@@ -66,13 +65,13 @@ class Ranking:
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
         """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
-        return search(self.index, self.asked, request, filter=filter, max_limit=self.max_limit)
+        return search(self.index, self.asked, request, filter=filter)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         search = self.index.search_images if self.whole_images else self.index.search
         wanted, code = replace(filter, images=(image.image,)), query_code_of(self.asked)
-        found = search(code[None], limit=self.max_limit, filter=wanted)[0]
+        found = search(code[None], limit=self.index.max_limit, filter=wanted)[0]
         return [match for match in found if match.generation == image.generation]
 
     def scored(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -84,7 +83,7 @@ class Ranking:
 
     def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
         """Look ever deeper, at least at the `first` hits, until a hit is it or there are no more."""
-        most = self.max_limit
+        most = self.index.max_limit
         depth = first
         while True:
             request = PageRequest(

@@ -46,7 +46,6 @@ class SearchContext:
 
     index: RegionIndex
     encoder: Encoder
-    max_limit: int
     read_image: ReadImage
     recollection: Recollection = field(default_factory=lambda: Recollection())
 

@@ -79,7 +79,7 @@ class Inquiry:
     def reach(self) -> int:
         """How far the ranking is looked at first: N, or where the page ends. What is nearer is not lost."""
         request = self.question.request
-        return min(max(self.first, request.offset + request.limit), self.context.max_limit)
+        return min(max(self.first, request.offset + request.limit), self.context.index.max_limit)
 
     def query_features(self) -> RegionFeatures:
         """Those of the query's own region, (1, …)."""

@@ -33,12 +33,12 @@ class WordsRanking(Ranking):
         return "words"
 
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
-        return search_words(self.index, self.asked, request, filter=filter, max_limit=self.max_limit)
+        return search_words(self.index, self.asked, request, filter=filter)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The regions of one image that have a words code and match a filter, nearest first."""
         wanted = replace(filter, images=(image.image,))
-        found = self.index.search_words(query_code_of(self.asked)[None], limit=self.max_limit, filter=wanted)[0]
+        found = self.index.search_words(query_code_of(self.asked)[None], limit=self.index.max_limit, filter=wanted)[0]
         own = [one for one in found if one.generation == image.generation]
         rows = self.index.regions([one.id for one in own])
         return [Hit.of(rows[one.id], one.distance_bits) for one in own if one.id in rows]
@@ -52,7 +52,6 @@ class MarksRanking:
     whole_images: ClassVar[bool] = False
     rescored: ClassVar[int] = 0
     index: RegionIndex
-    max_limit: int
     probe: Probe
     request: PageRequest
 
@@ -63,12 +62,12 @@ class MarksRanking:
     @property
     def depth(self) -> int:
         """How many regions each question brings."""
-        return probe_depth(self.request, self.max_limit)
+        return probe_depth(self.index, self.request)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed regions of one image that match a filter, nearest to the ideal code first."""
         wanted = replace(filter, images=(image.image,))
-        found = self.index.search(self.probe.questions[:1], limit=self.max_limit, filter=wanted)[0]
+        found = self.index.search(self.probe.questions[:1], limit=self.index.max_limit, filter=wanted)[0]
         return [match for match in found if match.generation == image.generation]
 
     def scored(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -78,7 +77,7 @@ class MarksRanking:
     def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
         """Among all regions that the answer looked at: what they are depends on its page alone."""
         request = replace(self.request, group_by_image=group_by_image)
-        near, exact = ranked_by_probe(self.index, self.probe, request, filter=filter, max_limit=self.max_limit)
+        near, exact = ranked_by_probe(self.index, self.probe, request, filter=filter)
         ranked = allowed(near, request)
         number = next((number for number, hit in enumerate(ranked) if is_it(hit)), None)
         return Rank(

@@ -15,23 +15,20 @@ from searchanything.search.search import (
     PageRequest,
     RowRanking,
     collect_ranked,
-    order_of,
     query_code_of,
     window_of,
 )
 
 
-def search_words(
-    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
-) -> Page:
+def search_words(index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None) -> Page:
     """The regions nearest to a text. Raises: FilterError, UsageError, RegionIndexError (also without words codes)."""
     code = query_code_of(asked)
 
     def fetch(limit: int) -> list[WordsMatch]:
         return index.search_words(code[None], limit=limit, filter=filter)[0]
 
-    window: Window[WordsMatch] | None = window_of(index, asked, request, max_limit, of="words")
-    found = collect_ranked(index, RowRanking(fetch, order_of, window), request, max_limit=max_limit)
+    window: Window[WordsMatch] | None = window_of(index, asked, request, of="words")
+    found = collect_ranked(index, RowRanking(fetch, window), request)
     nearest = found.nearest
     rows = index.regions([*(one.match.id for one in found.rows), *([] if nearest is None else [nearest.id])])
     hits = tuple(

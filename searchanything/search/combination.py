@@ -135,14 +135,14 @@ class CombinedPage:
 
 
 def search_combined(
-    index: RegionIndex, asked: Combination, *, limit: int, filter: Filter | None = None, max_limit: int
+    index: RegionIndex, asked: Combination, *, limit: int, filter: Filter | None = None
 ) -> CombinedPage:
     """The images that hold what is asked, best first. Raises: FilterError, UsageError, RegionIndexError."""
     limit = whole_number_of(limit, "limit", least=1)
     check_filter_kind(filter)
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
-    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, _DEPTH))
+    bounds = _Bounds.of(index, asked, filter, depth=min(index.max_limit, _DEPTH))
     hits: list[CombinedHit] = []
     excluded = 0
     order = bounds.order()
@@ -183,9 +183,7 @@ class Examined:
     depth: int
 
 
-def examine(
-    index: RegionIndex, asked: Combination, image: ImageRef, *, filter: Filter | None, max_limit: int
-) -> Examined | None:
+def examine(index: RegionIndex, asked: Combination, image: ImageRef, *, filter: Filter | None) -> Examined | None:
     """What a search finds in an image; None without a region. `costs` are of the parts of the hit, by name.
 
     Raises: FilterError, RegionIndexError.
@@ -193,7 +191,7 @@ def examine(
     rows = _rows_of(index, [image]).get(image)
     if not rows:
         return None
-    depth = min(max_limit, _DEPTH)
+    depth = min(index.max_limit, _DEPTH)
     bounds = _Bounds.of(index, asked, filter, depth=depth)
     hit, parts = _hit(rows, asked), {part.name: part for part in asked.wanted}
     brought = bounds.found.get(image, {})

@@ -47,9 +47,7 @@ class NewMatch:
     first_at_ms: int
 
 
-def new_matches(
-    index: RegionIndex, wanted: Sought, *, max_limit: int, now_ms: int
-) -> Iterator[tuple[list[NewMatch], int]]:
+def new_matches(index: RegionIndex, wanted: Sought, *, now_ms: int) -> Iterator[tuple[list[NewMatch], int]]:
     """Images that are new and match, the oldest stretch of time first; with each stretch the moment up to which it is.
 
     `now_ms` is the end of the last one, which has no upper bound: another machine's clock may be ahead.
@@ -60,7 +58,7 @@ def new_matches(
     while stretches:
         low, high = stretches.pop()
         end = now_ms if high is None else high
-        page = _page(index, wanted, wanted.within(low, high), max_limit)
+        page = _page(index, wanted, wanted.within(low, high))
         is_cut = len(page.hits) >= MATCHES_OF_A_SEARCH or (index.exact and not page.exact)
         if is_cut and low < end:
             middle = (low + end) // 2
@@ -70,11 +68,11 @@ def new_matches(
         yield new_of(page.hits, images, wanted.new_from_ms), end
 
 
-def _page(index: RegionIndex, wanted: Sought, filter: Filter, max_limit: int) -> Page:
+def _page(index: RegionIndex, wanted: Sought, filter: Filter) -> Page:
     searches = {"regions": search_regions, "images": search_images, "words": search_words}
-    limit = min(MATCHES_OF_A_SEARCH, max_limit)
+    limit = min(MATCHES_OF_A_SEARCH, index.max_limit)
     request = PageRequest(limit=limit, group_by_image=True, most_bits=wanted.most_bits)
-    return searches[wanted.kind](index, wanted.code, request, filter=filter, max_limit=max_limit)
+    return searches[wanted.kind](index, wanted.code, request, filter=filter)
 
 
 def new_of(hits: Sequence[Hit], images: Mapping[ImageRef, ImageRow], new_from_ms: int) -> list[NewMatch]:

@@ -20,9 +20,7 @@ from searchanything.search.search import Page, PageRequest
 _DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
 
 
-def search_by_probe(
-    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
-) -> Page:
+def search_by_probe(index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None) -> Page:
     """The regions that a probe scores highest, of those near one of its questions.
 
     Distances are those to the ideal code, and so is the bound `most_bits`.
@@ -31,7 +29,7 @@ def search_by_probe(
 
     Raises: FilterError, RegionIndexError.
     """
-    ranked, exact = ranked_by_probe(index, probe, request, filter=filter, max_limit=max_limit)
+    ranked, exact = ranked_by_probe(index, probe, request, filter=filter)
     nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
     page = allowed(ranked, request)[request.offset : request.offset + request.limit]
     return Page(tuple(page), exact=exact, nearest=nearest)
@@ -41,16 +39,16 @@ def _id_of(hit: Hit) -> str:
     return row_id(hit.image, hit.generation, hit.region)
 
 
-def probe_depth(request: PageRequest, max_limit: int) -> int:
+def probe_depth(index: RegionIndex, request: PageRequest) -> int:
     """How many regions each of a probe's questions brings."""
-    return min(max_limit, max(_DEPTH, 2 * (request.offset + request.limit)))
+    return min(index.max_limit, max(_DEPTH, 2 * (request.offset + request.limit)))
 
 
 def ranked_by_probe(
-    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None
 ) -> tuple[list[Hit], bool]:
     """All regions near one of a probe's questions, best first, and whether these are all that there are."""
-    matches, everything = near_probe(index, probe, limit=probe_depth(request, max_limit), filter=filter)
+    matches, everything = near_probe(index, probe, limit=probe_depth(index, request), filter=filter)
     live = {_id_of(hit): hit for hit in committed(index, matches.values())}
     return _ranked(index, probe, live), everything and index.exact
 

@@ -55,6 +55,10 @@ class ScopedIndex:
     def exact(self) -> bool:
         return self.index.exact
 
+    @property
+    def max_limit(self) -> int:
+        return self.index.max_limit
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 

@@ -87,10 +87,9 @@ class Stretch(Generic[Match]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowRanking(Generic[Match]):
-    """How a ranking is read: rows by distance, their total order, and the window that is rescored."""
+    """How a ranking is read: rows by distance, which `order_of` orders wholly, and the window that is rescored."""
 
     fetch: Callable[[int], list[Match]]
-    order: Callable[[Match], Order]
     window: Window[Match] | None
 
     def page(self, matches: Sequence[Match], *, group_by_image: bool) -> list[Ranked[Match]]:
@@ -117,33 +116,29 @@ class RowRanking(Generic[Match]):
         return Stage("search", spent - rescoring.ms, rows), rescoring
 
 
-def search_regions(
-    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
-) -> Page:
+def search_regions(index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None) -> Page:
     """The regions nearest to a code, by (distance, bucket, key, region number), the first of them rescored.
 
-    Raises: FilterError, UsageError (a page beyond `max_limit` rows), RegionIndexError.
+    Raises: FilterError, UsageError (a page beyond the rows that an index gives), RegionIndexError.
     """
-    return _page(index, index.search, asked, request, filter, max_limit, of="regions")
+    return _page(index, index.search, asked, request, filter, of="regions")
 
 
-def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
+def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None) -> None:
     """Refuse a page and a filter as `search_regions` would, where there is nothing to search for.
 
     Only the index itself can tell whether it understands an expression, so it is asked for one row.
 
     Raises: FilterError, UsageError, RegionIndexError.
     """
-    _check_page(request, max_limit)
+    _check_page(index, request)
     if filter is not None:
         index.search(np.zeros((1, index.manifest.bits // 8), dtype=np.uint8), limit=1, filter=filter)
 
 
-def search_images(
-    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
-) -> Page:
+def search_images(index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None) -> Page:
     """The images nearest to a whole-image code, by (distance, bucket, key). Raises as `search_regions` does."""
-    return _page(index, index.search_images, asked, request, filter, max_limit, of="images")
+    return _page(index, index.search_images, asked, request, filter, of="images")
 
 
 def _page(
@@ -152,14 +147,13 @@ def _page(
     asked: Asked,
     request: PageRequest,
     filter: Filter | None,
-    max_limit: int,
     *,
     of: CodeKind,
 ) -> Page:
     code = query_code_of(asked)[None]
-    window: Window[Hit] | None = window_of(index, asked, request, max_limit, of=of)
-    ranking = RowRanking(lambda limit: search(code, limit=limit, filter=filter)[0], order_of, window)
-    found = collect_ranked(index, ranking, request, max_limit=max_limit)
+    window: Window[Hit] | None = window_of(index, asked, request, of=of)
+    ranking = RowRanking(lambda limit: search(code, limit=limit, filter=filter)[0], window)
+    found = collect_ranked(index, ranking, request)
     hits = tuple(scored(one.match, one.score) for one in found.rows)
     return Page(hits, exact=found.exact and index.exact, stages=found.stages, nearest=found.nearest)
 
@@ -174,36 +168,32 @@ def query_code_of(asked: Asked) -> Codes:
     return asked.code if isinstance(asked, QueryValues) else asked
 
 
-def window_of(
-    index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
-) -> Window[Match] | None:
+def window_of(index: RegionIndex, asked: Asked, request: PageRequest, *, of: CodeKind) -> Window[Match] | None:
     """The window to rescore, None where that is not asked for or only a code is known."""
     if not isinstance(asked, QueryValues) or not request.rescore:
         return None
-    return Window(index, asked.projection, min(request.rescore, max_limit), of)
+    return Window(index, asked.projection, min(request.rescore, index.max_limit), of)
 
 
-def _check_page(request: PageRequest, max_limit: int) -> int:
+def _check_page(index: RegionIndex, request: PageRequest) -> int:
     """Where the page ends. Raises: UsageError."""
-    end = request.offset + request.limit
-    if end > max_limit:
+    end, most = request.offset + request.limit, index.max_limit
+    if end > most:
         raise UsageError(
-            f"limit and offset together may be {max_limit:,} at most, got {end:,}: narrow the search with a filter"
+            f"limit and offset together may be {most:,} at most, got {end:,}: narrow the search with a filter"
         )
     return end
 
 
-def collect_ranked(
-    index: RegionIndex, ranking: RowRanking[Match], request: PageRequest, *, max_limit: int
-) -> Stretch[Match]:
+def collect_ranked(index: RegionIndex, ranking: RowRanking[Match], request: PageRequest) -> Stretch[Match]:
     """Fetch ever more rows until window and page are settled, index or bound exhausted, or the limit reached."""
     start = time.perf_counter()
-    end = _check_page(request, max_limit)
+    end, max_limit = _check_page(index, request), index.max_limit
     limit = min(max_limit, _first_round(max(end, ranking.depth), request))
     search = _Search(index, ranking, request)
     repeated = False
     while True:
-        matches, limit = search.fetch(limit, max_limit)
+        matches, limit = search.fetch(limit)
         look = search.look(matches, is_all=len(matches) < limit)
         page = look.page
         if not look.settled and limit >= max_limit:
@@ -243,13 +233,13 @@ class _Search(Generic[Match]):
         """How many rows must be known."""
         return max(self.request.offset + self.request.limit, self.ranking.depth)
 
-    def fetch(self, limit: int, max_limit: int) -> tuple[list[Match], int]:
+    def fetch(self, limit: int) -> tuple[list[Match], int]:
         """The nearest rows in their total order, and how many were asked for: more where so many cannot settle it."""
         while True:
-            matches = sorted(self.ranking.fetch(limit), key=self.ranking.order)
-            if len(matches) < limit or limit >= max_limit or self._may_settle(matches):
+            matches = sorted(self.ranking.fetch(limit), key=order_of)
+            if len(matches) < limit or limit >= self.index.max_limit or self._may_settle(matches):
                 return matches, limit
-            limit = min(max_limit, limit * _GROWTH)
+            limit = min(self.index.max_limit, limit * _GROWTH)
 
     def _may_settle(self, matches: Sequence[Match]) -> bool:
         most_bits, last = self.request.most_bits, matches[-1].distance_bits

@@ -6,13 +6,12 @@ file on both sides of it (TLS that is asked for both ways) that is left to those
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from searchanything.core.errors import SettingsError
+from searchanything.core.errors import SettingsError, UsageError
+from searchanything.core.files import whole_file
 
 NAME: Final = "cluster.pem"
 _COMMON_NAME: Final = "searchanything-cluster"
@@ -26,18 +25,11 @@ def make_cluster_key(file: Path, *, replace: bool) -> bool:
     """
     if file.exists() and not replace:
         return False
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with suppress(FileNotFoundError):
-            fresh.unlink()
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
+        with whole_file(file, private=True) as out:
             out.write(_key_and_certificate())
-        fresh.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
-        raise SettingsError(f"{file}: the cluster's key cannot be written: {error.strerror}") from error
+    except UsageError as error:
+        raise SettingsError(f"the cluster's key: {error}") from error
     return True
 
 

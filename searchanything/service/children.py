@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -38,8 +38,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause_s: float = _PAUSES_S[0]
-    starts: int = 0
-    due: float = field(default=0.0)
+    due: float = 0.0
 
     def start(self) -> None:
         """Start it; what it says is added to its log."""
@@ -47,24 +46,19 @@ class Child:
         with open(self.log, "ab", opener=privately) as log:
             self.process = started(self.command, self.environment, log=log, stdout=log)
         self.started = time.monotonic()
-        self.starts += 1
 
-    def revive(self) -> bool:
-        """Start it again if it has died and its pause is over; True if it has died since the last look."""
-        if self.process is not None and self.process.poll() is None:
-            return False
+    def revive(self) -> None:
+        """Start it again if it has died and its pause is over."""
         now = time.monotonic()
-        if self.process is not None:
-            code = self.process.poll()
+        if self.process is None:
+            if now >= self.due:
+                self.start()
+        elif (code := self.process.poll()) is not None:
             self.stop()  # what it has left of its group
             self.pause_s = _PAUSES_S[0] if now - self.started > _STEADY_S else self.pause_s
             self.due = now + self.pause_s
             self.pause_s = min(2 * self.pause_s, _PAUSES_S[1])
             logger.warning("%s ended with code %s; it is started again (%s)", self.name, code, self.log)
-            return True
-        if now >= self.due:
-            self.start()
-        return False
 
     def bound_log(self) -> None:
         """Put a long log aside and go on with an empty one; the child has it open, for appending."""

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, Nanny, Worker, WorkerPlugin
+from distributed import KilledWorker as KilledWorker  # of the flows, too
 from distributed.comm.addressing import get_address_host
 from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security
@@ -28,18 +29,6 @@ from distributed.utils import get_ip
 from searchanything.core.errors import SearchAnythingError, SettingsError
 from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 from searchanything.service.work import warm_up
-
-__all__ = [
-    "KilledWorker",
-    "NoSpans",
-    "WarmModels",
-    "cluster_security",
-    "local_cluster",
-    "run_worker",
-    "warm",
-    "worker_pids",
-    "worker_process",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +90,7 @@ def cluster_security(settings: ServiceSettings) -> Security:
             raise SettingsError(
                 f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE: expected the cluster's key, got no file: {file}"
             )
-        roles = {
-            f"tls_{role}_{part}": str(file) for role in ("client", "scheduler", "worker") for part in ("cert", "key")
-        }
+        roles = {f"tls_{role}_{part}": str(file) for role in _ROLES for part in ("cert", "key")}
         return Security(require_encryption=True, tls_ca_file=str(file), **roles)  # type: ignore[no-untyped-call]
     if settings.scheduler is None:
         return Security.temporary()  # type: ignore[no-untyped-call,no-any-return]

@@ -1,4 +1,4 @@
-"""WatchFigures of `watch` for Prometheus: what was indexed, what waits, what cannot be reached, what was not sent.
+"""The figures of `watch` for Prometheus: what was indexed, what waits, what cannot be reached, what was not sent.
 
 Labels are of closed sets, and no name of a bucket, image or query is among them, so they may be read without a key.
 """

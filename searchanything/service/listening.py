@@ -112,6 +112,8 @@ class Listener:
                 self._take(notification)
         finally:
             events.close()
+            with self._lock:
+                self._events = None  # nobody waits any more for it to be connected
 
     def _take(self, notification: Mapping[str, Any]) -> None:
         """Hint at its objects. One that cannot be read is skipped: it may concern any object, which a sync finds.

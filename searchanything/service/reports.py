@@ -138,10 +138,8 @@ def _held_lines(keys: Sequence[str]) -> list[str]:
         return []
     return [
         f"**Held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically.** Is "
-        f"a disk "
-        "or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, or "
-        "this flow with "
-        "`forget`. Examples:",
+        "a disk or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, "
+        "or this flow with `forget`. Examples:",
         "",
         *(f"- `{in_table(key)}`" for key in keys[:SHOWN_HELD]),
         "",

@@ -137,8 +137,7 @@ class ServiceTree(Closing):
     @property
     def pids(self) -> dict[str, int]:
         """The processes of the children that live now, by name; each leads a process group."""
-        living = [child for child in self._children if child.process is not None]
-        return {child.name: child.process.pid for child in living if child.process is not None}
+        return {child.name: child.process.pid for child in self._children if child.process is not None}
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

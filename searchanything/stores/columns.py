@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,8 @@ from searchanything.core.types import size_class_of
 Row: TypeAlias = RegionRow | ImageRow
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 ABSENT: Final = object()
+UNWRITABLE: Final = re.compile("[\x00-\x1f\ud800-\udfff]")
+"""Letters that no expression can hold: Milvus Lite knows no escapes for controls, and lone surrogates have no UTF-8."""
 
 
 class Kind(StrEnum):

@@ -24,7 +24,7 @@ import numpy as np
 
 from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
-from searchanything.stores.columns import INT64_MAX, INT64_MIN, Column, Field, Kind, MetadataField
+from searchanything.stores.columns import INT64_MAX, INT64_MIN, UNWRITABLE, Column, Field, Kind, MetadataField
 from searchanything.stores.predicates import All, Among, Compare, Predicate, Prefix, Relation, Some, negated
 
 MAX_LETTERS: Final = 1 << 20
@@ -70,9 +70,9 @@ def parse_expression(text: str, columns: Mapping[str, Kind]) -> Predicate:
         raise FilterError(
             f"the filter has {len(text)} letters, at most {MAX_LETTERS} are read: use images=… or exclude=…"
         )
-    for number, letter in enumerate(text):
-        if (letter < " " and letter != "\t") or "\ud800" <= letter <= "\udfff":
-            raise FilterError(f"filter: control characters and line breaks are not allowed, got {letter!r} at {number}")
+    if found := UNWRITABLE.search(text.replace("\t", " ")):
+        got = f"{found[0]!r} at {found.start()}"
+        raise FilterError(f"filter: control characters and line breaks are not allowed, got {got}")
     if not text.strip():
         raise FilterError("the filter is empty: leave it out instead")
     return _Parser(text, columns).parse()

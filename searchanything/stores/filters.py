@@ -15,6 +15,7 @@ from searchanything.stores.columns import (
     INT64_MAX,
     INT64_MIN,
     REGION_COLUMNS,
+    UNWRITABLE,
     Column,
     Kind,
     MetadataField,
@@ -126,10 +127,9 @@ def _range_parts(field: str, bounds: tuple[int | None, int | None]) -> Iterator[
 
 
 def _check_text(name: str, text: str) -> None:
-    """Milvus Lite has no way to write a control character in an expression, and a lone surrogate has no UTF-8."""
     if not isinstance(text, str):
         raise FilterError(f"{name}: expected text, got {text!r}")
-    if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in text):
+    if UNWRITABLE.search(text):
         raise FilterError(f"{name}: control characters and lone surrogates cannot be filtered by, got {text!r}")
 
 

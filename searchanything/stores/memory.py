@@ -10,14 +10,23 @@ from itertools import count
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
-from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
+from searchanything.core.rows import (
+    ImageRow,
+    ImageState,
+    Outcome,
+    RegionRow,
+    StoredCode,
+    WordsMatch,
+    least_ids,
+    newest_of_each,
+)
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.columns import IMAGE_COLUMNS, Column
 from searchanything.stores.filters import objects_predicate, predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.memory_table import Table
 from searchanything.stores.predicates import All, Compare, Predicate
-from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, check_words, words_rows
+from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, words_part, words_rows
 
 _OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])
 
@@ -28,6 +37,7 @@ class MemoryRegionIndex:
     def __init__(self, manifest: IndexManifest) -> None:
         self._manifest = manifest
         self._limits = RowLimits(manifest.bits)
+        self.max_limit = MAX_LIMIT
         self._lock = threading.RLock()
         self._regions: Table[RegionRow] = Table(manifest.bits // 8)
         self._images: Table[ImageRow] = Table(manifest.bits // 8)
@@ -59,13 +69,8 @@ class MemoryRegionIndex:
             self._images.insert(fresh)
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        newest: dict[ImageRef, ImageRow] = {}
         with self._lock:
-            for row in self._images.of_images(images):
-                known = newest.get(row.image)
-                if known is None or known.generation < row.generation:
-                    newest[row.image] = row
-        return newest
+            return newest_of_each(self._images.of_images(images))
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         return {image: row.generation for image, row in self.newest(images).items()}
@@ -117,13 +122,13 @@ class MemoryRegionIndex:
             return self._regions.count(objects_predicate(bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        predicate = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
+        predicate = _prepared(self._limits, codes, limit=limit, filter=filter)
         with self._lock:
             found = self._regions.nearest(codes, limit, predicate)
         return [[Hit.of(row, distance) for row, distance in one] for one in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        predicate = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
+        predicate = _prepared(self._limits, codes, limit=limit, filter=filter, whole_images=True)
         with self._lock:
             found = self._images.nearest(codes, limit, predicate)
         return [[image_hit(row, distance) for row, distance in one] for one in found]
@@ -153,8 +158,7 @@ class MemoryRegionIndex:
             self._words.insert([row for row in words_rows(self._part, rows) if row.id not in self._words])
 
     def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
-        check_words(self._part, codes)
-        predicate = None if filter is None else predicate_of(filter, whole_images=False)
+        predicate = _prepared(RowLimits(words_part(self._part).bits), codes, limit=limit, filter=filter)
         with self._lock:
             found = self._words.nearest(codes, limit, predicate)
         return [
@@ -194,11 +198,15 @@ class MemoryRegionIndex:
             )
             return IndexCounts(images=images, empty=empty, failed=failed, regions=self._regions.count(place))
 
-    def _prepare(self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool) -> Predicate | None:
-        self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        if filter is None and not whole_images:
-            return None  # which spares the look at every row
-        return predicate_of(filter, whole_images=whole_images)
+
+def _prepared(
+    limits: RowLimits, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool = False
+) -> Predicate | None:
+    """What a checked question says of rows."""
+    limits.queries(codes, limit=limit)
+    if filter is None and not whole_images:
+        return None  # which spares the look at every row
+    return predicate_of(filter, whole_images=whole_images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +221,7 @@ class MemoryIndexStore(Closing):
 
     def __init__(self, uri: str = "memory://") -> None:
         self._uri = uri
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._live: str | None = None
         self._numbers = count()
@@ -222,10 +230,6 @@ class MemoryIndexStore(Closing):
     @property
     def uri(self) -> str:
         return self._uri
-
-    @property
-    def max_limit(self) -> int:
-        return MAX_LIMIT
 
     def live(self, *, within_s: float = 0.0) -> IndexManifest | None:  # noqa: ARG002
         with self._lock:
@@ -274,8 +278,8 @@ class MemoryIndexStore(Closing):
             self._notes[name] = bytes(data)
 
     def switch(self, fingerprint: str) -> None:
-        self._entry(fingerprint)
         with self._lock:
+            self._entry(fingerprint)
             self._live = fingerprint
 
     def withdraw(self) -> None:
@@ -294,8 +298,8 @@ class MemoryIndexStore(Closing):
         """Memory always is."""
 
     def drop(self, fingerprint: str) -> None:
-        self._entry(fingerprint)
         with self._lock:
+            self._entry(fingerprint)
             if self._live == fingerprint:
                 raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
             del self._entries[fingerprint]

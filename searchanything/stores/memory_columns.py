@@ -7,9 +7,9 @@ condition is evaluated once per value, by the same function that tells of a sing
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import reduce
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from searchanything.core.conditions import Value
 from searchanything.stores.columns import (
     ABSENT,
-    INT64_MAX,
     INT64_MIN,
+    Column,
     Field,
     Kind,
     MetadataField,
@@ -34,12 +34,6 @@ _FIRST_CAPACITY: Final = 1024
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-_Number: TypeAlias = type[np.int64] | type[np.float32]
-_NUMBERS: Final[Mapping[Kind, _Number]] = {
-    Kind.INT32: np.int64,
-    Kind.INT64: np.int64,
-    Kind.FLOAT32: np.float32,
-}
 
 
 class GrowingArray:
@@ -68,23 +62,13 @@ class GrowingArray:
         self._array[number] = self._array[self._count]
 
 
-class _Column(Protocol):
-    """One field of all rows, in an array that `GrowingArray` keeps."""
-
-    array: GrowingArray
-
-    def extend(self, rows: Sequence[Row]) -> None: ...
-
-    def chosen(self, predicate: Prefix | Among | Compare) -> Chosen: ...
-
-
 class _Numbers:
     """Integers or 32-bit floats as they are."""
 
-    def __init__(self, field: Field, dtype: type[np.int64] | type[np.float32]) -> None:
+    def __init__(self, field: Column) -> None:
         self._read = field_reader(field)
-        self._dtype = dtype
-        self.array = GrowingArray(dtype)
+        self._dtype = np.float32 if field.kind is Kind.FLOAT32 else np.int64
+        self.array = GrowingArray(self._dtype)
 
     def extend(self, rows: Sequence[Row]) -> None:
         self.array.extend(np.fromiter(map(self._read, rows), dtype=self._dtype, count=len(rows)))
@@ -96,16 +80,7 @@ class _Numbers:
             if self._dtype is np.int64 and (isinstance(value, float) or value == INT64_MIN):
                 stored, value = stored.astype(np.float64), float(value)  # as `predicates` compares them
             return cast("Chosen", _OPERATORS[predicate.comparison](stored, value))
-        if isinstance(predicate, Among):
-            values = [as_stored(predicate.field, value) for value in predicate.values]
-            found = np.isin(stored, np.array([one for one in values if self._holds(one)], dtype=self._dtype))
-            return ~found if predicate.excluded else found
         return np.fromiter(map(value_test(predicate), stored.tolist()), dtype=np.bool_, count=len(stored))
-
-    def _holds(self, value: Value) -> bool:
-        if not _is_number(value) or self._dtype is np.float32:
-            return _is_number(value)
-        return value == int(value) and INT64_MIN <= value <= INT64_MAX
 
 
 class _Factor:
@@ -154,6 +129,9 @@ class _Factor:
         return number
 
 
+_Column: TypeAlias = _Numbers | _Factor
+
+
 class Columns:
     """The columns of one table's rows, each made at the first filter that names it, and kept up from then on."""
 
@@ -198,7 +176,7 @@ def _column_of(name: str | Field) -> _Column:
         return _Factor(operator.attrgetter(name))
     if isinstance(name, MetadataField) or name.kind is Kind.TEXT:
         return _Factor(field_reader(name))
-    return _Numbers(name, _NUMBERS[name.kind])
+    return _Numbers(name)
 
 
 def _key(value: Any) -> Hashable:  # noqa: ANN401 - what a row holds

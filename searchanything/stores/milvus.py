@@ -18,11 +18,16 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, R
 from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_fields import check_fields
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
-from searchanything.stores.milvus_schema import CollectionSpec, LivePointer, images_spec, regions_spec, words_spec
-from searchanything.stores.row_checks import MAX_LIMIT
+from searchanything.stores.milvus_schema import (
+    CollectionSpec,
+    LivePointer,
+    check_fields,
+    images_spec,
+    regions_spec,
+    words_spec,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +64,6 @@ class MilvusIndexStore(Closing):
     @property
     def uri(self) -> str:
         return self._connection.uri
-
-    @property
-    def max_limit(self) -> int:
-        return MAX_LIMIT
 
     def live(self, *, within_s: float = 0.0) -> IndexManifest | None:
         """Raises: IndexMismatchError if what is live was not made by this program."""

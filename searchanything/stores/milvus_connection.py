@@ -30,9 +30,8 @@ from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
-from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
-from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer
+from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer, check_fields, fields_of
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)

@@ -23,6 +23,7 @@ from searchanything.stores.columns import (
     IMAGE_COLUMNS,
     INT64_MIN,
     REGION_COLUMNS,
+    UNWRITABLE,
     Column,
     Field,
     Kind,
@@ -112,7 +113,7 @@ def check_expression(expression: str) -> str:
 
     Raises: FilterError.
     """
-    if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in expression.replace("\t", " ")):
+    if UNWRITABLE.search(expression.replace("\t", " ")):
         raise FilterError(
             f"expression: control characters, line breaks and lone surrogates are not allowed: {expression!r}"
         )
@@ -216,7 +217,4 @@ def _literal(value: Value, field: Field) -> str:
 
 def _writable(text: str) -> str:
     """The longest beginning of a text that an expression can hold."""
-    for number, letter in enumerate(text):
-        if letter < " " or "\ud800" <= letter <= "\udfff":
-            return text[:number]
-    return text
+    return UNWRITABLE.split(text, 1)[0]

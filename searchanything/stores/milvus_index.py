@@ -7,7 +7,16 @@ from functools import partial
 
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
 from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
-from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
+from searchanything.core.rows import (
+    ImageRow,
+    ImageState,
+    Outcome,
+    RegionRow,
+    StoredCode,
+    WordsMatch,
+    least_ids,
+    newest_of_each,
+)
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
@@ -46,7 +55,7 @@ from searchanything.stores.milvus_schema import (
     words_entity,
     words_match_of,
 )
-from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, check_words, words_rows
+from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, words_part, words_rows
 
 _IDS_PER_READ = 256
 _ALWAYS_FIT = 256  # rows of one answer, whatever is in them
@@ -97,6 +106,10 @@ class MilvusRegionIndex:
     def exact(self) -> bool:
         return self._kind == "BIN_FLAT"
 
+    @property
+    def max_limit(self) -> int:
+        return MAX_LIMIT
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
         with self._connection.writing():
@@ -113,14 +126,13 @@ class MilvusRegionIndex:
                 self._connection.insert(self._images, batch)
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        wanted = {image.image_id: image for image in images}
-        newest: dict[ImageRef, ImageRow] = {}
-        for ids in self._portions.images(self._images, list(wanted)):
-            for row in map(image_row_of, self._rows.of(self._images, ids, IMAGE_OUTPUT)):
-                known = newest.get(row.image)
-                if known is None or known.generation < row.generation:
-                    newest[row.image] = row
-        return newest
+        wanted = {image.image_id for image in images}
+        rows = (
+            image_row_of(row)
+            for ids in self._portions.images(self._images, list(wanted))
+            for row in self._rows.of(self._images, ids, IMAGE_OUTPUT)
+        )
+        return newest_of_each(rows)
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         wanted = {image.image_id: image for image in images}
@@ -192,15 +204,11 @@ class MilvusRegionIndex:
         return self._count(self._regions, bucket, key_prefix)
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        expression = compile_filter(filter, is_server=not self._connection.embedded)
-        found = self._search(self._regions, queries, expression, REGION_HIT_OUTPUT, limit=limit, filter=filter)
+        found = self._search(self._regions, codes, REGION_HIT_OUTPUT, limit=limit, filter=filter)
         return [list(map(region_hit_of, rows)) for rows in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        expression = compile_filter(filter, whole_images=True, is_server=not self._connection.embedded)
-        found = self._search(self._images, queries, expression, IMAGE_HIT_OUTPUT, limit=limit, filter=filter)
+        found = self._search(self._images, codes, IMAGE_HIT_OUTPUT, limit=limit, filter=filter)
         return [list(map(image_hit_of, rows)) for rows in found]
 
     @property
@@ -216,10 +224,7 @@ class MilvusRegionIndex:
                 self._connection.insert(self._words_name, batch)
 
     def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
-        part = check_words(self._words, codes)
-        queries = RowLimits(part.bits).queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        expression = compile_filter(filter, is_server=not self._connection.embedded)
-        found = self._search(part.collection, queries, expression, WORDS_OUTPUT, limit=limit, filter=filter)
+        found = self._search(self._words_name, codes, WORDS_OUTPUT, limit=limit, filter=filter)
         return [list(map(words_match_of, rows)) for rows in found]
 
     def count_words(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
@@ -235,9 +240,7 @@ class MilvusRegionIndex:
 
     @property
     def _words_name(self) -> str:
-        if self._words is None:
-            raise RegionIndexError(NO_WORDS)
-        return self._words.collection
+        return words_part(self._words).collection
 
     def _bits_of(self, collection: str) -> int:
         words = self._words
@@ -251,27 +254,21 @@ class MilvusRegionIndex:
     def codes_of(
         self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
     ) -> dict[str, bytes]:
+        if of == "words" and self._words is None:
+            return {}
         collection = self._collection_of(of)
-        if within:  # ids do not say where an image lies
-            return self._codes_within(collection, ids, within)
-        found = self._known_codes.find(collection, ids)
+        found = {} if within else self._known_codes.find(collection, ids)  # ids do not say where an image lies
+        fields = ["id", "code", *(["bucket", "key"] if within else [])]
         for portion in portions([one for one in dict.fromkeys(ids) if one not in found], self._portions.codes):
-            rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
-            read = {row["id"]: code_of(row) for row in rows}
+            rows = self._connection.query(collection, one_of("id", portion), fields)
+            seen = (row for row in rows if not within or lies_in(ImageRef(row["bucket"], row["key"]), within))
+            read = {row["id"]: code_of(row) for row in seen}
             self._known_codes.keep(collection, read)
             found |= read
         return found
 
     def _collection_of(self, kind: CodeKind) -> str:
         return {"regions": self._regions, "images": self._images}.get(kind) or self._words_name
-
-    def _codes_within(self, collection: str, ids: Sequence[str], within: Sequence[Place]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for portion in portions(list(dict.fromkeys(ids)), self._portions.codes):
-            rows = self._connection.query(collection, one_of("id", portion), ["id", "code", "bucket", "key"])
-            seen = (row for row in rows if lies_in(ImageRef(row["bucket"], row["key"]), within))
-            found |= {row["id"]: code_of(row) for row in seen}
-        return found
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
@@ -288,17 +285,16 @@ class MilvusRegionIndex:
         with self._connection.writing():
             for collection in self._collections_to_empty:
                 if is_one_age and self._connection.embedded:
-                    self._delete_of_age(collection, sorted(ages), next(iter(ages.values())))
+                    self._delete(collection, "image_id", ages, f" and generation < {next(iter(ages.values())):d}")
                     continue
                 looks = self._portions.images_of_ages(collection, sorted(ages))
                 older = [self._older(collection, {image_id: ages[image_id] for image_id in ids}) for ids in looks]
-                for portion in portions([name for names in older for name in names], self._portions.deleted):
-                    self._connection.delete(collection, one_of("id", portion))
+                self._delete(collection, "id", [name for names in older for name in names])
 
-    def _delete_of_age(self, collection: str, ids: Sequence[str], generation: int) -> None:
-        for portion in portions(ids, self._portions.deleted):
-            expression = all_expressions(one_of("image_id", portion), f"generation < {generation:d}")
-            self._connection.delete(collection, expression)
+    def _delete(self, collection: str, field: str, values: Iterable[str], more: str = "") -> None:
+        """Rows with one of these values of a field, for which the rest of an expression holds as well."""
+        for portion in portions(sorted(set(values)), self._portions.deleted):
+            self._connection.delete(collection, one_of(field, portion) + more)
 
     def _older(self, collection: str, ages: Mapping[str, int]) -> list[str]:
         """The ids of rows that are older than a generation each."""
@@ -319,16 +315,14 @@ class MilvusRegionIndex:
         self._known_codes.clear()
         with self._connection.writing():
             for collection in self._collections_to_empty[1:]:
-                for portion in portions(sorted(set(ids)), self._portions.deleted):
-                    self._connection.delete(collection, one_of("id", portion))
+                self._delete(collection, "id", ids)
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
         self._known_codes.clear()
-        ids = sorted({image.image_id for image in images})
+        ids = [image.image_id for image in images]
         with self._connection.writing():
             for collection in self._collections_to_empty:
-                for portion in portions(ids, self._portions.deleted):
-                    self._connection.delete(collection, one_of("image_id", portion))
+                self._delete(collection, "image_id", ids)
 
     def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
         images, empty, failed = (
@@ -347,27 +341,24 @@ class MilvusRegionIndex:
         return sum(1 for _ in _under(rows, bucket, key_prefix))
 
     def _search(
-        self,
-        collection: str,
-        queries: list[bytes],
-        expression: str,
-        fields: list[str],
-        *,
-        limit: int,
-        filter: Filter | None,
+        self, collection: str, codes: Codes, fields: list[str], *, limit: int, filter: Filter | None
     ) -> list[FoundRows]:
+        """For each of (Q, B) codes of a collection its nearest rows, with some fields."""
+        queries = RowLimits(self._bits_of(collection)).queries(codes, limit=limit)
+        is_server, whole_images = not self._connection.embedded, collection == self._images
+        expression = compile_filter(filter, whole_images=whole_images, is_server=is_server)
         found: list[FoundRows] = []
         named = filter is not None and bool(filter.images)
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
             for portion in portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
-                asked = partial(self._connection.search, collection, list(portion), expression)
-                search = partial(asked, limit=limit, effort=effort)
+                asked = collection, list(portion), expression
+                search = partial(self._connection.search, *asked, limit=limit, effort=effort)
                 found += self._found(collection, search, fields, most=len(portion) * limit)
         except (IndexNotFoundError, IndexUnavailableError, NotAllowedError):
             raise
         except RegionIndexError as error:
-            if self._connection.embedded or filter is None or filter.expression is None:
+            if not is_server or filter is None or filter.expression is None:
                 raise
             raise FilterError(f"Milvus refused the expression {filter.expression!r}: {error}") from error
         return found

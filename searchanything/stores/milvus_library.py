@@ -34,20 +34,12 @@ def _own_environment() -> Iterator[None]:
 
 
 with _own_environment(), put_off(*_UNUSED, *(_AWAITED if questions_only() else ())):
-    import grpc
-    from pymilvus import DataType, MilvusClient, MilvusException
-    from pymilvus.client.types import LoadState
-    from pymilvus.client.utils import check_status
-    from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
-
-__all__ = [
-    "DataType",
-    "LoadState",
-    "MilvusClient",
-    "MilvusException",
-    "check_status",
-    "common_pb2",
-    "grpc",
-    "milvus_pb2",
-    "schema_pb2",
-]
+    import grpc as grpc
+    from pymilvus import DataType as DataType
+    from pymilvus import MilvusClient as MilvusClient
+    from pymilvus import MilvusException as MilvusException
+    from pymilvus.client.types import LoadState as LoadState
+    from pymilvus.client.utils import check_status as check_status
+    from pymilvus.grpc_gen import common_pb2 as common_pb2
+    from pymilvus.grpc_gen import milvus_pb2 as milvus_pb2
+    from pymilvus.grpc_gen import schema_pb2 as schema_pb2

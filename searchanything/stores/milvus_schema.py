@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from searchanything.core.batching import bounded_batches
+from searchanything.core.errors import IndexMismatchError
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch
 from searchanything.core.types import Hit, ImageRef, MaskRLE
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
@@ -66,6 +67,24 @@ class CollectionSpec:
     name: str
     fields: tuple[FieldSpec, ...]
     scalar_index: str | None = None
+
+
+def fields_of(described: Mapping[str, Any]) -> dict[str, int | None]:
+    """Names of the fields of a collection as pymilvus describes it; for a vector also its bits."""
+    return {field["name"]: field["params"].get("dim") for field in described["fields"]}
+
+
+def check_fields(spec: CollectionSpec, present: Mapping[str, int | None], uri: str) -> None:
+    """Raises: IndexMismatchError where a collection lacks a field, or holds codes of other bits."""
+    for field in spec.fields:
+        if field.name not in present:
+            raise IndexMismatchError(
+                f"{uri}: the collection {spec.name} has no field {field.name!r}: another program made it, or another "
+                f"version of this one; name another --uri or SEARCHANYTHING_MILVUS__COLLECTION_PREFIX, and index again"
+            )
+    bits, wanted = present["code"], next(field.size for field in spec.fields if field.name == "code")
+    if bits != wanted:
+        raise IndexMismatchError(f"{uri}: {spec.name} holds codes of {bits} bits, expected {wanted}")
 
 
 def regions_spec(name: str, bits: int) -> CollectionSpec:

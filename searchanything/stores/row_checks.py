@@ -20,7 +20,6 @@ from searchanything.core.types import Codes, Metadata
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
 from searchanything.stores.columns import INT64_MAX, INT64_MIN
 
-NO_WORDS = "the index has no words codes; add them: searchanything index SOURCE --add-words"
 MAX_LIMIT = 16384  # rows of an answer: Milvus' own, for searches and queries alike; no index gives more
 ID_BYTES = 32
 ERROR_BYTES = 256
@@ -69,15 +68,15 @@ class RowLimits:
             for row in fresh
         ]
 
-    def queries(self, codes: Codes, *, limit: int, max_limit: int) -> list[bytes]:
+    def queries(self, codes: Codes, *, limit: int) -> list[bytes]:
         """(Q, bits // 8) uint8 codes -> Q byte strings. Raises: IndexMismatchError, RegionIndexError (limit)."""
         if codes.ndim != 2 or codes.dtype != np.uint8 or codes.shape[1] * 8 != self.bits:
             raise IndexMismatchError(
                 f"expected (Q, {self.bits // 8}) uint8 codes, got {codes.shape} {codes.dtype}: "
                 "they were made by another hash layer than this index"
             )
-        if not 1 <= limit <= max_limit:
-            raise RegionIndexError(f"expected a limit from 1 to {max_limit}, got {limit}")
+        if not 1 <= limit <= MAX_LIMIT:
+            raise RegionIndexError(f"expected a limit from 1 to {MAX_LIMIT}, got {limit}")
         return [code.tobytes() for code in codes]
 
     def _fresh(self, rows: Sequence[AnyRow]) -> list[AnyRow]:
@@ -102,21 +101,18 @@ class RowLimits:
 
 def words_rows(part: WordsPart | None, rows: Sequence[RegionRow]) -> list[RegionRow]:
     """The rows that have a words code, with that as their code. Raises: RegionIndexError, IndexMismatchError."""
-    if part is None:
-        raise RegionIndexError(NO_WORDS)
+    bits = words_part(part).bits
     found = [replace(row, code=row.words_code, words_code=b"") for row in rows if row.words_code]
     for row in found:
-        if len(row.code) * 8 != part.bits:
-            raise IndexMismatchError(f"{row.image}: expected a words code of {part.bits} bits, got {len(row.code) * 8}")
+        if len(row.code) * 8 != bits:
+            raise IndexMismatchError(f"{row.image}: expected a words code of {bits} bits, got {len(row.code) * 8}")
     return found
 
 
-def check_words(part: WordsPart | None, codes: Codes) -> WordsPart:
-    """The words part that codes (Q, B) are for. Raises: RegionIndexError, IndexMismatchError."""
+def words_part(part: WordsPart | None) -> WordsPart:
+    """Raises: RegionIndexError where an index has no words codes."""
     if part is None:
-        raise RegionIndexError(NO_WORDS)
-    if codes.ndim != 2 or codes.shape[1] * 8 != part.bits:
-        raise IndexMismatchError(f"expected (Q, {part.bits // 8}) words codes, got {codes.shape}")
+        raise RegionIndexError("the index has no words codes; add them: searchanything index SOURCE --add-words")
     return part
 
 

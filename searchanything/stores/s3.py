@@ -18,6 +18,7 @@ from io import BytesIO
 
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from searchanything.core.errors import (
@@ -62,7 +63,7 @@ class S3Store:
     """
 
     def __init__(self, settings: StorageSettings, bucket: str, *, connections: int = 8) -> None:
-        http = http_client(settings, connections)
+        http = http_client(settings, connections, PoolManager)
         self._access = S3Access(settings, bucket, http)
         public = settings.public_endpoint
         self._public = S3Access(public_settings(settings), bucket, http) if public else self._access

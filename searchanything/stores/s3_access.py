@@ -9,10 +9,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -28,6 +27,7 @@ from searchanything.stores.s3_credentials import Found, find_credentials
 
 logger = logging.getLogger(__name__)
 
+Pool = TypeVar("Pool", bound=PoolManager)
 AWS: Final = "s3.amazonaws.com"
 BUSY_STATUS: Final = (429, 500, 502, 503, 504)
 RETRIES: Final = 3
@@ -131,7 +131,7 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
 
     AWS and a metadata service may be asked. Raises: SettingsError.
     """
-    http = http_client(settings, 1)
+    http = http_client(settings, 1, PoolManager)
     access = S3Access(settings, bucket, http)
     found = find_credentials(settings, at_aws=access.server.by_aws, http=http)
     server = f"{'https' if access.server.secure else 'http'}://{access.server.endpoint}"
@@ -141,9 +141,7 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
     return f"{server}{named}, region {access.region or 'not known'}{by}; credentials: {found}"
 
 
-def http_client(
-    settings: StorageSettings, connections: int, *, kind: Callable[..., PoolManager] = PoolManager
-) -> PoolManager:
+def http_client(settings: StorageSettings, connections: int, kind: type[Pool]) -> Pool:
     """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals.
 
     Raises: SettingsError for a proxy or certificate that cannot be used.
@@ -156,7 +154,7 @@ def http_client(
         respect_retry_after_header=False,  # it may ask for hours
         redirect=0,
     )
-    options = {
+    options: dict[str, Any] = {
         "num_pools": 4,
         "maxsize": connections,
         "timeout": Timeout(connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), read=settings.timeout_s),
@@ -171,7 +169,8 @@ def http_client(
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     headers = make_headers(proxy_basic_auth=login) if login else None
     bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    return _by_proxy(kind)(bare, proxy_headers=headers, **options)
+    by_proxy = ProxyManager if kind is PoolManager else type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
+    return cast("Pool", by_proxy(bare, proxy_headers=headers, **options))
 
 
 def proxy_of(settings: StorageSettings) -> str | None:
@@ -198,14 +197,6 @@ def proxy_of(settings: StorageSettings) -> str | None:
             "HTTPS_PROXY, or `none`"
         )
     return address
-
-
-def _by_proxy(kind: Callable[..., PoolManager]) -> Callable[..., PoolManager]:
-    """The same connections by way of a proxy."""
-    if kind is PoolManager or not isinstance(kind, type):
-        return ProxyManager
-    made: Callable[..., PoolManager] = type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
-    return made
 
 
 def _authorities(settings: StorageSettings) -> str:

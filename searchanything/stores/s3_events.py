@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from minio.error import S3Error
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
@@ -40,7 +40,7 @@ class BucketEvents(Closing):
 
     def __init__(self, settings: StorageSettings, bucket: str, prefix: str = "") -> None:
         self._bucket, self._prefix = bucket, prefix
-        self._pool = _OneStream.of(settings)
+        self._pool = http_client(settings, 1, _OneStream)  # silence beyond its waits counts as broken
         self._access = S3Access(settings, bucket, self._pool)
         self._endpoint = self._access.server.endpoint
         self._closed = threading.Event()
@@ -115,14 +115,6 @@ class _OneStream(PoolManager):
         super().__init__(*args, **options)
         self._ended = threading.Event()
         self._made: list[HTTPConnection] = []
-
-    @classmethod
-    def of(cls, settings: StorageSettings) -> Self:
-        """With the waits of every other client; silence longer than those counts as broken."""
-        made = http_client(settings, 1, kind=cls)
-        if not isinstance(made, cls):
-            raise TypeError(f"expected a {cls.__name__}, got {type(made).__name__}")
-        return made
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
         """As `PoolManager.urlopen`; minio asks for the stream by the parameter `events`."""

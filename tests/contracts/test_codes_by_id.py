@@ -14,8 +14,6 @@ from searchanything.core.types import Filter
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest, search_regions
 
-MANY = 16384
-
 
 def test_codes_by_row_ids(bench: Bench) -> None:
     image, generation = bench.image(), fresh_generation()
@@ -47,7 +45,7 @@ def test_a_rescored_search_is_the_same_on_every_index(bench: Bench) -> None:
     window = sorted(near[:12], key=lambda number: -float(signs[number] @ projection))
     request = PageRequest(limit=20, rescore=12)
     only = Filter(bucket=bench.bucket)
-    page = search_regions(bench.index, QueryValues(code, projection), request, filter=only, max_limit=MANY)
+    page = search_regions(bench.index, QueryValues(code, projection), request, filter=only)
     assert [hit.region for hit in page.hits] == [*window, *near[12:20]]
     assert [hit.distance_bits for hit in page.hits] == [distances[hit.region or 0] for hit in page.hits]
     assert window != near[:12]

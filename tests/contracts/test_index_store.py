@@ -112,7 +112,6 @@ def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:
     store.close()
     store.close()
     assert store.live() == before
-    assert store.max_limit == 16384
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def put(
 
 def found(index: RegionIndex, sought: Sought) -> tuple[set[str], list[int]]:
     """Keys, each of them once, and the ends of the stretches."""
-    stretches = list(new_matches(index, sought, max_limit=1000, now_ms=NOW))
+    stretches = list(new_matches(index, sought, now_ms=NOW))
     keys = [one.hit.image.key for matches, _ in stretches for one in matches]
     assert len(keys) == len(set(keys))
     return set(keys), [until for _, until in stretches]
@@ -143,7 +143,7 @@ def test_few_matches_are_those_of_a_closer_look(index: RegionIndex, kind: CodeKi
     compared = 0
     for one, few in zip(sought, few_matches(index, sought), strict=True):
         assert few is not None
-        closer = [match for matches, _ in new_matches(index, one, max_limit=1000, now_ms=NOW) for match in matches]
+        closer = [match for matches, _ in new_matches(index, one, now_ms=NOW) for match in matches]
         assert {(match.hit, match.first_at_ms) for match in few} == {(match.hit, match.first_at_ms) for match in closer}
         compared += len(few)
     assert compared > 15

@@ -25,7 +25,7 @@ from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.search.stored import stored_rows
 
-BITS, MANY = 256, 16384
+BITS = 256
 KEYS = ("a/1.jpg", "a/2.jpg", "ab/3.jpg", "b/4.jpg", "é/5 %_.jpg")
 PREFIXES = (("a/",), ("a",), ("b/", "é/"), ("",), ("none/",))
 
@@ -81,7 +81,7 @@ def test_words_are_those_of_the_places(made: Bench, rows: list[RegionRow], place
     assert {one.id for one in view.search_words(code[None], limit=99)[0]} == seen
     assert {name for name, _ in view.words_of(images)} == seen
     assert view.count_words() == len(seen)
-    page = search_words(view, mean_of(code[None]), PageRequest(limit=99, rescore=9), filter=None, max_limit=MANY)
+    page = search_words(view, mean_of(code[None]), PageRequest(limit=99, rescore=9), filter=None)
     assert {(hit.image, hit.region) for hit in page.hits} == {(r.image, r.region) for r in rows if r.id in seen}
 
 
@@ -90,13 +90,13 @@ def test_answers_are_of_the_places(made: Bench, rows: list[RegionRow], places: t
     seen = {row.image for row in rows if lies_in(row.image, places)}
     codes = np.stack([np.frombuffer(row.code, dtype=np.uint8) for row in rows[:3]])
     request = PageRequest(limit=99, rescore=9)
-    page = search_regions(view, mean_of(codes[:1]), request, filter=None, max_limit=MANY)
+    page = search_regions(view, mean_of(codes[:1]), request, filter=None)
     assert {hit.image for hit in page.hits} == seen
     probe = Probe(codes[:1], codes[1:2], view.manifest.fingerprint)
-    found = search_by_probe(view, probe, request, filter=Filter(key_prefix=""), max_limit=MANY)
+    found = search_by_probe(view, probe, request, filter=Filter(key_prefix=""))
     assert {hit.image for hit in found.hits} == seen
     parts = tuple(Part(str(number), code, None) for number, code in enumerate(codes[:2]))
-    combined = search_combined(view, Combination(all_of=parts), limit=99, max_limit=MANY)
+    combined = search_combined(view, Combination(all_of=parts), limit=99)
     assert {hit.image for hit in combined.hits} == seen
     assert combined.looked_at == len(seen)
     doubles = find_duplicates(

@@ -57,6 +57,7 @@ def test_an_index_has_no_words_until_they_are_added(bench: Bench) -> None:
     bench.index.insert_regions([row])
     assert list(bench.index.words_of([row.image])) == []
     assert list(bench.index.iterate_codes(of="words")) == []
+    assert bench.index.codes_of([row.id], of="words") == {}
     for call in (
         lambda: bench.index.insert_words([row]),
         lambda: bench.index.search_words(random_codes(1, bits=BITS), limit=1),
@@ -156,6 +157,9 @@ def test_nearest_by_words_and_filters(words_bench: Bench) -> None:
     ):
         [found] = index.search_words(asked, limit=30, filter=narrowed)
         assert {one.id for one in found} == {row.id for row in rows if keeps(row)}
+    for limit in (0, MANY + 1):
+        with pytest.raises(RegionIndexError, match="limit"):
+            index.search_words(asked, limit=limit)
     with pytest.raises(IndexMismatchError):
         index.search_words(random_codes(1, bits=256), limit=1)
     with pytest.raises(IndexMismatchError):
@@ -192,13 +196,13 @@ def test_a_search_by_words_skips_garbage_and_is_rescored(words_bench: Bench) -> 
     near = sorted(rows, key=lambda row: (apart(row.words_code, values.code.tobytes()), row.image, row.region))
     expected = [*sorted(near[:7], key=lambda row: -float(signs[row.id] @ projection)), *near[7:]]
     here = Filter(bucket=words_bench.bucket)
-    page = search_words(index, values, PageRequest(limit=20, rescore=7), filter=here, max_limit=MANY)
+    page = search_words(index, values, PageRequest(limit=20, rescore=7), filter=here)
     assert page.exact
     assert [(hit.image, hit.region) for hit in page.hits] == [(row.image, row.region) for row in expected]
     assert [hit.mask for hit in page.hits] == [row.mask for row in expected]
-    middle = search_words(index, values, PageRequest(limit=5, offset=4, rescore=7), filter=here, max_limit=MANY)
+    middle = search_words(index, values, PageRequest(limit=5, offset=4, rescore=7), filter=here)
     assert middle.hits == page.hits[4:9]
-    grouped = search_words(index, values, PageRequest(group_by_image=True, rescore=7), filter=here, max_limit=MANY)
+    grouped = search_words(index, values, PageRequest(group_by_image=True, rescore=7), filter=here)
     assert [hit.image for hit in grouped.hits] == list(dict.fromkeys(row.image for row in expected))
 
 

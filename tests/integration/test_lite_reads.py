@@ -77,7 +77,7 @@ def near(image: ImageRef, region: int, *, generation: int, **changes: Any) -> Re
 
 
 def found(index: RegionIndex) -> set[tuple[str, int]]:
-    page = search_regions(index, CODE, PageRequest(10), filter=None, max_limit=1000)
+    page = search_regions(index, CODE, PageRequest(10), filter=None)
     return {(hit.image.key, hit.generation) for hit in page.hits}
 
 

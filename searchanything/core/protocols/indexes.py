@@ -34,6 +34,11 @@ class RegionIndex(Protocol):
         """True if searches compare with every row; False for inverted lists."""
         ...
 
+    @property
+    def max_limit(self) -> int:
+        """The largest `limit` that its searches take (Milvus: 16384)."""
+        ...
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         """Add region rows, durable on return. They are garbage until their image row is there."""
         ...
@@ -169,11 +174,6 @@ class IndexStore(Protocol):
 
     @property
     def uri(self) -> str: ...
-
-    @property
-    def max_limit(self) -> int:
-        """The largest `limit` its indexes' searches take (Milvus: 16384)."""
-        ...
 
     def live(self, *, within_s: float = 0.0) -> IndexManifest | None:
         """The manifest of the live index; None while there is none. What this process saw at most `within_s` ago will

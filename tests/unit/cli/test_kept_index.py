@@ -20,7 +20,7 @@ class Opened:
     """What is opened in place of an index store: with which settings, and whether it is closed."""
 
     def __init__(self, settings: MilvusSettings) -> None:
-        self.uri, self.closed, self.max_limit = settings.uri, False, 100
+        self.uri, self.closed = settings.uri, False
 
     def close(self) -> None:
         self.closed = True

@@ -63,7 +63,7 @@ def test_marks_turn_the_order_and_reach_further() -> None:
 
 
 def _asked(index: MemoryRegionIndex, probe: Probe, filter: Filter | None = None) -> list:
-    page = search_by_probe(index, probe, PageRequest(limit=5), filter=filter, max_limit=16384)
+    page = search_by_probe(index, probe, PageRequest(limit=5), filter=filter)
     assert page.exact
     return list(page.hits)
 
@@ -76,7 +76,7 @@ def test_pages_and_bounds_are_cut_from_one_order() -> None:
     probe = Probe(BASE[None], BASE[None][:0], "f")
 
     def asked(**request: Any) -> Page:
-        return search_by_probe(index, probe, PageRequest(**request), filter=None, max_limit=16384)
+        return search_by_probe(index, probe, PageRequest(**request), filter=None)
 
     every = asked(limit=9).hits
     named = [(hit.image.key, hit.region, hit.distance_bits) for hit in every]
@@ -89,9 +89,9 @@ def test_pages_and_bounds_are_cut_from_one_order() -> None:
     assert asked(limit=9, most_bits=44).hits == every[:3]
     assert asked(limit=9, group_by_image=True).hits == (every[0], *every[1:3], *every[5:])
     unlike = Probe(CODES["like right"][None], BASE[None], "f")
-    page = search_by_probe(index, unlike, PageRequest(limit=9, most_bits=0), filter=None, max_limit=16384)
+    page = search_by_probe(index, unlike, PageRequest(limit=9, most_bits=0), filter=None)
     assert [hit.image.key for hit in page.hits] == ["like right"]
-    empty = search_by_probe(index, unlike, PageRequest(limit=9, offset=1, most_bits=0), filter=None, max_limit=16384)
+    empty = search_by_probe(index, unlike, PageRequest(limit=9, offset=1, most_bits=0), filter=None)
     assert empty.hits == ()
     assert empty.nearest == page.hits[0], "what is nearest does not depend on the page"
 
@@ -100,7 +100,8 @@ def test_not_all_regions_are_looked_at_where_there_are_more() -> None:
     index = index_of(CODES)
     probe = Probe(BASE[None], BASE[None][:0], "f")
     for most, is_exact in ((4, False), (5, False), (6, True)):
-        page = search_by_probe(index, probe, PageRequest(limit=2), filter=None, max_limit=most)
+        index.max_limit = most
+        page = search_by_probe(index, probe, PageRequest(limit=2), filter=None)
         assert page.exact == is_exact, "as many as were asked for may not be all"
 
 
@@ -301,7 +302,7 @@ def test_the_search_does_not_grow_with_the_marks(marks: int) -> None:
     index = Counted(manifest_of("f" * 64))
     index.asked.clear()
     probe = Probe(random_codes(marks), random_codes(0), "f")
-    search_by_probe(index, probe, PageRequest(limit=5), filter=None, max_limit=16384)
+    search_by_probe(index, probe, PageRequest(limit=5), filter=None)
     assert index.asked == [1 + min(marks, 8)]
     assert {bytes(code) for code in probe.questions[1:]} <= {bytes(code) for code in probe.right}
 

@@ -58,7 +58,7 @@ def probe_of(index: MemoryRegionIndex, right: list[RegionRef], wrong: list[Regio
 
 
 def ranked(index: MemoryRegionIndex, probe: Probe) -> list[str]:
-    page = search_by_probe(index, probe, PageRequest(100), filter=None, max_limit=16384)
+    page = search_by_probe(index, probe, PageRequest(100), filter=None)
     return [hit.image.key for hit in page.hits]
 
 
@@ -123,11 +123,11 @@ def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatc
     index.insert_regions([replace(row, words_code=KINDS[0].tobytes())])
     index.insert_images([image_row(far, generation=1)])
     probe = probe_of(index, refs("a0", "a1"), refs("b0"))
-    page = search_by_probe(index, probe, PageRequest(30), filter=None, max_limit=16384)
+    page = search_by_probe(index, probe, PageRequest(30), filter=None)
     assert far in {hit.image for hit in page.hits}, "no question by codes brings it"
-    without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None, max_limit=16384)
+    without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None)
     assert far not in {hit.image for hit in without.hits}
-    others = search_by_probe(index, probe, PageRequest(30), filter=Filter(key_prefix="b"), max_limit=16384)
+    others = search_by_probe(index, probe, PageRequest(30), filter=Filter(key_prefix="b"))
     assert {hit.image.key[0] for hit in others.hits} == {"b"}, "a filter holds for both searches"
     assert not page.exact
     [row] = index.regions_of([page.hits[-1].image])

@@ -62,8 +62,9 @@ def figures(why: Explanation, step: str) -> dict:
 
 
 def marked(index: MemoryRegionIndex, request: PageRequest, filter: Filter | None = None, *, depth: int = 400):
+    index.max_limit = depth
     probe = Probe(BASE[None], at(100)[None], "f")
-    return IndexQuestion(MarksRanking(index, depth, probe, request), request, filter, "the marks")
+    return IndexQuestion(MarksRanking(index, probe, request), request, filter, "the marks")
 
 
 def why_marks(index: MemoryRegionIndex, key: str, request: PageRequest, filter: Filter | None = None, **options: int):
@@ -114,9 +115,9 @@ def test_the_bound_and_the_filter_of_marks() -> None:
     assert figures(why_marks(index, "far", grouped), "page")["rank"] == 3
 
 
-def several(index: MemoryRegionIndex, request: PageRequest, *, max_limit: int = 400) -> IndexQuestion:
+def several(index: MemoryRegionIndex, request: PageRequest) -> IndexQuestion:
     codes = np.stack([at(0), at(8), at(8, first=8)])
-    ranking = Ranking.of(index, mean_of(codes), request, whole_images=False, max_limit=max_limit)
+    ranking = Ranking.of(index, mean_of(codes), request, whole_images=False)
     return IndexQuestion(ranking, request, None, "what the 3 regions have in common", codes)
 
 
@@ -132,9 +133,8 @@ def test_several_regions_say_how_far_each_is() -> None:
 
 def test_what_lies_beyond_the_index_s_limit() -> None:
     index = index_of(SCENES)
-    why = explain_by_index(
-        subject(), several(index, PageRequest(limit=1), max_limit=2), Expected(ImageRef("b", "last"))
-    )
+    index.max_limit = 2
+    why = explain_by_index(subject(), several(index, PageRequest(limit=1)), Expected(ImageRef("b", "last")))
     assert (why.verdict, figures(why, "codes")["rank"], figures(why, "codes")["looked_at"]) == (Verdict.BEYOND, None, 2)
 
 
@@ -162,8 +162,8 @@ def test_what_is_not_there() -> None:
         assert (why.verdict, "has been deleted since" in why.sentence) == (verdict, bool(shown))
 
 
-def combined(index: MemoryRegionIndex, *, limit: int = 9, max_limit: int = 400, filter: Filter | None = None, **asked):
-    question = PartsQuestion(index, Combination(**asked), limit, filter, max_limit, no_image)
+def combined(index: MemoryRegionIndex, *, limit: int = 9, filter: Filter | None = None, **asked):
+    question = PartsQuestion(index, Combination(**asked), limit, filter, no_image)
     return question, CombinedResults(question.page(limit), ("all 1", "all 2"), "f", no_image)
 
 
@@ -214,7 +214,8 @@ def test_a_part_that_is_not_near_enough() -> None:
 
 def test_an_image_that_no_part_brings() -> None:
     index = index_of(THINGS | {"beyond": [at(100)]})
-    question, results = combined(index, max_limit=1, **TWO)
+    index.max_limit = 1
+    question, results = combined(index, **TWO)
     why = explain_parts(question, results, ImageRef("b", "beyond"))
     assert (why.verdict, figures(why, "near")) == (Verdict.BEYOND, {"depth": 1, "brought_by": []})
     excluded = combined(index, filter=Filter(key_prefix="b"), **TWO)

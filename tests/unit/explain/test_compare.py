@@ -29,7 +29,6 @@ from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.prompts.prompt import Box, Points, Prompt, WholeImage
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.stores.row_checks import MAX_LIMIT
 
 THING, CENTRE = (8, 8, 56, 56), (20, 20, 44, 44)  # on the fakes' grid; 48 px shrink to crops of 16 without a blend
 QUERY = drawn(64, 64, red=THING)
@@ -54,7 +53,7 @@ class World:
         self.store.reads.clear()
 
     def compare(self, prompt: Prompt = ON_THING, *, candidates: int = 10, filter: Filter | None = None) -> Comparison:
-        context = SearchContext(self.index, self.encoder, MAX_LIMIT, self.read)
+        context = SearchContext(self.index, self.encoder, self.read)
         return compare(context, QUERY, prompt, candidates=candidates, filter=filter)
 
     def read(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
@@ -99,7 +98,7 @@ def test_indexed_features_are_what_is_hashed(box: Box, crops: CropPolicy) -> Non
     """By another way: the cosine of what the hash layer gets of the encoder's own crops."""
     world = World(crops)
     big = drawn(160, 160, red=(8, 8, 152, 152), blue=(50, 50, 80, 80))  # one large region, one small
-    found = compare(SearchContext(world.index, world.encoder, MAX_LIMIT, world.read), big, box)
+    found = compare(SearchContext(world.index, world.encoder, world.read), big, box)
     query = world.encoder.encode_query(big, box)
     own = RegionFeatures.of_job(world.encoder, RegionJob.of_choice(big, query.segmentation, query.choice))
     values = ranking(found, "indexed_features")

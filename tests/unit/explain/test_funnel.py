@@ -30,7 +30,6 @@ from searchanything.prompts.prompt import Points, Prompt, WholeImage
 from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.stores.row_checks import MAX_LIMIT
 
 BIG, SMALL = (4, 4, 44, 44), (48, 48, 60, 60)
 RED_POINT = Points(((20, 20),))
@@ -81,7 +80,7 @@ class World:
 
     @property
     def context(self) -> SearchContext:
-        return SearchContext(self.index, self.encoder, MAX_LIMIT, self.read)
+        return SearchContext(self.index, self.encoder, self.read)
 
     def explain(
         self,
@@ -229,9 +228,9 @@ def test_a_code_that_lost_what_features_see() -> None:
 
 def test_a_rank_beyond_the_index_limit_is_owned_up_to() -> None:
     world = World(**reds(9), zed=QUERY, flipped=("zed",))
-    context = replace(world.context, max_limit=6)
+    world.index.max_limit = 6
     question = SearchQuestion(QUERY, RED_POINT, PageRequest(limit=2))
-    found = explain(context, question, Expected(ref("zed"), BIG), first=3)
+    found = explain(world.context, question, Expected(ref("zed"), BIG), first=3)
     assert found.verdict is Verdict.HASHING
     assert (last(found)["rank"], last(found)["looked_at"], last(found)["exact"]) == (None, 6, False)
 
@@ -243,10 +242,10 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
     for number in range(9):
         world.store.put(f"zed.png-{number}.png", png(QUERY))
     index_images(IndexingJob(world.store, lambda: world.encoder, world.index), world.store.list())
-    context = replace(world.context, max_limit=6)
+    world.index.max_limit = 6
     for prompt, box in [(RED_POINT, BIG), (WholeImage(), None)]:
         question = SearchQuestion(QUERY, prompt, PageRequest(limit=2))
-        found = explain(context, question, Expected(ref("zed"), box), first=3)
+        found = explain(world.context, question, Expected(ref("zed"), box), first=3)
         assert found.verdict is Verdict.DISSIMILAR
 
 
@@ -303,7 +302,7 @@ def test_the_rank_is_that_of_the_search() -> None:
     images = reds(3) | {"wide": drawn(64, 64, red=(4, 4, 44, 20)), "pair": drawn(64, 64, red=BIG, blue=SMALL)}
     world = World(**images)
     code = world.encoder.encode_query(QUERY, RED_POINT).code
-    page = search_regions(world.index, code, PageRequest(20), filter=None, max_limit=MAX_LIMIT)
+    page = search_regions(world.index, code, PageRequest(20), filter=None)
     assert len(page.hits) == 6
     for rank, hit in enumerate(page.hits, start=1):
         found = world.explain(hit.image.key.removesuffix(".png"), hit.box_xyxy, request=PageRequest(20))
@@ -338,7 +337,7 @@ def test_candidates_that_cannot_be_read_again_are_counted() -> None:
     seen = figures(found, "features")
     assert (seen["candidates"], seen["encoded_again"], seen["left_out"]) == (3, 1, 2)
     code = world.encoder.encode_query(QUERY, RED_POINT).code
-    hits = search_regions(world.index, code, PageRequest(4), filter=None, max_limit=MAX_LIMIT).hits
+    hits = search_regions(world.index, code, PageRequest(4), filter=None).hits
     reasons = {hit.image.key: why for batch in reencode(world.context, hits) for hit, why in batch.left_out}
     assert reasons == {"red0.png": "gone", "red1.png": "changed since it was indexed"}
 
@@ -402,7 +401,7 @@ class TestRecollection:
     @staticmethod
     def hits(world: World) -> Sequence[Hit]:
         code = world.encoder.encode_query(QUERY, RED_POINT).code
-        return search_regions(world.index, code, PageRequest(9), filter=None, max_limit=MAX_LIMIT).hits
+        return search_regions(world.index, code, PageRequest(9), filter=None).hits
 
     def test_the_second_question_about_an_answer_computes_its_own_image_alone(self) -> None:
         world = World(**reds(5), zed=drawn(64, 64, blue=BIG))

@@ -144,9 +144,7 @@ def test_a_sidecars_values_count_before_user_metadata_and_arrive_in_filters(besi
     assert beside.metadata() == {"shelf": "sidecar", "camera": "x", "year": 2024}
     code = np.zeros(8, dtype=np.uint8)
     for shelf, hits in (("sidecar", 1), ("user", 0)):
-        page = search_regions(
-            beside.setting.index, code, PageRequest(), filter=Filter(metadata={"shelf": shelf}), max_limit=10
-        )
+        page = search_regions(beside.setting.index, code, PageRequest(), filter=Filter(metadata={"shelf": shelf}))
         assert len(page.hits) == hits
 
 

@@ -31,7 +31,7 @@ def indexed(**more: RGBImage) -> Setting:
 
 def nearest(setting: Setting, image: RGBImage) -> list[tuple[str, int]]:
     query = setting.encoder.encode_query(image, WholeImage())
-    page = search_images(setting.index, query.code, PageRequest(limit=9), filter=None, max_limit=100)
+    page = search_images(setting.index, query.code, PageRequest(limit=9), filter=None)
     return [(hit.image.key, hit.distance_bits) for hit in page.hits]
 
 

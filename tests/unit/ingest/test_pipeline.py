@@ -261,7 +261,7 @@ def test_an_object_named_twice_is_there_once() -> None:
     stored = setting.store.put("a.png", RED)
     setting.run(objects=[stored, stored, stored])
     whole(setting.index)
-    page = search_regions(setting.index, np.zeros(8, np.uint8), PageRequest(), filter=None, max_limit=100)
+    page = search_regions(setting.index, np.zeros(8, np.uint8), PageRequest(), filter=None)
     assert [hit.region for hit in page.hits] == [0]
 
 

@@ -178,7 +178,7 @@ def test_a_run_killed_at_any_call_of_the_index_shows_nothing_half_and_is_repaire
 def check_nothing_half(setting: Setting, effect: str) -> None:
     """What is committed is complete, and nothing but its newest generation can be found."""
     whole(setting.index)
-    found = search_regions(setting.index, np.zeros(8, np.uint8), PageRequest(100), filter=None, max_limit=1000)
+    found = search_regions(setting.index, np.zeros(8, np.uint8), PageRequest(100), filter=None)
     committed = {key: (value[0], len(value[3])) for key, value in setting.visible().items()}
     for hit in found.hits:
         assert committed[hit.image.key][0] == hit.etag, effect

@@ -49,7 +49,8 @@ def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: in
         for n, code in enumerate(rng.integers(0, 256, (4, 32), dtype=np.uint8))
     ]
     asked = Combination(tuple(parts[:all_of]), tuple(parts[2 : 2 + any_of]))
-    page = search_combined(index, asked, limit=5, max_limit=depth)
+    index.max_limit = depth
+    page = search_combined(index, asked, limit=5)
     truth = sorted(_best(codes, asked) for codes in images)[:5]
     scores = [-hit.score for hit in page.hits]
     if page.exact:
@@ -83,15 +84,15 @@ def test_none_of_leaves_images_out() -> None:
     index = index_of(images)
     background = draw_background(index)
     part, other = (Part(name, code, background.rates(code)) for name, code in (("a", wanted), ("b", unwanted)))
-    both = search_combined(index, Combination((part,)), limit=2, max_limit=4096)
+    both = search_combined(index, Combination((part,)), limit=2)
     assert {hit.image.key for hit in both.hits} == {"007", "008"}
-    page = search_combined(index, Combination((part,), none_of=(other,)), limit=2, max_limit=4096)
+    page = search_combined(index, Combination((part,), none_of=(other,)), limit=2)
     keys = [hit.image.key for hit in page.hits]
     assert keys[0] == "007"
     assert "008" not in keys
-    everything = search_combined(index, Combination((part,), none_of=(other,)), limit=100, max_limit=4096)
+    everything = search_combined(index, Combination((part,), none_of=(other,)), limit=100)
     assert everything.excluded == 100 - len(everything.hits) >= 1
-    under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"), max_limit=4096)
+    under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"))
     assert [hit.image.key for hit in under.hits] == ["008"]
 
 
@@ -106,9 +107,9 @@ def test_one_part_that_is_very_near_does_not_stand_for_another() -> None:
     index = index_of(images)
     background = draw_background(index)
     parts = tuple(Part(name, code, background.rates(code)) for name, code in (("a", one), ("b", other)))
-    page = search_combined(index, Combination(parts), limit=2, max_limit=4096)
+    page = search_combined(index, Combination(parts), limit=2)
     assert page.hits[0].image.key == "005"
-    sure = search_combined(index, Combination(parts, max_false_match=0.01), limit=20, max_limit=4096)
+    sure = search_combined(index, Combination(parts, max_false_match=0.01), limit=20)
     assert [hit.image.key for hit in sure.hits] == ["005"]
     assert sure.unsure > 0
     assert all(one.false_match is not None and one.false_match <= 0.01 for one in sure.hits[0].parts)
@@ -125,10 +126,11 @@ def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: fl
     parts = tuple(Part(str(n), code, background.rates(code)) for n, code in enumerate(codes))
     free = Combination(parts[:1], parts[1 : 1 + any_of])
     cut = Combination(parts[:1], parts[1 : 1 + any_of], max_false_match=most)
-    all_hits = search_combined(index, free, limit=120, max_limit=4096).hits
+    all_hits = search_combined(index, free, limit=120).hits
     wanted = [hit.image for hit in all_hits if all((one.false_match or 0) <= most for one in hit.parts)]
     for depth in (10, 4096):
-        page = search_combined(index, cut, limit=120, max_limit=depth)
+        index.max_limit = depth
+        page = search_combined(index, cut, limit=120)
         found = [hit.image for hit in page.hits]
         assert found == wanted if page.exact else set(found) <= set(wanted)
     assert page.exact
@@ -144,9 +146,10 @@ def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better() -> Non
     index = index_of(images)
     part = Part("a", code, draw_background(index).rates(code))
     free, cut = Combination((part,)), Combination((part,), max_false_match=0.001)
-    exact = [search_combined(index, free, limit=limit, max_limit=20).exact for limit in (1, 2, 60)]
+    index.max_limit = 20
+    exact = [search_combined(index, free, limit=limit).exact for limit in (1, 2, 60)]
     assert exact == [True, True, False]
-    page = search_combined(index, cut, limit=60, max_limit=20)  # farther regions are not near enough
+    page = search_combined(index, cut, limit=60)  # farther regions are not near enough
     assert ([hit.image.key for hit in page.hits], page.exact) == (["007", "008"], True)
 
 
@@ -157,7 +160,7 @@ def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
     images[2] = code[None]
     index = index_of(images)
     part = Part("a", code, draw_background(index).rates(code))
-    page = search_combined(index, Combination((part, part), max_false_match=0.01), limit=5, max_limit=4096)
+    page = search_combined(index, Combination((part, part), max_false_match=0.01), limit=5)
     assert "002" not in [hit.image.key for hit in page.hits]
     assert page.unsure == 100 - len(page.hits)
 
@@ -172,9 +175,9 @@ def test_what_cannot_be_asked() -> None:
         Combination((Part("a", code, None),), max_false_match=0.01)
     asked = Combination((Part("a", code, None),))
     with pytest.raises(FilterError, match="whole"):
-        search_combined(index_of([]), asked, limit=1, filter=Filter(size_class="small"), max_limit=9)
+        search_combined(index_of([]), asked, limit=1, filter=Filter(size_class="small"))
     with pytest.raises(UsageError, match="limit"):
-        search_combined(index_of([]), asked, limit=0, max_limit=9)
+        search_combined(index_of([]), asked, limit=0)
     with pytest.raises(UsageError, match="at most 16"):
         Combination((Part("a", code, None),) * 17)
 
@@ -196,8 +199,8 @@ def test_images_of_equal_scores_come_by_name_however_few_are_looked_at(
     asked = Combination(tuple(Part(f"all {n}", pool[code], None) for n, code in enumerate(wanted)))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(combination, "_IMAGES_AT_ONCE", at_once)
-        page = search_combined(index, asked, limit=limit, max_limit=4096)
-    everything = search_combined(index, asked, limit=len(images), max_limit=4096)
+        page = search_combined(index, asked, limit=limit)
+    everything = search_combined(index, asked, limit=len(images))
     ranked = [(hit.score, hit.image) for hit in everything.hits]
     assert ranked == sorted(ranked, key=lambda one: (-one[0], one[1]))
     assert [(hit.score, hit.image) for hit in page.hits] == ranked[:limit]

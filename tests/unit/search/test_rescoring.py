@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.search.test_search import MANIFEST, MANY, World, image_row, region_row
+from unit.search.test_search import MANIFEST, World, image_row, region_row
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import UsageError
@@ -73,7 +73,7 @@ def test_a_page_is_that_stretch_of_the_rescored_ranking(
 ) -> None:
     world = ValuedWorld(seed)
     request = PageRequest(limit, offset, group_by_image, depth)
-    page = search_regions(world.index, world.asked, request, filter=None, max_limit=MANY)
+    page = search_regions(world.index, world.asked, request, filter=None)
     assert shown(page.hits) == world.rescored(depth, group_by_image=group_by_image)[offset : offset + limit]
     assert page.exact
     assert [stage.name for stage in page.stages] == (["search", "rescore"] if depth else ["search"])
@@ -86,7 +86,7 @@ def test_a_bound_cuts_the_ranking_and_not_the_page(
 ) -> None:
     world = ValuedWorld(seed)
     request = PageRequest(limit, offset, group_by_image, depth, most_bits)
-    page = search_regions(world.index, world.asked, request, filter=None, max_limit=MANY)
+    page = search_regions(world.index, world.asked, request, filter=None)
     allowed = world.rescored(depth, group_by_image=group_by_image, most_bits=most_bits)
     assert shown(page.hits) == allowed[offset : offset + limit]
     everything = world.rescored(0, group_by_image=False)
@@ -103,7 +103,7 @@ def test_pages_tile_the_rescored_ranking(seed: int, limit: int, group_by_image: 
     found = []
     for offset in range(0, len(expected) + limit, limit):
         request = PageRequest(limit, offset, group_by_image, depth)
-        found += shown(search_regions(world.index, world.asked, request, filter=None, max_limit=MANY).hits)
+        found += shown(search_regions(world.index, world.asked, request, filter=None).hits)
     assert found == expected
 
 
@@ -113,10 +113,11 @@ def test_an_exact_page_is_right_under_a_small_limit_of_the_index(
     seed: int, limit: int, group_by_image: bool, max_limit: int, depth: int
 ) -> None:
     world = ValuedWorld(seed)
+    world.index.max_limit = max_limit
     if limit > max_limit:
         return
     request = PageRequest(limit, 0, group_by_image, depth)
-    page = search_regions(world.index, world.asked, request, filter=None, max_limit=max_limit)
+    page = search_regions(world.index, world.asked, request, filter=None)
     expected = world.rescored(min(depth, max_limit), group_by_image=group_by_image)
     assert not page.exact or shown(page.hits) == expected[:limit]
     assert page.exact or len(world.regions) >= max_limit
@@ -163,8 +164,8 @@ def test_whole_images_are_rescored_alike() -> None:
     near, far = ImageRef("b", "near"), ImageRef("b", "far")
     index.insert_images([image_row(near, 1, 0b1), image_row(far, 1, 0b1100_0000)])
     asked = QueryValues(np.zeros(1, np.uint8), np.array([-1, -1, -9, -9, -9, -9, -9, -9], np.float32))
-    plain = search_images(index, asked, PageRequest(), filter=None, max_limit=MANY)
-    rescored = search_images(index, asked, PageRequest(rescore=2), filter=None, max_limit=MANY)
+    plain = search_images(index, asked, PageRequest(), filter=None)
+    rescored = search_images(index, asked, PageRequest(rescore=2), filter=None)
     assert [(hit.image.key, hit.distance_bits) for hit in plain.hits] == [("near", 1), ("far", 2)]
     assert [(hit.image.key, hit.distance_bits) for hit in rescored.hits] == [("far", 2), ("near", 1)]
 
@@ -189,7 +190,7 @@ def test_an_image_that_is_replaced_meanwhile_is_found_as_it_is_now() -> None:
     index.insert_images([image_row(image, 1, 0)])
     index.event = region_row(image, 2, 5, 1)
     asked = QueryValues(np.zeros(1, np.uint8), -np.ones(8, np.float32))
-    page = search_regions(index, asked, PageRequest(rescore=9), filter=None, max_limit=MANY)
+    page = search_regions(index, asked, PageRequest(rescore=9), filter=None)
     assert [(hit.region, hit.etag) for hit in page.hits] == [(5, "etag-2")]
     assert page.exact
 

@@ -18,7 +18,6 @@ from searchanything.search.search import _GROWTH, SLACK, PageRequest, search_ima
 from searchanything.stores.memory import MemoryRegionIndex
 
 BITS = 8  # few, so that ties are everywhere
-MANY = 10_000
 MANIFEST = index_rows.manifest_of("f" * 32, BITS)
 seed = st.integers(0, 2**32 - 1)
 
@@ -85,7 +84,7 @@ def ranks(hits: tuple[Hit, ...]) -> list[tuple[int, ImageRef, int | None]]:
 def test_a_page_is_that_stretch_of_the_ranking(seed: int, limit: int, offset: int, group_by_image: bool) -> None:
     world = World(seed)
     request = PageRequest(limit, offset, group_by_image)
-    page = search_regions(world.index, world.code, request, filter=None, max_limit=MANY)
+    page = search_regions(world.index, world.code, request, filter=None)
     assert ranks(page.hits) == world.ranking(group_by_image=group_by_image)[offset : offset + limit]
     assert page.exact
 
@@ -98,7 +97,7 @@ def test_pages_tile_the_ranking(seed: int, limit: int, group_by_image: bool) -> 
     found = []
     for offset in range(0, len(expected) + limit, limit):
         request = PageRequest(limit, offset, group_by_image)
-        found += ranks(search_regions(world.index, world.code, request, filter=None, max_limit=MANY).hits)
+        found += ranks(search_regions(world.index, world.code, request, filter=None).hits)
     assert found == expected
 
 
@@ -106,7 +105,7 @@ def test_pages_tile_the_ranking(seed: int, limit: int, group_by_image: bool) -> 
 @settings(max_examples=200)
 def test_whole_images_are_ranked_alike(seed: int, limit: int, offset: int) -> None:
     world = World(seed)
-    page = search_images(world.index, world.code, PageRequest(limit, offset), filter=None, max_limit=MANY)
+    page = search_images(world.index, world.code, PageRequest(limit, offset), filter=None)
     assert [(hit.distance_bits, hit.image) for hit in page.hits] == world.image_ranking()[offset : offset + limit]
     assert page.exact
     whole = (None, None, (0, 0, 640, 480), 640 * 480)
@@ -119,12 +118,13 @@ def test_a_small_limit_of_the_index_is_owned_up_to(
     seed: int, limit: int, offset: int, group_by_image: bool, max_limit: int
 ) -> None:
     world = World(seed)
+    world.index.max_limit = max_limit
     request = PageRequest(limit, offset, group_by_image)
     if offset + limit > max_limit:
         with pytest.raises(UsageError, match=f"{max_limit} at most, got {offset + limit}"):
-            search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
+            search_regions(world.index, world.code, request, filter=None)
         return
-    page = search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
+    page = search_regions(world.index, world.code, request, filter=None)
     ranking = world.ranking(group_by_image=group_by_image)
     if page.exact:
         assert ranks(page.hits) == ranking[offset : offset + limit]
@@ -142,8 +142,8 @@ def test_an_approximate_index_is_never_exact() -> None:
             return False
 
     index = Approximate(MANIFEST)
-    assert not search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY).exact
-    assert not search_images(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY).exact
+    assert not search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None).exact
+    assert not search_images(index, np.zeros(1, np.uint8), PageRequest(), filter=None).exact
 
 
 def test_filters_are_passed_on() -> None:
@@ -154,7 +154,7 @@ def test_filters_are_passed_on() -> None:
     code = np.zeros(1, dtype=np.uint8)
     only = Filter(exclude=(one,))
     for search in (search_regions, search_images):
-        page = search(index, code, PageRequest(), filter=only, max_limit=MANY)
+        page = search(index, code, PageRequest(), filter=only)
         assert [hit.image for hit in page.hits] == [other]
 
 
@@ -163,7 +163,7 @@ def test_a_hit_tells_what_the_row_holds() -> None:
     row = replace(region_row(ImageRef("b", "k"), 7, 3, 0b101), box_xyxy=(1.0, 2.0, 3.0, 5.0), area_px=5, score=0.25)
     index.insert_regions([row])
     index.insert_images([image_row(row.image, 7, 0)])
-    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY)
+    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None)
     [hit] = page.hits
     assert (hit.image, hit.etag, hit.generation, hit.region, hit.distance_bits) == (row.image, "etag-7", 7, 3, 2)
     assert (hit.box_xyxy, hit.area_px, hit.score, hit.mask) == ((1.0, 2.0, 3.0, 5.0), 5, 0.25, row.mask)
@@ -229,7 +229,7 @@ def replace_painting(index: MemoryRegionIndex) -> None:
 def test_an_image_replaced_during_a_search_is_found(search: Callable[..., object], number: int) -> None:
     index = Interrupted(number, replace_painting)
     fill(index)
-    page = search(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    page = search(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None)
     assert index.calls >= 3  # it took more than one round
     assert [hit.image for hit in page.hits] == [PAINTING, *COMPANY[:4]]  # type: ignore[attr-defined]
 
@@ -238,7 +238,7 @@ def test_an_image_replaced_during_a_search_is_found(search: Callable[..., object
 def test_an_image_deleted_during_a_search_is_found_or_not_and_harms_no_other(number: int) -> None:
     index = Interrupted(number, lambda inner: inner.delete_images([PAINTING]))
     fill(index)
-    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None)
     assert [hit.image for hit in page.hits if hit.image != PAINTING][:4] == COMPANY[:4]
 
 
@@ -246,7 +246,7 @@ def test_garbage_costs_one_more_look_and_no_more() -> None:
     index = Interrupted(-1, lambda _: None)
     fill(index)
     index.insert_regions([region_row(PAINTING, 0, 0, 0)])  # left by a killed worker
-    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=70), filter=None, max_limit=MANY)
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=70), filter=None)
     assert index.calls == 4
 
 
@@ -261,10 +261,10 @@ def test_a_search_asks_for_more_rows_step_by_step() -> None:
 
     index = Noting(MANIFEST)
     fill(index)
-    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=1), filter=None, max_limit=MANY)
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=1), filter=None)
     assert limits == [1 + SLACK]
     limits.clear()
-    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None)
     assert limits == [6 + SLACK, _GROWTH * (6 + SLACK)]
 
 
@@ -306,7 +306,7 @@ def test_as_few_images_are_asked_for_as_hold_the_page(
 ) -> None:
     index = Asked()
     in_line(index, uncommitted=uncommitted)
-    page = search_regions(index, np.zeros(1, np.uint8), request_, filter=None, max_limit=MANY)
+    page = search_regions(index, np.zeros(1, np.uint8), request_, filter=None)
     places = [number for number in range(100) if number not in uncommitted]
     wanted = places[request_.offset : request_.offset + request_.limit]
     assert [hit.image.key for hit in page.hits] == [f"{number:03}.png" for number in wanted]
@@ -317,7 +317,7 @@ def test_grouped_by_image_as_many_rows_are_looked_at_as_images_need() -> None:
     index = Asked()
     in_line(index, each=3)
     request = PageRequest(4, group_by_image=True)
-    page = search_regions(index, np.zeros(1, np.uint8), request, filter=None, max_limit=MANY)
+    page = search_regions(index, np.zeros(1, np.uint8), request, filter=None)
     assert [hit.image.key for hit in page.hits] == [f"{number:03}.png" for number in range(4)]
     assert index.images == [6]
 
@@ -325,6 +325,6 @@ def test_grouped_by_image_as_many_rows_are_looked_at_as_images_need() -> None:
 def test_what_cannot_settle_a_page_is_not_looked_up() -> None:
     index = Asked()
     fill(index)  # 60 of one distance: the first 22 rows decide nothing but the first place
-    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None)
     assert [hit.image for hit in page.hits] == [PAINTING, *COMPANY[:4]]
     assert index.images == [7]

@@ -209,6 +209,18 @@ def test_a_server_that_offers_nothing_is_asked_once() -> None:
     assert (got, offers, queue.take_pending()) == ([], [False], ())
 
 
+def test_nobody_waits_for_a_stream_that_is_over() -> None:
+    """Not until `stop`, which is weeks away: the thread would look fifty times a second."""
+    before = set(threading.enumerate())
+    listener = Listener(lambda: Events(EventsNotOfferedError("no")), list[Any]().append, WaveQueue(WaveLimits()))
+    listener.start()
+    listener._thread.join(20)
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)
+
+
 def test_the_webhook_asks_for_its_token() -> None:
     got: list[Any] = []
 

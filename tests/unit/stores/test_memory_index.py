@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from contracts.index_rows import HASH_LAYER, manifest_of, random_codes, region_row
@@ -45,6 +49,24 @@ def test_rows_keep_their_codes_through_growth_and_deletion() -> None:
         assert (hit.image, hit.region, hit.distance_bits) == (images[number], 7, 0)
     [[hit]] = index.search(codes[7][None], limit=1)
     assert hit.distance_bits > 0, "a deleted row was found"
+
+
+def test_what_is_dropped_meanwhile_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that look at the same moment: the later one must not go on with what the first one dropped."""
+    store, name = MemoryIndexStore(), "f" * 64
+    store.create(manifest_of(name), HASH_LAYER)
+    look, both = store._entry, threading.Barrier(2)
+
+    def looked(fingerprint: str) -> object:
+        found = look(fingerprint)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        return found
+
+    monkeypatch.setattr(store, "_entry", looked)
+    with ThreadPoolExecutor(2) as pool:
+        errors = [call.exception() for call in [pool.submit(store.drop, name) for _ in range(2)]]
+    assert {type(error) for error in errors} == {type(None), IndexNotFoundError}
 
 
 def test_stores_share_nothing() -> None:

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from searchanything.core.errors import IndexMismatchError
-from searchanything.stores.milvus_fields import check_fields, fields_of
-from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
+from searchanything.stores.milvus_schema import (
+    CollectionSpec,
+    check_fields,
+    fields_of,
+    images_spec,
+    regions_spec,
+    words_spec,
+)
 
 
 def described(spec: CollectionSpec, bits: int) -> dict[str, Any]:
