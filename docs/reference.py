@@ -41,8 +41,8 @@ A Milvus token is sent only over TLS or within this machine, unless `SEARCHANYTH
 An S3 secret key is never sent; it only signs. `SEARCHANYTHING_STORAGE__SECURE=false` turns TLS off for S3.
 Secrets are never logged or shown.
 
-A name with the prefix that is no setting and seems to be meant for one, such as `SEARCHANYTHING_MILVUS__URL`, is told
-in a warning, with the setting that is nearest; `searchanything doctor` lists it.
+If a variable with the prefix is no setting but looks like a misspelt one, such as `SEARCHANYTHING_MILVUS__URL`, a
+warning names it and the nearest setting. `searchanything doctor` lists it, too.
 
 [Images in S3](s3.md) explains the settings of `STORAGE` for AWS and other servers.
 
