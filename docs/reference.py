@@ -41,8 +41,8 @@ A Milvus token is sent only over TLS or within this machine, unless `SEARCHANYTH
 An S3 secret key is never sent; it only signs. `SEARCHANYTHING_STORAGE__SECURE=false` turns TLS off for S3.
 Secrets are never logged or shown.
 
-A name with the prefix that is no setting and seems to be meant for one, such as `SEARCHANYTHING_MILVUS__URL`, is told
-in a warning, with the setting that is nearest; `searchanything doctor` lists it.
+If a variable with the prefix is no setting but looks like a misspelt one, such as `SEARCHANYTHING_MILVUS__URL`, a
+warning names it and the nearest setting. `searchanything doctor` lists it, too.
 
 [Images in S3](s3.md) explains the settings of `STORAGE` for AWS and other servers.
 
@@ -68,39 +68,58 @@ bug: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows.
 PRESET_HEAD = f"""# Presets and their licences
 
 {GENERATED.format(source="the weight records in `searchanything/models/presets.py`")}
-A preset is a segmenter, an encoder and a hash that belong together; all presets run the same code. `searchanything
-models fetch PRESET` fetches weights and checks them; no other command fetches anything. `searchanything models list`
-says what is on this machine. An index remembers its preset, and queries follow it. A fetch that was cut off is
-continued. Without a network: `models fetch PRESET --from FOLDER`, where the folder holds the files under the names of
-the tables below; `--from https://mirror/weights` takes them from an address in place of the publisher's. What comes is
-compared with the sha256 that the table states, or that was recorded here before. Where neither is there, a folder or
-mirror is believed, and what it gave is recorded; a mirror on another machine must then be https.
+A preset is a segmenter, an encoder and a hash that belong together. All presets run the same code. An index remembers
+its preset, and queries follow it.
+
+{{choice}}
+## Fetch weights
+
+| to | run |
+|---|---|
+| fetch the weights of a preset, and check them | `searchanything models fetch PRESET` |
+| see what is on this machine | `searchanything models list` |
+| take the files from a folder, without a network | `searchanything models fetch PRESET --from FOLDER` |
+| take them from a mirror, not the publisher | `searchanything models fetch PRESET --from https://mirror/weights` |
+
+No other command fetches anything. A fetch that was cut off is continued. A folder holds the files under the names of
+the tables below.
+
+What is fetched is compared with the sha256 that the table states, or that was recorded here before. If there is
+neither, a folder or mirror is trusted, and what it gave is recorded. A mirror on another machine must then be https.
 
 """
 PRESET_TAIL = """## What to know before choosing
 
-- **`pico` knows pictograms and has seen street and grocery photographs**, and no others ([card](pico.md)). It is loaded
-  by the same classes as the large models. Use it for the demo, tests and trials.
-- **{untrained}: no trained hash.** A new index trains one on a sample of its source first
-  ([how](features.md#a-hash-layer-of-your-own-from-the-start)); with too few images it starts with a seeded random
+- **`pico` knows pictograms, and has seen street and grocery photographs**, and no others ([card](pico.md)). It is
+  loaded by the same classes as the large models. Use it for the demo, tests and trials.
+- **{untrained} have no trained hash.** A new index first trains one on a sample of its source
+  ([how](features.md#a-hash-layer-of-your-own-from-the-start)). With too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.
-- **Preprocessing.** A preset carries what its encoder was trained with: mean and deviation of pixels, how crops are
-  resized, and a tokenizer of its own. All of it is in an index's fingerprint.
-- **{unmeasured}: not measured here.** Their code path is tested with random weights in the published format,
-  against open_clip's own transform and tokenizer; how well they search was not measured, nor which crops suit them:
-  they take the paper's rule. `searchanything eval` compares.
-- **`multilingual`** needs one more library: `pip install '.[multilingual]'`. Its repository's commit is
+- **{unmeasured} were not measured here.** Their code path is tested with random weights in the published format,
+  against open_clip's own transform and tokenizer. How well they search was not measured, nor which crops suit them:
+  they take the paper's rule. `searchanything eval` compares presets on your images.
+- **`multilingual` needs one more library**: `pip install '.[multilingual]'`. The commit of its repository is
   not known here, so its address names the newest.
-- **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows research purposes alone
+- **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows only research purposes
   ([ADR 70](adr/0070-presets-of-today.md)).
-- **Checksums.** Where the table states a sha256, it is checked at the fetch and at each start, also of files put there
-  by hand. Where it states none, the sha256 is recorded beside the file at the first fetch or use (`FILE.sha256`), and
-  checked from then on; a file whose size and time are unchanged is not read again. If the server states a sha256 in its
-  answer (the hub's `X-Linked-ETag`), the file is checked against it: tried against a server of our own that answers so,
-  not against the hub itself. An address that names a commit gives the same file for ever.
-- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because it ships
-  and loads such weights. The bundled pictograms and photographs have their own licences:
-  `searchanything/demo/assets/ATTRIBUTION.md`.
+
+Preprocessing belongs to the preset: the mean and deviation of pixels that its encoder was trained with, how crops are
+resized, and a tokenizer of its own. All of it is in an index's fingerprint.
+
+## Checksums
+
+- **The table states a sha256**: it is checked at the fetch and at each start, also for files that you put there by
+  hand.
+- **The table states none**: the sha256 is recorded beside the file at the first fetch or use (`FILE.sha256`), and
+  checked from then on. A file whose size and time are unchanged is not read again.
+- **The server states a sha256** in its answer (the hub's `X-Linked-ETag`): the file is checked against it. This was
+  tried with a server of our own that answers so, not with the hub itself.
+- **The address names a commit**: it gives the same file for ever.
+
+## Licences
+
+FastSAM's weights come with ultralytics' AGPL-3.0. This package is AGPL-3.0-or-later because it ships and loads such
+weights. The bundled pictograms and photographs have their own licences: `searchanything/demo/assets/ATTRIBUTION.md`.
 """
 
 
@@ -132,14 +151,33 @@ def presets_page() -> str:
     untrained = ", ".join(f"`{name}`" for name, preset in PRESETS.items() if preset.hash_layer is None)
     unmeasured = ", ".join(f"`{name}`" for name in ("base", "large", "multilingual"))
     sections = "\n".join(_preset_section(preset) for preset in PRESETS.values())
-    return f"{PRESET_HEAD}{sections}\n{PRESET_TAIL.format(untrained=untrained, unmeasured=unmeasured)}"
+    head = PRESET_HEAD.format(choice=_choice())
+    return f"{head}{sections}\n{PRESET_TAIL.format(untrained=untrained, unmeasured=unmeasured)}"
+
+
+def _choice() -> str:
+    """A row for each preset: what it is, and how much `models fetch` loads."""
+    rows = "".join(
+        f"| [`{name}`](#{name}) | {_capitalised(preset.summary)} | {_to_fetch(preset)} |\n"
+        for name, preset in PRESETS.items()
+    )
+    return f"| preset | what it is | to fetch |\n|---|---|---|\n{rows}"
+
+
+def _to_fetch(preset: Preset) -> str:
+    fetched = sum(record.approximate_bytes for record in preset.records if record.address)
+    return f"{fetched / 1e6:,.0f} MB" if fetched else "nothing"
+
+
+def _capitalised(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _preset_section(preset: Preset) -> str:
     head = "| weights | licence | size | from | sha256 |\n|---|---|---|---|---|\n"
     rows = "".join(_weights_row(record) for record in preset.records)
     bits = "trained, in the package" if preset.hash_layer else "trained on a sample of your images"
-    summary = f"{preset.summary[0].upper()}{preset.summary[1:]}."
+    summary = f"{_capitalised(preset.summary)}."
     return (
         f"## {preset.name}\n\n{summary} Features: {_dimensions(preset)}. Hash: {bits}.{_shown(preset)}\n\n{head}{rows}"
     )

@@ -171,7 +171,7 @@ def compiled_modules() -> Iterator[Finding]:
     if spec is None or spec.origin is None or spec.cached is None or Path(spec.cached).exists():
         return
     folder = Path(spec.origin).parents[1]
-    message = f"{folder} keeps no compiled modules: each command compiles what it imports, and starts late"
+    message = f"{folder} keeps no compiled modules: each command compiles what it imports, and starts slowly"
     cure = f"{sys.executable} -m compileall -q {folder}, as a user who may write there"
     yield Finding("compiled", "warning", message, cure)
 

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 _FORM = "IMAGE@X,Y (a click), IMAGE@X1,Y1,X2,Y2 (a box), IMAGE#REGION (an indexed region) or text=WORDS"
 _WORDS = "text="
 AllOf = Annotated[list[str] | None, option("--all", "PART", f"A thing that must be there: {_FORM}; repeatable.")]
-AnyOf = Annotated[list[str] | None, option("--any", "PART", "Of these one must be there; repeatable.")]
+AnyOf = Annotated[list[str] | None, option("--any", "PART", "At least one of these must be there; repeatable.")]
 NoneOf = Annotated[list[str] | None, option("--none", "PART", "A thing that must not be there; repeatable.")]
 NoneRate = Annotated[
     float,
     typer.Option(
-        "--none-rate", metavar="RATE", help="How near counts as being there: the false-match rate of a region, at most."
+        "--none-rate",
+        metavar="RATE",
+        help="A --none thing counts as there if a region has at most this false-match rate.",
     ),
 ]
 MaxFalseMatch = Annotated[
@@ -36,7 +38,7 @@ MaxFalseMatch = Annotated[
     option(
         "--max-false-match",
         "RATE",
-        "Only images that show every part: as near as so few unrelated regions are, such as 1e-3.",
+        "Only images in which every part has at most this false-match rate, such as 1e-3.",
     ),
 ]
 ExpectOption = Annotated[
@@ -44,11 +46,11 @@ ExpectOption = Annotated[
     option(
         "--expect",
         "IMAGE",
-        "Not the answer, but why this image is in it or not, part by part: s3://bucket/key, a path that was "
+        "In place of the answer, say part by part why this image is in it or not: s3://bucket/key, a path that was "
         "indexed, or a key.",
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most images.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of images.")]
 
 
 @expanded
@@ -66,7 +68,7 @@ def combine(
     save: Save = None,
     common: CommonOptions,
 ) -> None:
-    """Find the images that hold several things, each with the region that stands for each.
+    """Find the images that show several things at once, and the region that stands for each thing.
 
     Examples: [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@10,20,90,80 --none s3://a/b.jpg#3[/bold]
 

@@ -31,7 +31,7 @@ def compare(
     *,
     common: AskOptions,
 ) -> None:
-    """Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.
+    """Rank the nearest regions in several ways: by CLIP, by masked CLIP, by each crop with mask features, by code.
 
     Example: [bold]searchanything compare street.jpg --point 320,240 --save five.png --save five.html[/bold]
     """

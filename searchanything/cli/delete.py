@@ -19,7 +19,7 @@ def delete(
 ) -> None:
     """Forget the images of a bucket or folder. The images themselves are not touched.
 
-    An object of a bucket needs its s3://, as hits print it: without, it is a folder's path.
+    Write an object of a bucket as s3://bucket/key, as hits print it. Without s3:// it is taken for a folder's path.
 
     Example: [bold]searchanything delete s3://holiday/2024/[/bold]
     """

@@ -23,7 +23,7 @@ SyncEvery = Annotated[
 
 @expanded
 def deploy(source: Source, sync_every: SyncEvery = None, *, output: OutputOptions) -> None:
-    """Register the flows for a source on the Prefect server that PREFECT_API_URL names; idempotent.
+    """Register the flows for a source on the Prefect server that PREFECT_API_URL names; repeating it does no harm.
 
     Makes the work pool `searchanything`, deployments of watch, index, sync, reindex and retry-failed, and two
     automations: dead runs end as Crashed, failures are announced. To run them: `prefect worker start --pool

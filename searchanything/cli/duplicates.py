@@ -42,9 +42,9 @@ def duplicates(
     *,
     common: CommonOptions,
 ) -> None:
-    """Group nearly equal regions, or whole images, of different images.
+    """Find duplicates: group nearly equal regions of different images, or nearly equal whole images.
 
-    No model is loaded. All codes are compared, exactly; the members of a group are at most so many bits from its first.
+    No model is loaded. All codes are compared, exactly; the codes of a group differ from its first in at most --bits.
 
     Example: [bold]searchanything duplicates --images --save duplicates.png[/bold]
     """

@@ -49,7 +49,7 @@ def explain(
     *,
     common: AskOptions,
 ) -> None:
-    """Why is an image not among the hits of a query? Step by step, with figures, up to the step that explains.
+    """Say why an image is not among the hits of a query, step by step and with figures.
 
     The query is typed as for `query`: an image with its prompt, regions of the index, or --text alone, with or without
     marks.

@@ -17,7 +17,7 @@ Destination = Annotated[
 ]
 BucketOption = Annotated[str | None, option("--bucket", "NAME", "Only this bucket, or folder's absolute path.")]
 KeyPrefixOption = Annotated[
-    str, typer.Option("--key-prefix", metavar="TEXT", help="Only keys that start so.", show_default=False)
+    str, typer.Option("--key-prefix", metavar="TEXT", help="Only keys that begin with TEXT.", show_default=False)
 ]
 
 

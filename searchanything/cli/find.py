@@ -28,9 +28,12 @@ BUNDLED: Final = "pico"  # needs no download
 BETTER: Final = "small"
 
 FolderOption = Annotated[
-    Path, typer.Option("--in", metavar="FOLDER", exists=True, file_okay=False, help="Where to look; default: here.")
+    Path,
+    typer.Option("--in", metavar="FOLDER", exists=True, file_okay=False, help="The folder to search; default: here."),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Index the folder without asking, if it is not yet.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Index the folder without asking, if it is not indexed yet.")
+]
 
 
 @expanded
@@ -46,9 +49,9 @@ def find(
     *,
     common: CommonOptions,
 ) -> None:
-    """Query the images of a folder. One that was never indexed is indexed first, if you say so.
+    """Query the images of a folder. If the folder is not indexed yet, it is indexed first, if you agree.
 
-    It asks on a terminal; elsewhere --yes says so. New images of an indexed folder: searchanything index FOLDER.
+    It asks on a terminal; elsewhere, agree with --yes. To add new images later: searchanything index FOLDER.
 
     Examples: [bold]searchanything find photo.jpg --text "a red bag"[/bold]
 
@@ -116,8 +119,8 @@ def _ask_for(folder: Path, preset: str | None, *, yes: bool) -> None:
     name = shlex.quote(str(folder))
     if preset == BUNDLED:
         say(
-            f"the bundled models ({BUNDLED}) are small; for photographs, once: searchanything models fetch {BETTER}, "
-            f"then: searchanything index {name} --preset {BETTER}"
+            f"the bundled models ({BUNDLED}) are small; for photographs, run once: "
+            f"searchanything models fetch {BETTER}, then: searchanything index {name} --preset {BETTER}"
         )
     if yes:
         return

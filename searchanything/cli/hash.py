@@ -44,7 +44,7 @@ HashFile = Annotated[
 LayerOut = Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="Where the layer goes.")]
 CodesOut = Annotated[Path, typer.Option("--out", metavar="CODES.npy", help="Where the codes go.")]
 Bits = Annotated[int, typer.Option("--bits", metavar="L", help="Bits of a code: 64, 128, 256 or 512.")]
-CutBits = Annotated[int, typer.Option("--bits", metavar="L", min=8, help="Keep so many of the layer's bits.")]
+CutBits = Annotated[int, typer.Option("--bits", metavar="L", min=8, help="How many of the layer's bits to keep.")]
 MethodOption = Annotated[
     str, typer.Option("--method", metavar="NAME", help="deep, itq, pca-rotation or lsh; all are judged for comparison.")
 ]

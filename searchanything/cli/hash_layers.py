@@ -37,7 +37,7 @@ _DIGITS = 12  # of a layer's digest, for people
 def layers(context: typer.Context, *, common: CommonOptions) -> None:
     """List the hash layers for which the index has codes: the live one and those that it replaced, of all models.
 
-    Of one that is being filled, or holds a part as that was ended, it says so, with the command that goes on.
+    A layer may be in the making, or hold a part because that was ended: the list says so, with the command to go on.
 
     Example: [bold]searchanything hash layers[/bold]
     """
@@ -50,8 +50,8 @@ def layers(context: typer.Context, *, common: CommonOptions) -> None:
 def apply(context: typer.Context, layer: Layer, encode: Encode = False, *, common: CommonOptions) -> None:
     """Give the index another hash layer, without its images: codes are made of kept features.
 
-    The index answers by the old layer until all is there, and can be written meanwhile. The old layer's codes stay: to
-    go back is to apply it again, and `drop` removes them.
+    The index answers by the old layer until all codes are there, and can be written meanwhile. The old layer's codes
+    stay: to go back, apply it again; to remove them, use `drop`.
 
     Example: [bold]searchanything hash apply better.safetensors[/bold]
     """

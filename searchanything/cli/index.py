@@ -29,8 +29,8 @@ HashFile = Annotated[
     option(
         "--hash",
         "FILE|untrained",
-        "Hash layer (safetensors) of a new index, or an untrained one. "
-        "By default the preset's; if that is untrained, one is trained on a sample of SOURCE first.",
+        "Hash layer (safetensors) of a new index, or `untrained`. By default the preset's; if the preset has none that "
+        "is trained, one is trained first on a sample of the images.",
     ),
 ]
 EstimateOnly = Annotated[
@@ -46,7 +46,7 @@ Prune = Annotated[
 AddWords = Annotated[
     bool,
     typer.Option(
-        "--add-words", help="Let SOURCE be searched by a text alone; images that lack the codes are indexed again."
+        "--add-words", help="Make SOURCE searchable by words alone. Images that lack words codes are indexed again."
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
@@ -68,7 +68,7 @@ def index(
     """Index the images of a bucket or folder; unchanged ones are skipped.
 
     One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE
-    can be hits until they are forgotten: the report counts them, --prune forgets them.
+    stay in the index, and can still be hits: the report counts them, and --prune forgets them.
 
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 

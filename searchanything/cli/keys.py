@@ -48,7 +48,7 @@ def add(
     *,
     common: CommonOptions,
 ) -> None:
-    """Make a key and print it, once: it is kept nowhere.
+    """Make a key and print it once: only its digest is kept.
 
     With --value-of, the key is not made but taken from an environment variable, as a container's secret, and not
     printed. The same again changes nothing; another value replaces the key of that name.

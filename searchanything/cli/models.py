@@ -91,8 +91,8 @@ def path(preset: PresetArgument, *, output: OutputOptions) -> None:
 def apply(context: typer.Context, other: PresetArgument, hash_file: HashFile = None, *, common: CommonOptions) -> None:
     """Give the index other models: its images are segmented and embedded again, while it answers by the old ones.
 
-    When all is there the index switches, for every process at once. It can be written meanwhile. What is killed goes on
-    with the same command. The old codes stay: to go back is to apply the old preset, and `hash drop` removes them.
+    When all is there, the index switches, for every process at once. It can be written meanwhile. After a kill, the
+    same command goes on. The old codes stay: to go back, apply the old preset; to remove them, use `hash drop`.
 
     Example: [bold]searchanything models apply small[/bold]
     """

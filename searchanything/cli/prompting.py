@@ -50,7 +50,7 @@ class PromptOptions:
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="An image of the same size, bright on the thing; cannot be combined.",
+            help="An image of the same size, bright on the thing; not with other prompts.",
             rich_help_panel=PROMPT,
         ),
     ] = None
@@ -90,15 +90,19 @@ class PromptOptions:
 class FilterOptions:
     """The filter as it was typed."""
 
-    bucket: Annotated[str | None, option("--bucket", "NAME", "Hits of this bucket or folder.", panel=FILTER)] = None
+    bucket: Annotated[str | None, option("--bucket", "NAME", "Only hits of this bucket or folder.", panel=FILTER)] = (
+        None
+    )
     key_prefix: Annotated[
         str | None,
-        option("--key-prefix", "PREFIX", "Hits whose key begins so.", panel=FILTER),
+        option("--key-prefix", "PREFIX", "Only hits whose key begins with PREFIX.", panel=FILTER),
     ] = None
     size_class: Annotated[
         Literal["small", "medium", "large"] | None,
         typer.Option(
-            "--size-class", help="By the area of the region's box: up to 32², 96² px.", rich_help_panel=FILTER
+            "--size-class",
+            help="Only hits of this size, by the area of the region's box: up to 32², up to 96² px, or larger.",
+            rich_help_panel=FILTER,
         ),
     ] = None
     metadata: Annotated[
@@ -106,7 +110,7 @@ class FilterOptions:
         option(
             "--metadata",
             "NAME=TEXT",
-            "Equality of metadata; NAME:=VALUE for a number, true or false; repeatable.",
+            "Only hits with this metadata; NAME:=VALUE for a number, true or false; repeatable.",
             panel=FILTER,
         ),
     ] = None
@@ -115,13 +119,14 @@ class FilterOptions:
         option(
             "--where",
             "CONDITION",
-            "A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel', or on the "
-            "region: 'area_px>900', 'size_class=large'; repeatable.",
+            "Only hits that meet a condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in "
+            "Marburg,Kassel', or on the region: 'area_px>900', 'size_class=large'; repeatable.",
             panel=FILTER,
         ),
     ] = None
     expression: Annotated[
-        str | None, option("--filter", "EXPR", "Such as 'area_px >= 900 and region in [0, 1]'.", panel=FILTER)
+        str | None,
+        option("--filter", "EXPR", "An expression, such as 'area_px >= 900 and region in [0, 1]'.", panel=FILTER),
     ] = None
 
     def filter(self) -> Filter | None:
@@ -156,7 +161,7 @@ class PageOptions:
             "--rescore",
             metavar="N",
             min=0,
-            help="Order the N nearest by real values of the query; 0: by bits alone.",
+            help="Reorder the N nearest hits by the query's real values; 0: by bits alone.",
             show_default="search.rescore",
             rich_help_panel=PAGE,
         ),

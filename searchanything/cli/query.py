@@ -55,8 +55,8 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    IMAGE#REGION is a region of the index, for which no model is loaded. Without IMAGE, --text asks the whole index, if
-    it has words codes (index --add-words).
+    IMAGE#REGION is a region of the index, for which no model is loaded. Without IMAGE, --text searches the whole index,
+    if it has words codes (index --add-words).
 
     Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 

@@ -29,7 +29,7 @@ MaxFalseMatch = Annotated[
     option(
         "--max-false-match",
         "RATE",
-        "Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
+        "Leave out hits with a higher false-match rate (share of unrelated regions as near), such as 1e-4.",
         panel=PAGE,
     ),
 ]
@@ -40,7 +40,8 @@ LikeOption = Annotated[
     option(
         "--like",
         "IMAGE#REGION",
-        "A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. Repeatable.",
+        "A region of the index to ask with; repeatable. The search is for what all of them, and IMAGE if it is one, "
+        "have in common.",
     ),
 ]
 

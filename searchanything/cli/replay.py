@@ -33,7 +33,7 @@ def replay(
     *,
     common: CommonOptions,
 ) -> None:
-    """Repeat the query of a receipt and report the differences: exit code 0 without any, 1 otherwise.
+    """Repeat the query of a receipt and report what differs. Exit code 0 if nothing does, 1 otherwise.
 
     Example: [bold]searchanything query street.jpg --point 320,240 --receipt r.json[/bold], later
     [bold]searchanything replay r.json[/bold]

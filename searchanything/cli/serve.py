@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _CLOSING_S: Final = 5.0  # for the index, where work is left
 _SERVER: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 HostOption = Annotated[
-    str | None, option("--host", "ADDRESS", "Where to listen; default 127.0.0.1. Beyond it, keys are demanded.")
+    str | None,
+    option("--host", "ADDRESS", "Address to listen on; default 127.0.0.1. Beyond this machine, keys are required."),
 ]
 PortOption = Annotated[
     int | None,
@@ -47,7 +48,7 @@ def serve(
     *,
     common: CommonOptions,
 ) -> None:
-    """Serve a web page to point at things and find them, and REST for programs. Ctrl-C or SIGTERM ends it.
+    """Serve a web page on which to point at things, and a REST API for programs. Ctrl-C or SIGTERM ends it.
 
     Examples: [bold]searchanything serve --uri index.db[/bold], then open http://127.0.0.1:8600
 

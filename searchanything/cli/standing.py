@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from searchanything.answers.standing_answers import StandingStatus
 
 app = typer.Typer(
-    help="Standing queries: asked of all that is indexed from now on.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Keep queries, and ask them of every image that is indexed from now on.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 SOME_QUERIES_FAILED = NOT_PRINTED = 1
 NameArgument = Annotated[
@@ -37,7 +39,7 @@ RateOption = Annotated[
     typer.Option(
         "--max-false-match",
         metavar="RATE",
-        help="A match is nearer than all but such a share of unrelated regions.",
+        help="An image matches if at most this share of unrelated regions is as near to the query.",
         rich_help_panel=PAGE,
     ),
 ]
@@ -93,7 +95,7 @@ def add(
 @app.command("list")
 @expanded
 def list_standing(context: typer.Context, *, common: CommonOptions) -> None:
-    """List the standing queries, up to when each has looked at what is indexed, and what keeps it from it.
+    """List the standing queries: up to when each has looked at new images, and what keeps it from looking.
 
     Example: [bold]searchanything standing list[/bold]
     """
@@ -107,7 +109,7 @@ def list_standing(context: typer.Context, *, common: CommonOptions) -> None:
 def check(context: typer.Context, *, common: CommonOptions) -> None:
     """Look once at what is new: print the matches of queries without a webhook, and send those of the others.
 
-    What is printed counts as dealt with. Exit code 1 if a query could not be asked or sent, or its matches not printed.
+    Printed matches count as dealt with. Exit code 1 if a query could not be asked, or its matches not sent or printed.
 
     Example: [bold]searchanything standing check --format json[/bold]
     """
@@ -138,7 +140,7 @@ def test(context: typer.Context, name: KnownArgument, *, common: CommonOptions) 
 @app.command("remove")
 @expanded
 def remove(context: typer.Context, name: KnownArgument, *, common: CommonOptions) -> None:
-    """Ask a query no more, and forget it.
+    """Remove a standing query: it is no longer asked, and is forgotten.
 
     Example: [bold]searchanything standing remove logo[/bold]
     """

@@ -17,7 +17,7 @@ Recall = Annotated[
     float, typer.Option("--recall", metavar="SHARE", min=0.01, max=1, help="Share of the true hits to be found.")
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", min=1, max=1000, help="Hits per query.")]
-MostCodes = Annotated[int, typer.Option("--codes", metavar="N", min=1000, help="Try so many of the index's codes.")]
+MostCodes = Annotated[int, typer.Option("--codes", metavar="N", min=1000, help="How many of the index's codes to try.")]
 
 
 @expanded

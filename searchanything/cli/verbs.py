@@ -20,7 +20,7 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "watch": (
         "watch",
         "watch",
-        "Keep the index up to date with a bucket: uploaded images are found, deleted and overwritten ones are gone.",
+        "Keep the index in step with a bucket: uploaded images are found, deleted and overwritten ones are gone.",
     ),
     "worker": (
         "watch",
@@ -36,7 +36,7 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "deploy": (
         "deploy",
         "deploy",
-        "Register the flows for a source on the Prefect server that PREFECT_API_URL names; idempotent.",
+        "Register the flows for a source on the Prefect server that PREFECT_API_URL names; repeating it does no harm.",
     ),
     "query": (
         "query",
@@ -46,33 +46,33 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "find": (
         "find",
         "find",
-        "Query the images of a folder. One that was never indexed is indexed first, if you say so.",
+        "Query the images of a folder. If the folder is not indexed yet, it is indexed first, if you agree.",
     ),
     "combine": (
         "combine",
         "combine",
-        "Find the images that hold several things, each with the region that stands for each.",
+        "Find the images that show several things at once, and the region that stands for each thing.",
     ),
     "explain": (
         "explain",
         "explain",
-        "Why is an image not among the hits of a query? Step by step, with figures, up to the step that explains.",
+        "Say why an image is not among the hits of a query, step by step and with figures.",
     ),
     "compare": (
         "compare",
         "compare",
-        "Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.",
+        "Rank the nearest regions in several ways: by CLIP, by masked CLIP, by each crop with mask features, by code.",
     ),
     "replay": (
         "replay",
         "replay",
-        "Repeat the query of a receipt and report the differences: exit code 0 without any, 1 otherwise.",
+        "Repeat the query of a receipt and report what differs. Exit code 0 if nothing does, 1 otherwise.",
     ),
     "segment": ("segment", "segment", "Show every region that the segmenter finds in an image."),
     "serve": (
         "serve",
         "serve",
-        "Serve a web page to point at things and find them, and REST for programs. Ctrl-C or SIGTERM ends it.",
+        "Serve a web page on which to point at things, and a REST API for programs. Ctrl-C or SIGTERM ends it.",
     ),
     "status": ("status", "status", "Show what the index contains and which models made it."),
     "tune": (
@@ -83,9 +83,9 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "duplicates": (
         "duplicates",
         "duplicates",
-        "Group nearly equal regions, or whole images, of different images.",
+        "Find duplicates: group nearly equal regions of different images, or nearly equal whole images.",
     ),
-    "standing": ("standing", "app", "Standing queries: asked of all that is indexed from now on."),
+    "standing": ("standing", "app", "Keep queries, and ask them of every image that is indexed from now on."),
     "export": ("export", "export", "Write the index's regions, masks and codes as COCO JSON or Parquet."),
     "backup": (
         "backup",

@@ -42,10 +42,10 @@ def watch(
     *,
     common: CommonOptions,
 ) -> None:
-    """Keep the index up to date with a bucket: uploaded images are found, deleted and overwritten ones are gone.
+    """Keep the index in step with a bucket: uploaded images are found, deleted and overwritten ones are gone.
 
-    One process tree: Prefect's server with its web page (unless PREFECT_API_URL names one), workers, watcher, syncs.
-    A line on stderr for each finished wave. Ctrl-C or SIGTERM stops it. Other processes can query meanwhile.
+    It starts Prefect's server with its web page (unless PREFECT_API_URL names a server), workers and the watcher. It
+    prints a line on stderr for each finished wave. Ctrl-C or SIGTERM stops it all. Other processes can query meanwhile.
 
     Examples: [bold]searchanything watch s3://holiday --preset small[/bold]
 

@@ -88,7 +88,9 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     check_units(wanted, *pixels.shape[:2])
     encoded = encoder.encode_query(pixels, wanted)
     if encoded.choice.kind != "region":
-        raise UsageError(f"a part is a region: {encoded.choice.reason}")
+        raise UsageError(
+            f"each part must be a region, and in {_title_of(image)} none is selected: {encoded.choice.reason}"
+        )
     mask = encoded.segmentation.letterbox.stored_mask(encoded.choice.mask)
     picture = PartPicture(_title_of(image), encoded.choice.reason, pixels, mask, prompt=describe_prompt(wanted))
     return encoded.code, picture.shrunk()
@@ -97,7 +99,7 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
 def _stored_part(asking: Asking, index: RegionIndex, ref: RegionRef) -> tuple[Codes, PartPicture]:
     if ref.region is None:
         raise UsageError(
-            f"a part is a region: {ref.image} as a whole is none; give one of its regions, or (image, prompt)"
+            f"each part must be a region, and {ref.image} is a whole image: give one of its regions, or (image, prompt)"
         )
     (row,) = region_rows(index, [ref])
     code = stacked([row.code], index.manifest.bits)[0]

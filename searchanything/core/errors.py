@@ -87,7 +87,7 @@ class FilterError(UsageError):
 
 
 class WordsMissingError(UsageError):
-    """The index has no words codes, by which texts alone find regions."""
+    """The index has no words codes, which a search by words alone needs."""
 
 
 class SettingsError(UsageError):
@@ -99,7 +99,7 @@ class PresetError(UsageError):
 
 
 class EventError(UsageError):
-    """A notification of a bucket that is of no known format."""
+    """A bucket's notification in an unknown format."""
 
 
 class UniformFeaturesError(UsageError):
@@ -150,11 +150,11 @@ class WeightsMissingError(ModelError):
 
 
 class ModelLoadError(SearchAnythingError):
-    """Weights that turn out to be damaged or foreign when work needs them: it ends the work, not an image of it."""
+    """Weights turn out to be damaged or foreign in the middle of work: the whole run ends, and no image is blamed."""
 
 
 class DeviceError(SearchAnythingError):
-    """The models fail on a built-in image, too: the device, its driver or this process is at fault, and no image.
+    """The models fail on a built-in image, too, so no image is at fault, but the device, its driver or this process.
 
     `reason` is what the device said in process `pid` of `host`.
     """
@@ -190,7 +190,7 @@ class ObjectChangedError(StoreError):
 
 
 class EventsNotOfferedError(StoreError):
-    """The image store sends no notifications; only a sync finds changes."""
+    """The image store sends no notifications, so only a sync finds changes."""
 
 
 class StoreUnavailableError(StoreError):
@@ -206,7 +206,7 @@ class IndexNotFoundError(RegionIndexError):
 
 
 class IndexMismatchError(RegionIndexError):
-    """Schema, code length or fingerprint do not fit this index."""
+    """The schema, the code length or the fingerprint does not fit this index."""
 
 
 class ProbeMismatchError(IndexMismatchError):
@@ -222,7 +222,7 @@ class IndexReadOnlyError(RegionIndexError):
 
 
 class IndexFullError(IndexReadOnlyError):
-    """An embedded index to which nothing can be added, for its disk is full. What is in it stays."""
+    """Nothing can be added to an embedded index, because its disk is full. What is in it stays."""
 
 
 class IndexUnavailableError(RegionIndexError):
@@ -246,7 +246,7 @@ class ServeError(SearchAnythingError):
 
 
 class AccessError(ServeError):
-    """No key, one that is not valid (any more), or one that does not give this right.
+    """No key was given, or it is not (or no longer) valid, or it does not give this right.
 
     `known` tells whether the key was valid.
     """
@@ -261,7 +261,7 @@ class TooLargeError(ServeError):
 
 
 class BodyTimeoutError(ServeError):
-    """The body of a request does not come in time."""
+    """The body of a request did not arrive in time."""
 
 
 class BusyError(ServeError):

@@ -157,7 +157,7 @@ PICO = Preset(
     hash_layer=_packaged("pico-hash", "hash.safetensors", 741_000),
     crops=CropPolicy.BOX,  # docs/adr/0054
     limits="pico knows pictograms, and has seen street photographs and groceries; on other photographs its answers are "
-    "often arbitrary: the preset base or small is made for those",
+    "often arbitrary: for those, use the preset small or base",
 )
 SMALL = Preset(
     name="small",

@@ -227,7 +227,7 @@ def check_box_units(sides: BoxXYXY, height: int, width: int) -> None:
         pixels = tuple(round(side * whole) for side, whole in zip(sides, (width, height) * 2, strict=True))
         raise PromptError(
             f"expected a box in pixels of the image ({width} x {height}), got {sides}, which is less than one "
-            f"pixel; if it is in shares of the image's size, give {pixels}"
+            f"pixel; if you gave shares of the image's size, give {pixels}"
         )
 
 
@@ -240,7 +240,7 @@ def _check_points(prompt: Prompt, height: int, width: int) -> None:
         x, y = points[0]
         raise PromptError(
             f"expected points in pixels of the image ({width} x {height}), got {points[0]}, which lies in its first "
-            f"pixel; if it is in shares of the image's size, give ({round(x * width)}, {round(y * height)})"
+            f"pixel; if you gave shares of the image's size, give ({round(x * width)}, {round(y * height)})"
         )
 
 

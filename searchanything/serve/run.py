@@ -38,7 +38,8 @@ def key_ring(settings: Settings) -> KeyRing | None:
     ring = KeyRing(serve_folder(settings))
     if not any(key.revoked_at_ms is None for key in ring.all()):
         raise SettingsError(
-            f"to listen on {serve.host} the server demands keys, and there is none: searchanything keys add NAME"
+            f"to listen on {serve.host} the server needs a key, and there is none yet; "
+            "make one: searchanything keys add NAME"
         )
     return ring
 

@@ -63,7 +63,7 @@ WRONG: list[tuple[Call, str]] = [
     (lambda client, at: client.combine(all_of=[str(at / "0.png")]), r"0\.png is a file: as a part give \('.*', prompt"),
     (
         lambda client, at: client.combine(all_of=[RegionRef(ImageRef(str(at), "0.png"))]),
-        r"a part is a region: .*0\.png as a whole is none",
+        r"each part must be a region, and .*0\.png is a whole image",
     ),
     (lambda client, _: client.combine(all_of=3), r"all_of: expected a list of parts: .*, got 3$"),
     (
