@@ -150,7 +150,7 @@ def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.Captu
     assert call(client, "delete", "imgaes") == 0
     printed = capsys.readouterr()
     assert printed.out == "0 images forgotten\n"
-    assert "nothing under imgaes is in the index: check how it is spelled" in printed.err
+    assert "no image under imgaes is in the index: check how it is spelled" in printed.err
     assert call(client, "delete", "images") == 0
     assert "nothing under" not in capsys.readouterr().err
 
@@ -170,7 +170,7 @@ def test_deleting_an_object_without_s3_is_no_deletion_and_names_the_right_form(
     for source in ("photos/2025", "photo", *deleted_before):
         assert call(client, "delete", source) == 0
         printed = capsys.readouterr().err
-        assert f"nothing under {source} is in the index" in printed
+        assert f"no image under {source} is in the index" in printed
         assert "s3://" not in printed, "advice that forgets a whole bucket"
     Path("photos", "2024").mkdir(parents=True)
     assert call(client, "delete", "photos/2024") == 0
