@@ -66,10 +66,10 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
     max_limit = asking.connection.indexes.max_limit
     page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
-    warn_of_filter(index, filter, page.hits)
+    hint = warn_of_filter(index, filter, page.hits)
     names = tuple(part.name for part in combination.wanted)
     pictures = {name: picture for name, _, picture in found_parts}
-    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures)
+    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures, hint=hint)
     question = PartsQuestion(index, combination, limit, filter, max_limit, asking.load)
     return replace(found, explainer=partial(explain_in, asking.connection, question, found))
 
