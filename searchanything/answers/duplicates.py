@@ -118,7 +118,8 @@ def find_duplicates(
 ) -> Duplicates:
     """Groups of nearly equal codes of what is committed; regions of one image are no duplicates of each other.
 
-    Memory holds all codes and names of images, 230 bytes a region. Raises: UsageError for another distance than 0 to 31 bits.
+    Memory holds all codes and the names of images, 230 bytes a region. Raises: UsageError for another distance than 0
+    to 31 bits.
     """
     check_flags(whole_images=whole_images)
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
