@@ -65,7 +65,8 @@ class PartPicture(PickledAlone):
 class CombinedResults(PickledAlone, Sequence[CombinedHit]):
     """Images that hold what was asked, best first. `parts` are the names of all_of and any_of, as hits number them.
 
-    `pictures` show the parts by their names, those of none_of as well.
+    `pictures` show the parts by their names, those of none_of as well. `hint` says why the filter lets nothing through,
+    where that can be said; else it is empty.
     """
 
     page: CombinedPage
@@ -74,6 +75,7 @@ class CombinedResults(PickledAlone, Sequence[CombinedHit]):
     open_image: Callable[[ImageRef], RGBImage]
     explainer: Callable[[IndexedImage], Explanation] | None = None
     pictures: Mapping[str, PartPicture] = field(default_factory=dict)
+    hint: str = ""
 
     def __len__(self) -> int:
         return len(self.page.hits)
@@ -127,6 +129,7 @@ class CombinedResults(PickledAlone, Sequence[CombinedHit]):
             "excluded": self.page.excluded,
             "unsure": self.page.unsure,
             "sentence": self.sentence,
+            "hint": self.hint,
             "fingerprint": self.fingerprint,
         }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from searchanything.core.arguments import check_flags, check_under
@@ -20,8 +21,7 @@ from searchanything.core.files import save_image
 from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.pickling import PickledAlone
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import StoredCode
-from searchanything.core.types import BoxXYXY, CodeKind, ImageRef, MaskRLE, RegionRef, RGBImage
+from searchanything.core.types import BoxXYXY, CodeKind, Codes, ImageRef, MaskRLE, RegionRef, RGBImage
 from searchanything.drawing.overlays import HIT, RegionMark, draw_marks
 from searchanything.drawing.sheets import Tile, contact_sheet
 from searchanything.search.committed import committed
@@ -118,40 +118,69 @@ def find_duplicates(
 ) -> Duplicates:
     """Groups of nearly equal codes of what is committed; regions of one image are no duplicates of each other.
 
-    Memory holds all codes and names, 740 bytes a region. Raises: UsageError for another distance than 0 to 31 bits.
+    Memory holds all codes and the names of images, 230 bytes a region. Raises: UsageError for another distance than 0
+    to 31 bits.
     """
     check_flags(whole_images=whole_images)
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
     check_under(bucket, key_prefix)
-    found = _read(index, "images" if whole_images else "regions", bucket, key_prefix, on_step)
-    rows = sorted(committed(index, found), key=_order)
-    codes = stacked((one.code for one in rows), index.manifest.bits)
+    rows = _read(index, "images" if whole_images else "regions", bucket, key_prefix, on_step)
     groups = []
-    for group in duplicate_groups(codes, max_bits=bits, on_step=on_step):
-        members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
-        if len({row.image for row, _ in members}) > 1:
-            groups.append(tuple(Member(RegionRef(row.image, row.region), bits) for row, bits in _one_an_image(members)))
+    for group in duplicate_groups(rows.codes, max_bits=bits, on_step=on_step):
+        members = [Member(rows.ref(one), bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
+        if len({member.ref.image for member in members}) > 1:
+            groups.append(tuple(_one_an_image(members)))
     groups.sort(key=lambda group: -len(group))
     placed = groups if whole_images else _placed(index, groups)
-    return Duplicates(tuple(placed), len(rows), bits, whole_images, open_image)
+    return Duplicates(tuple(placed), len(rows.codes), bits, whole_images, open_image)
 
 
-def _read(index: RegionIndex, of: CodeKind, bucket: str | None, key_prefix: str, on_step: OnStep) -> list[StoredCode]:
-    found: list[StoredCode] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Codes (N, B) and what they are of: `of` (N,) numbers `images`, `regions` (N,) has -1 for a whole image."""
+
+    codes: Codes
+    of: NDArray[np.int32]
+    regions: NDArray[np.int32]
+    images: Sequence[ImageRef]
+
+    def ref(self, row: int) -> RegionRef:
+        """What a code is of."""
+        region = int(self.regions[row])
+        return RegionRef(self.images[self.of[row]], None if region < 0 else region)
+
+
+def _read(index: RegionIndex, of: CodeKind, bucket: str | None, key_prefix: str, on_step: OnStep) -> _Rows:
+    """What is committed, by image and region."""
+    numbers: dict[ImageRef, int] = {}
+    codes, columns, done = [stacked((), index.manifest.bits)], [np.empty((3, 0), dtype=np.int64)], 0
     for some in batches(index.iterate_codes(of=of, bucket=bucket, key_prefix=key_prefix), _ROWS_AT_ONCE):
-        found += some
-        on_step("reading", len(found), None)
-    return found
+        codes.append(stacked((one.code for one in some), index.manifest.bits))
+        said = [
+            (numbers.setdefault(one.image, len(numbers)), -1 if one.region is None else one.region, one.generation)
+            for one in some
+        ]
+        columns.append(np.array(said, dtype=np.int64).T)
+        done += len(some)
+        on_step("reading", done, None)
+    newest, images = index.generations(numbers) if numbers else {}, list(numbers)
+    of_image, regions, generations = np.concatenate(columns, axis=1)
+    live = np.array([newest.get(image, -1) for image in images], dtype=np.int64)
+    ranks = np.empty(len(images), dtype=np.int64)
+    ranks[sorted(range(len(images)), key=images.__getitem__)] = np.arange(len(images))
+    kept = np.flatnonzero(live[of_image] == generations)
+    kept = kept[np.lexsort((regions[kept], ranks[of_image[kept]]))]
+    return _Rows(np.concatenate(codes)[kept], of_image[kept].astype(np.int32), regions[kept].astype(np.int32), images)
 
 
-def _one_an_image(members: list[tuple[StoredCode, int]]) -> list[tuple[StoredCode, int]]:
+def _one_an_image(members: Iterable[Member]) -> Iterable[Member]:
     """The nearest region of each image: a thing found twice in one image says nothing."""
-    first: dict[ImageRef, tuple[StoredCode, int]] = {}
-    for row, bits in members:
-        if row.image not in first or bits < first[row.image][1]:
-            first[row.image] = row, bits
-    return list(first.values())
+    first: dict[ImageRef, Member] = {}
+    for one in members:
+        if one.ref.image not in first or one.distance_bits < first[one.ref.image].distance_bits:
+            first[one.ref.image] = one
+    return first.values()
 
 
 def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[Member, ...]]:
@@ -162,10 +191,6 @@ def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[
     named = [row for row in rows if RegionRef(row.image, row.region) in wanted]
     places = {RegionRef(row.image, row.region): Outline(row.box_xyxy, row.mask) for row in committed(index, named)}
     return [tuple(Member(one.ref, one.distance_bits, places.get(one.ref)) for one in group) for group in groups]
-
-
-def _order(one: StoredCode) -> tuple[ImageRef, int]:
-    return one.image, -1 if one.region is None else one.region
 
 
 def _member_document(member: Member) -> dict[str, Any]:

@@ -26,5 +26,5 @@ def delete(
     with client_of(context, common) as client, passing_progress("forgetting") as show:
         deleted = client.delete(source, progress=show)
     if not deleted:
-        say(f"nothing under {source} is in the index: check how it is spelled")
+        say(f"no image under {source} is in the index: check how it is spelled")
     answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

@@ -10,7 +10,7 @@ import typer
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import report_text
 from searchanything.cli.options import CommonOptions, expanded
-from searchanything.cli.progress import indexing_progress
+from searchanything.cli.progress import indexing_progress, passing_progress
 from searchanything.cli.session import answer, client_of, plain
 from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
@@ -89,8 +89,8 @@ def drop(
 
     Example: [bold]searchanything failed drop s3://holiday/[/bold]
     """
-    with client_of(context, common) as client:
-        dropped = client.drop_failed(source)
+    with client_of(context, common) as client, passing_progress("forgetting") as show:
+        dropped = client.drop_failed(source, progress=show)
     answer({"source": source, "dropped": dropped}, common.format, lambda: f"{counted(dropped, 'failure')} forgotten")
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
 from searchanything.cli.options import Format
 from searchanything.cli.session import one_line, write_stdout
 from searchanything.cli.wrong_usage import verb_of, wrong_usage
+from searchanything.core.addresses import unmarked
 from searchanything.core.errors import (
     ImageError,
     IndexNotFoundError,
     IndexUnavailableError,
     LibraryError,
+    ObjectNotFoundError,
     SearchAnythingError,
     StoreUnavailableError,
     UsageError,
@@ -98,6 +102,18 @@ def cure_of(error: Exception, arguments: Sequence[str] = ()) -> str | None:
         return error.cure
     if "searchanything " in str(error):
         return None
+    if isinstance(error, ObjectNotFoundError) and (bucket := _bucket_for_folder(str(error), arguments)):
+        return f"if a bucket is meant: {bucket}"
     if isinstance(error, ImageError) and (limit := _LIMIT.search(error.reason)):
         return f"give a smaller image, or raise {limit.group()} if you trust this one"
     return next((cure for kind, cure in _CURES if isinstance(error, kind)), None)
+
+
+def _bucket_for_folder(message: str, arguments: Sequence[str]) -> str | None:
+    """The argument that was taken for a folder, which is not there, as a bucket; None where it can be none."""
+    for one in arguments:
+        with contextlib.suppress(OSError, ValueError):  # too long, a zero byte
+            is_missing = message.startswith(f"{printable(str(Path(one).resolve()))}: no such folder")
+            if is_missing and unmarked(f"{one.rstrip('/')}/x") is not None:
+                return f"s3://{one}"
+    return None

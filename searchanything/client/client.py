@@ -344,9 +344,9 @@ class Client(Closing):
         """Try the known failures again, however often they failed. Raises: as `refresh`."""
         return self._parts.failures.retry(source, progress=progress)
 
-    def drop_failed(self, source: SourceName | None = None) -> int:
+    def drop_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> int:
         """Forget the known failures, whose objects are missing then; returns how many. Errors as `failures`."""
-        return self._parts.failures.drop(source)
+        return self._parts.failures.drop(source, progress=progress)
 
     def features_status(self, source: SourceName) -> given.CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.

@@ -65,10 +65,10 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     cuts = asked.none_rate, asked.max_false_match
     combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
     page = search_combined(index, combination, limit=limit, filter=filter)
-    warn_of_filter(index, filter, page.hits)
+    hint = warn_of_filter(index, filter, page.hits)
     names = tuple(part.name for part in combination.wanted)
     pictures = {name: picture for name, _, picture in found_parts}
-    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures)
+    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures, hint=hint)
     question = PartsQuestion(index, combination, limit, filter, asking.load)
     return replace(found, explainer=partial(explain_in, asking.connection, question, found))
 

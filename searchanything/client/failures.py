@@ -63,11 +63,20 @@ class Failures:
                 before = so_far(before, reports[-1])
         return sum_reports(reports)
 
-    def drop(self, source: SourceName | None) -> int:
+    def drop(self, source: SourceName | None, *, progress: OnProgress | None) -> int:
         """As `Client.drop_failed`."""
-        index = self.connection.read_index()
+        from searchanything.ingest.forget import FORGETTING, FORGOTTEN_AT_ONCE
+        from searchanything.ingest.progress import steps_of
+
+        check_progress(progress)
+        self.connection.whole()
+        index, on_step, done = self.connection.read_index(), steps_of(progress), 0
         rows = self._states(index, source)
-        index.delete_before({row.image: row.generation + 1 for row in rows})
+        for some in batches(rows, FORGOTTEN_AT_ONCE):
+            on_step(FORGETTING, done, len(rows))
+            index.delete_before({row.image: row.generation + 1 for row in some})
+            done += len(some)
+        on_step(FORGETTING, done, len(rows))
         return len(rows)
 
     def record(self, source: SourceName, key: str, why: Failed) -> None:

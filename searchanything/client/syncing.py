@@ -16,6 +16,7 @@ from searchanything.core.addresses import unmarked
 from searchanything.core.arguments import check_flags, check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
+from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexMismatchError,
     IndexNotFoundError,
@@ -29,6 +30,7 @@ from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.contact_sheet import sweep
 from searchanything.ingest.forget import FORGETTING, FORGOTTEN_AT_ONCE, Covered, recalled
+from searchanything.ingest.garbage import collect_garbage
 from searchanything.ingest.pipeline import forgetting_images, refresh_images
 from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import OnProgress, SyncReport
@@ -121,7 +123,25 @@ class Syncing:
             index.delete_images(images)
             done += len(images)
             on_step(FORGETTING, min(done, number), number)
+        number += self._delete_left_over(opened, index)
         self._sweep(store, index)
+        return number
+
+    def _delete_left_over(self, opened: OpenedSource, index: RegionIndex) -> int:
+        """Delete a source's regions without an image, which a killed deletion left; returns of how many images.
+
+        Those that are younger than `ingest.garbage_age_s` may be a running attempt's, and stay.
+        """
+        (store, scope), age_s = opened, self.connection.settings.ingest.garbage_age_s
+        bucket, prefix = store.bucket, scope.prefix
+        number = collect_garbage(index, bucket=bucket, key_prefix=prefix, again=None, age_s=age_s)
+        if left := index.count_regions(bucket=bucket, key_prefix=prefix):
+            logger.warning(
+                "%s stay, of images that somebody indexes, or whose deletion was interrupted: "
+                "the same command deletes them when they are older than ingest.garbage_age_s (%g hours)",
+                counted(left, "region"),
+                age_s / 3600,
+            )
         return number
 
     def comparison(

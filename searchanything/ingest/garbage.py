@@ -93,10 +93,10 @@ def collect_garbage(
     *,
     bucket: str,
     key_prefix: str,
-    again: Callable[[Sequence[str]], object],
+    again: Callable[[Sequence[str]], object] | None,
     age_s: float = GARBAGE_AGE_S,
 ) -> int:
-    """Delete a source's rows that belong to nobody, and have `again` index its images that lost rows.
+    """Delete a source's rows that belong to nobody, and have `again`, if given, index its images that lost rows.
 
     The source's region rows are streamed only if their number shows that something is wrong; what is written into the
     index for other sources meanwhile does not matter. Returns how many images had
@@ -108,7 +108,7 @@ def collect_garbage(
     damage = _find_damage(index, known, (bucket, key_prefix), cutoff=generation_at(age_s=age_s))
     for images in batches(damage.garbage, DELETED_AT_ONCE):
         index.delete_before({image: damage.garbage[image] for image in images})
-    if damage.again:
+    if damage.again and again is not None:
         what = counted(len(damage.again), "image")
         logger.warning("indexing %s again: rows are missing, or belong to a killed attempt", what)
         again(sorted(image.key for image in damage.again))

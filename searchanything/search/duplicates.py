@@ -20,6 +20,7 @@ from searchanything.core.types import Codes
 
 MAX_BITS: Final = 31  # codes that far apart share one of 32 parts of 8 bits: beyond, nearly all would be compared
 _PAIRS_AT_ONCE: Final = 1 << 21
+_ROWS_AT_ONCE: Final = 1 << 14
 Pairs = NDArray[np.int64]
 
 
@@ -42,17 +43,21 @@ def duplicate_groups(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -
     check_bits(max_bits)
     if len(codes) < 2:
         return []
-    unique, first, inverse = _unique(codes)
+    unique, inverse = _unique(codes)
     pairs = near_pairs(unique, max_bits=max_bits, on_step=on_step)
     stars = _stars(len(unique), pairs, np.bincount(inverse, minlength=len(unique)))
-    same: dict[int, list[int]] = {}
     order = np.argsort(inverse, kind="stable")
-    for place, members in zip(first, np.split(order, np.cumsum(np.bincount(inverse))[:-1]), strict=True):
-        same[int(inverse[place])] = [int(one) for one in members]
+    ends = np.cumsum(np.bincount(inverse, minlength=len(unique)))
+
+    def same(one: int) -> list[int]:
+        """The numbers of all that have this code."""
+        start = int(ends[one - 1]) if one else 0
+        return [int(number) for number in order[start : int(ends[one])]]
+
     groups = []
     for star in stars:
         distances = np.bitwise_count(unique[star] ^ unique[star[0]]).sum(axis=1, dtype=np.int64)
-        listed = [(same_one, int(bits)) for one, bits in zip(star, distances, strict=True) for same_one in same[one]]
+        listed = [(same_one, int(bits)) for one, bits in zip(star, distances, strict=True) for same_one in same(one)]
         groups.append(DuplicateGroup(tuple(one for one, _ in listed), tuple(bits for _, bits in listed)))
     return sorted(
         (group for group in groups if len(group.members) > 1), key=lambda one: (-len(one.members), one.members)
@@ -82,11 +87,11 @@ def near_pairs(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -> Pair
     return np.asarray(np.unique(pairs, axis=0), dtype=np.int64)
 
 
-def _unique(codes: Codes) -> tuple[Codes, NDArray[np.intp], NDArray[np.intp]]:
-    """Different codes, where each is first met, and of each code which of them it is."""
+def _unique(codes: Codes) -> tuple[Codes, NDArray[np.intp]]:
+    """Different codes, and of each code which of them it is."""
     keys = np.ascontiguousarray(codes).view(np.dtype((np.void, codes.shape[1])))[:, 0]
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return codes[first], first, inverse.reshape(-1)
+    return codes[first], inverse.reshape(-1)
 
 
 def _parts(codes: Codes, count: int) -> Iterator[NDArray[Any]]:
@@ -94,14 +99,24 @@ def _parts(codes: Codes, count: int) -> Iterator[NDArray[Any]]:
 
     The bits whose values are most evenly spread are dealt first, one to each part, so that no part is all dull bits.
     """
-    bits = np.unpackbits(codes, axis=1)
-    order = np.argsort(np.abs(bits.mean(axis=0) - 0.5), kind="stable") if len(codes) else np.arange(bits.shape[1])
+    ones = sum(
+        (_bits(codes, start).sum(axis=0) for start in range(0, len(codes), _ROWS_AT_ONCE)), np.zeros(8 * codes.shape[1])
+    )
+    order = np.argsort(np.abs(ones / max(1, len(codes)) - 0.5), kind="stable")
     for number in range(count):
-        part = np.packbits(bits[:, order[number::count]], axis=1)
+        dealt = order[number::count]
+        part = np.empty((len(codes), (len(dealt) + 7) // 8), dtype=np.uint8)
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            part[start : start + _ROWS_AT_ONCE] = np.packbits(_bits(codes, start)[:, dealt], axis=1)
         if part.shape[1] <= 8:
             part = np.pad(part, ((0, 0), (0, 8 - part.shape[1])))
         kind = np.dtype(np.uint64) if part.shape[1] == 8 else np.dtype((np.void, part.shape[1]))
         yield np.ascontiguousarray(part).view(kind)[:, 0]
+
+
+def _bits(codes: Codes, start: int) -> NDArray[np.uint8]:
+    """The bits of a portion of the codes, (n, 8 B): those of all would take eight times as much as the codes."""
+    return np.unpackbits(codes[start : start + _ROWS_AT_ONCE], axis=1)
 
 
 def _agreeing(part: NDArray[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -25,6 +26,8 @@ from searchanything.core.errors import AccessError, ServeError, UsageError
 from searchanything.core.files import save_json
 from searchanything.core.settings_files import ENV_PREFIX
 from searchanything.core.types import Place
+
+logger = logging.getLogger(__name__)
 
 Right: TypeAlias = Literal["read", "refine", "standing"]
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
@@ -75,10 +78,15 @@ class KeyRing:
             return self._read[1]
 
     def find(self, token: str) -> ApiKey:
-        """The valid key that a request shows. Raises: AccessError."""
+        """The valid key that a request shows. Raises: AccessError; ServeError, whose text names no file."""
         digest = _digest(token)
+        try:
+            keys = self.all()
+        except ServeError as error:
+            logger.warning("%s", error)
+            raise ServeError("the server's keys cannot be read; no request is taken until they can") from error
         # All are compared, in constant time each, so that the time taken says nothing.
-        found = [key for key in self.all() if hmac.compare_digest(key.digest, digest)]
+        found = [key for key in keys if hmac.compare_digest(key.digest, digest)]
         if not found or found[0].revoked_at_ms is not None:
             raise AccessError(_UNKNOWN)
         return found[0]

@@ -57,6 +57,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
 _QUOTED: Final = 100  # characters of a header
 _QUOTED_JSON: Final = 20  # characters of a body, from where it is no JSON on
+_IN_LOG: Final = "the log of the server has the cause under request {request}"
 _FORMLESS: Final = "The request is not of the documented form"
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
@@ -93,6 +94,10 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     ServerUnreachableError: 502,
 }
 
+# Of the server's side, in words for whoever asks. The text of any other may name the index's address, a file, a host
+# or a setting, which are no business of who only holds a key: it stays in the log.
+_SAID: Final = frozenset({ServeError, WordsMissingError, WebhookError})
+
 
 def status_of(error: SearchAnythingError) -> int:
     """The status of an error. Raises: LookupError for a class that no entry covers."""
@@ -119,8 +124,10 @@ def problem_document(kind: str, status: int, title: str, detail: str, request: s
 
 
 def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
-    """One of our errors as an answer."""
+    """One of our errors as an answer; that of this side goes into the log as well, or alone."""
     status = status_of(error)
+    if status >= 500:
+        logger.warning("request %s: %s: %s", request, type(error).__name__, error)
     title = (type(error).__doc__ or type(error).__name__).partition("\n")[0].rstrip(".")
     headers = {}
     if status == 401:
@@ -131,7 +138,9 @@ def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == 503:
         headers["Retry-After"] = str(RETRY_S)
-    document = problem_document(type(error).__name__, status, title, str(error), request)
+    is_said = status < 500 or not _SAID.isdisjoint(type(error).__mro__)
+    detail = str(error) if is_said else f"{title}: {_IN_LOG.format(request=request)}"
+    document = problem_document(type(error).__name__, status, title, detail, request)
     return JSONResponse(document, status, headers, MEDIA_TYPE)
 
 
@@ -140,8 +149,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SearchAnythingError)
     async def ours(request: Request, error: SearchAnythingError) -> JSONResponse:
-        if status_of(error) >= 500:
-            logger.warning("request %s: %s: %s", _id(request), type(error).__name__, error)
         return problem_response(error, _id(request))
 
     @app.exception_handler(RequestValidationError)
@@ -163,10 +170,10 @@ def install(app: FastAPI) -> None:
 
 def defect_response(request: str) -> JSONResponse:
     """An error that nobody foresaw: its text stays in the log."""
-    detail = f"the log of the server has the cause under request {request}"
-    return JSONResponse(
-        problem_document("SearchAnythingError", 500, "A defect of the server", detail, request), 500, None, MEDIA_TYPE
+    document = problem_document(
+        "SearchAnythingError", 500, "A defect of the server", _IN_LOG.format(request=request), request
     )
+    return JSONResponse(document, 500, None, MEDIA_TYPE)
 
 
 def json_fault(error: ValueError | RecursionError) -> str:

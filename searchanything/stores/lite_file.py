@@ -42,6 +42,10 @@ _PARTS = (
     "WHERE collection_name = ? AND meta_type IN ('schema', 'index') "
     "UNION SELECT type FROM sqlite_master WHERE name = ? AND type = 'table')"
 )
+_TABLES_OF_ROWS = (
+    "SELECT found.name FROM sqlite_master AS found, pragma_table_info(found.name) AS of_it "
+    "WHERE found.type = 'table' AND of_it.name = 'milvus_id'"
+)
 _BUSY_S = 2.0
 _FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 1 << 20  # left to SQLite's journal, and to what the index's users share
@@ -92,7 +96,19 @@ def prepare_file(file: Path, *, filled: str, seal: str) -> str:
         _check_database(file)
         _check_seal(file, seal)
     _hide_from_others(file)
-    return why_read_only(file)
+    if not (why := why_read_only(file)):
+        _index_ids(file)
+    return why
+
+
+def _index_ids(file: Path) -> None:
+    """Have rows found by their ids, by which Milvus Lite deletes: without, SQLite reads the whole table each time.
+
+    Written once; where the disk has no room for it, or another program reads the file, the next start tries again.
+    """
+    with contextlib.suppress(IndexUnavailableError), _opened(file) as database:
+        for (table,) in database.execute(_TABLES_OF_ROWS).fetchall():
+            database.execute(f'CREATE INDEX IF NOT EXISTS "{table}_ids" ON "{table}" (milvus_id)')
 
 
 def why_read_only(file: Path) -> str:

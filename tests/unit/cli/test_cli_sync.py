@@ -55,7 +55,7 @@ class FakeClient:
         progress(IndexProgress(1, None, 0, 1, "k"))
         return self._answer("retry", source)
 
-    def drop_failed(self, source):
+    def drop_failed(self, source, *, progress):  # noqa: ARG002
         return self._answer("drop", source)
 
     def estimate(self, source, *, patterns, progress):

@@ -150,9 +150,24 @@ def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.Captu
     assert call(client, "delete", "imgaes") == 0
     printed = capsys.readouterr()
     assert printed.out == "0 images forgotten\n"
-    assert "nothing under imgaes is in the index: check how it is spelled" in printed.err
+    assert "no image under imgaes is in the index: check how it is spelled" in printed.err
     assert call(client, "delete", "images") == 0
-    assert "nothing under" not in capsys.readouterr().err
+    assert "no image under" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [("index",), ("sync", "check"), ("index", "--estimate")])
+def test_a_folder_that_is_not_there_may_be_a_bucket(
+    client: Client, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    for source in ("holiday/2024", "holiday"):
+        assert call(client, *verb, source) == 1
+        assert (
+            f"no such folder; check the path, or whether its disk is mounted\ncure:  if a bucket is meant: s3://{source}\n"
+            in (capsys.readouterr().err)
+        )
+    for source in ("./holiday", "../holiday", "/holiday/2024"):
+        assert call(client, *verb, source) == 1
+        assert "s3://" not in capsys.readouterr().err, "a path that can be nothing else"
 
 
 def test_deleting_an_object_without_s3_is_no_deletion_and_names_the_right_form(
@@ -170,7 +185,7 @@ def test_deleting_an_object_without_s3_is_no_deletion_and_names_the_right_form(
     for source in ("photos/2025", "photo", *deleted_before):
         assert call(client, "delete", source) == 0
         printed = capsys.readouterr().err
-        assert f"nothing under {source} is in the index" in printed
+        assert f"no image under {source} is in the index" in printed
         assert "s3://" not in printed, "advice that forgets a whole bucket"
     Path("photos", "2024").mkdir(parents=True)
     assert call(client, "delete", "photos/2024") == 0

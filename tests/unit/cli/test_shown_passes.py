@@ -22,6 +22,7 @@ PASSES = {
     "duplicates": ("duplicates",),
     "export": ("export", "{folder}/regions.json"),
     "part of an export": ("export", "{folder}/part.json", "--bucket", "{folder}/images"),
+    "failed drop": ("failed", "drop"),
     "prune": ("index", "{folder}/images", "--prune"),
     "sync repair": ("sync", "repair", "{folder}/images"),
 }
@@ -67,6 +68,7 @@ def typed(client: Client, arguments: tuple[str, ...], folder: Path) -> None:
         ("duplicates", {"reading", "comparing"}),
         ("export", {"exporting"}),
         ("part of an export", {"exporting"}),
+        ("failed drop", {"forgetting"}),
         ("prune", {"forgetting"}),
         ("sync repair", {"forgetting"}),
     ],

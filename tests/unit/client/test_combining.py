@@ -50,6 +50,14 @@ def test_images_that_hold_both_come_first(client: Client, tmp_path: Path) -> Non
     assert "no other image scores higher" in found.sentence
 
 
+def test_a_filter_that_lets_nothing_through_is_named_in_the_answer(client: Client, tmp_path: Path) -> None:
+    part = (tmp_path / "red.png", (20, 30))
+    found = client.combine(all_of=[part], filter=Filter(bucket="s3://photos/2024"))
+    assert found.to_dict()["hint"] == found.hint
+    assert 'buckets and keys are named apart; try bucket is "photos"' in found.hint
+    assert client.combine(all_of=[part]).hint == ""
+
+
 def test_hits_are_parts(client: Client, tmp_path: Path) -> None:
     blue = client.query(tmp_path / "blue.png", (70, 20))[0]
     found = client.combine(any_of=[blue, blue.ref], limit=3)

@@ -6,7 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -254,13 +256,20 @@ for key in ("closed.jpg", "locked/b.jpg"):
 """
 
 
-def test_unreadable_files_and_folders(root: Path) -> None:
+@pytest.fixture
+def open_root() -> Iterator[Path]:
+    """A folder that other users may enter. Pytest's own are closed again by each other run that begins meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder).resolve()
+
+
+def test_unreadable_files_and_folders(open_root: Path) -> None:
+    root = open_root
     for name in ("closed.jpg", "open.jpg", "z.jpg"):
         (root / name).write_bytes(b"x")
     (root / "locked").mkdir()
     (root / "locked" / "b.jpg").write_bytes(b"x")
-    for folder in (root, *root.parents[:3]):  # down from pytest's own folder
-        folder.chmod(0o755)
     (root / "closed.jpg").chmod(0)
     (root / "locked").chmod(0)
     answer = subprocess.run(

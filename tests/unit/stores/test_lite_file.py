@@ -25,7 +25,7 @@ ROWS = 400
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file as Milvus Lite makes them, closed by its supervisor."""
+    """A file as Milvus Lite makes them, opened before and closed by its supervisor."""
     path = tmp_path / "index.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute(
@@ -33,6 +33,7 @@ def file(tmp_path: Path) -> Path:
             "meta_type VARCHAR(1024), blob_field BLOB, string_field VARCHAR(1024))"
         )
         database.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, milvus_id VARCHAR(1024), data BLOB)")
+        database.execute('CREATE INDEX "images_ids" ON "images" (milvus_id)')
         database.execute("BEGIN")
         for number in range(ROWS):
             database.execute("INSERT INTO images VALUES (NULL, ?, ?)", (f"{number:032x}", bytes(range(256)) * 3))
@@ -60,6 +61,39 @@ def test_a_sound_file_is_left_as_it_is(file: Path) -> None:
     assert prepare(file, seal=json.dumps(seal_of(file))) == ""
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["index.db"]
+
+
+def plan_of_deletion(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as database:
+        [row] = database.execute("EXPLAIN QUERY PLAN DELETE FROM 'images' WHERE milvus_id IN ('1', '2')").fetchall()
+    return str(row[-1])
+
+
+def without_index(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("DROP INDEX images_ids")
+
+
+def test_rows_are_deleted_without_a_look_at_all_of_them(file: Path) -> None:
+    """Milvus Lite makes no index of the ids; it is written once, and takes no row along."""
+    without_index(file)
+    assert plan_of_deletion(file).startswith("SCAN")
+    assert prepare(file, seal=json.dumps(seal_of(file))) == ""
+    assert plan_of_deletion(file).startswith("SEARCH")
+    assert count_rows(file, "images") == ROWS
+    before = change_counter(file)
+    assert prepare(file) == ""
+    assert change_counter(file) == before
+
+
+def test_a_file_that_may_not_be_written_does_without(file: Path) -> None:
+    """Another program has it open, and would wait for us."""
+    without_index(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "locked" in prepare(file)
+        other.execute("ROLLBACK")
+    assert plan_of_deletion(file).startswith("SCAN")
 
 
 @pytest.mark.parametrize(("mode", "then"), [(0o644, 0o600), (0o666, 0o600), (0o640, 0o640), (0o600, 0o600)])
