@@ -100,8 +100,8 @@ class _Kept(Provider):
                     self._kept = self._provider.retrieve()
                 except _NO_CREDENTIALS as error:
                     raise StoreUnavailableError(
-                        f"the credentials for S3 have expired, and there are no new ones yet ({_reason(error)}); what is "
-                        "done stays, go on when there are"
+                        f"the credentials for S3 have expired, and there are no new ones yet ({_reason(error)}); what "
+                        "is done stays, go on when there are"
                     ) from error
             return self._kept
 
