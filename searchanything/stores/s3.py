@@ -41,7 +41,7 @@ _METADATA_HEADER = "x-amz-meta-"
 
 _NOT_FOUND = {"NoSuchKey": "no such object", "NoSuchBucket": "no such bucket", "ResourceNotFound": "no such bucket"}
 _REFUSED = frozenset(
-    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "ExpiredToken", "InvalidToken"}
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "InvalidToken"}
 )
 _CURES = {
     "RequestTimeTooSkewed": "set this machine's clock",
@@ -289,6 +289,10 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -
     code = error.code or "unknown code"
     if code in _NOT_FOUND:
         return ObjectNotFoundError(f"{subject}: {_NOT_FOUND[code]} at {endpoint}; check the name")
+    if code == "ExpiredToken":  # in the midst of a run: none of its images is to count as one that failed
+        return StoreUnavailableError(
+            f"{subject}: the session token for {endpoint} has expired; set new keys, then repeat"
+        )
     if code in _REFUSED:
         return StoreError(
             f"{subject}: {endpoint} denied access ({code}); check {ENV_PREFIX}STORAGE__ACCESS_KEY, …SECRET_KEY and "

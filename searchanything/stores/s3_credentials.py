@@ -21,15 +21,19 @@ from pathlib import Path
 from typing import Final
 
 from minio.credentials.credentials import Credentials
-from minio.credentials.providers import AWSConfigProvider, EnvAWSProvider, IamAwsProvider, Provider, StaticProvider
+from minio.credentials.providers import EnvAWSProvider, IamAwsProvider, Provider, StaticProvider
 from minio.error import MinioException
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
+from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 
-# KeyError, TypeError: answers that lack fields. SyntaxError: XML of STS.
-_NO_CREDENTIALS = (ValueError, OSError, HTTPError, MinioException, KeyError, TypeError, SyntaxError, configparser.Error)
+_NO_CREDENTIALS = (
+    *(ValueError, OSError, HTTPError, MinioException),
+    *(configparser.Error, subprocess.TimeoutExpired),
+    *(KeyError, TypeError, AttributeError, SyntaxError),  # answers that lack fields, or are no objects; XML of STS
+)
 _METADATA_WAIT: Final = Timeout(connect=0.5, read=2.0)
 _ABSENT_S: Final = 600.0  # so long nobody is asked again where no instance answered
 _PROCESS_WAIT_S: Final = 60.0
@@ -77,7 +81,10 @@ def profile_name(settings: StorageSettings) -> str:
 
 
 class _Kept(Provider):
-    """Credentials until shortly before they expire. Thread-safe."""
+    """Credentials until shortly before they expire. Thread-safe.
+
+    Raises: StoreUnavailableError where others are to follow and cannot be had: that is no fault of what is asked for.
+    """
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -86,8 +93,16 @@ class _Kept(Provider):
 
     def retrieve(self) -> Credentials:
         with self._lock:
-            if self._kept is None or self._kept.is_expired():
+            if self._kept is None:
                 self._kept = self._provider.retrieve()
+            elif self._kept.is_expired():
+                try:
+                    self._kept = self._provider.retrieve()
+                except _NO_CREDENTIALS as error:
+                    raise StoreUnavailableError(
+                        f"the credentials for S3 have expired, and there are no new ones yet ({_reason(error)}); what "
+                        "is done stays, go on when there are"
+                    ) from error
             return self._kept
 
 
@@ -134,22 +149,27 @@ def _chain(settings: StorageSettings, http: PoolManager) -> Iterator[tuple[str, 
 
 
 class _InstanceProvider(Provider):
-    """The role of an EC2 instance. Where none answered, nobody is asked again for a while."""
+    """The role of an EC2 instance. Where none ever answered, nobody is asked again for a while."""
 
     def __init__(self) -> None:
+        self._is_there = False
         self._address = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/")
         self._provider = IamAwsProvider(custom_endpoint=self._address or None, http_client=_metadata_client())
 
     def retrieve(self) -> Credentials:
         if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             raise ValueError("AWS_EC2_METADATA_DISABLED")
-        if time.monotonic() < _absent_until.get(self._address, 0.0):
+        if not self._is_there and time.monotonic() < _absent_until.get(self._address, 0.0):
             raise ValueError("this is no instance")
         try:
-            return self._provider.retrieve()
+            found = self._provider.retrieve()
         except (HTTPError, OSError):
+            if self._is_there:
+                raise
             _absent_until[self._address] = time.monotonic() + _ABSENT_S
             raise ValueError("this is no instance") from None
+        self._is_there = True
+        return found
 
 
 def _metadata_client() -> PoolManager:
@@ -159,31 +179,35 @@ def _metadata_client() -> PoolManager:
 
 def _of_profile(profile: str) -> Provider:
     """A profile's keys, from `~/.aws/credentials` or `~/.aws/config`, or what its `credential_process` prints."""
-    config = Path(os.environ.get("AWS_CONFIG_FILE") or Path.home() / ".aws" / "config")
+    shared, config = configparser.RawConfigParser(), configparser.RawConfigParser()  # in which a % is one
+    shared.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(Path.home() / ".aws" / "credentials"))
+    if (keys := _keys_in(shared, profile)) is not None:
+        return keys
+    config.read(os.environ.get("AWS_CONFIG_FILE") or str(Path.home() / ".aws" / "config"))
     section = "default" if profile == "default" else f"profile {profile}"
-    shared = AWSConfigProvider(profile=profile)
-    try:
-        shared.retrieve()
-    except ValueError:
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read(config)
-        if command := parser.get(section, "credential_process", fallback=""):
-            return _ProcessProvider(command)
-        if parser.get(section, "sso_start_url", fallback="") or parser.get(section, "sso_session", fallback=""):
-            raise ValueError(
-                f'single sign-on; run: eval "$(aws configure export-credentials --profile {profile} --format env)"'
-            ) from None
-        if parser.get(section, "role_arn", fallback=""):
-            raise ValueError(
-                f'a role to take; run: eval "$(aws configure export-credentials --profile {profile} --format env)"'
-            ) from None
-        return AWSConfigProvider(filename=str(config), profile=section)
-    return shared
+    if command := config.get(section, "credential_process", fallback=""):
+        return _ProcessProvider(command)
+    instead = f'run: eval "$(aws configure export-credentials --profile {profile} --format env)"'
+    if config.get(section, "sso_start_url", fallback="") or config.get(section, "sso_session", fallback=""):
+        raise ValueError(f"single sign-on; {instead}")
+    if config.get(section, "role_arn", fallback=""):
+        raise ValueError(f"a role to take; {instead}")
+    if (keys := _keys_in(config, section)) is not None:
+        return keys
+    raise ValueError("none there")
+
+
+def _keys_in(file: configparser.RawConfigParser, section: str) -> StaticProvider | None:
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    access_key, secret_key, token = (file.get(section, name, fallback="") for name in names)
+    return StaticProvider(access_key, secret_key, token or None) if access_key and secret_key else None
 
 
 def _reason(error: Exception) -> str:
-    """One short line; minio's texts name files and profiles, never keys."""
+    """One short line without keys or tokens."""
+    if isinstance(error, configparser.Error):
+        return str(error).partition("\n")[0]  # what follows is a line of the file, which may hold a key
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"credential_process did not end within {_PROCESS_WAIT_S:.0f} s"
     text = re.sub(r"\?\S*", "?…", " ".join(str(error).split()))  # a web identity's token stands in the address
-    if "Access key must not be empty" in text or "access key does not exist" in text.lower():
-        return "none there"
-    return text[:160] or type(error).__name__
+    return "none there" if "Access key must not be empty" in text else text[:160] or type(error).__name__

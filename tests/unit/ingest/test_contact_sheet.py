@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,18 @@ def test_a_deletion_erases_tiles_of_all_indexes_and_no_others(setting: Tiled) ->
     setting.store.delete("a.png")
     assert setting.refresh("a.png", most=0)[0].deleted == 1
     assert sorted(path.name[:32] for path in setting.folder.iterdir()) == [image_digits(setting.ref("b.png"))] * 2
+
+
+def test_only_what_is_older_is_erased(setting: Tiled) -> None:
+    """Another worker may have drawn a newer one by then, and what has other names is not ours."""
+    image = setting.ref("a.png")
+    older, same, newer = (setting.tiles.name(image, generation) for generation in (6, 7, 8))
+    foreign = f"{image_digits(image)}-notes.jpg"
+    for name in (older, same, newer, foreign):
+        setting.tiles.files.write(name, b"jpeg")
+    with ThreadPoolExecutor(1) as pool:
+        Sheet(setting.tiles).delete_before({image: 7}, pool)
+    assert {path.name for path in setting.folder.iterdir()} == {same, newer, foreign}
 
 
 def test_what_vanishes_while_it_is_indexed_leaves_none(setting: Tiled) -> None:

@@ -272,6 +272,7 @@ ALLOWED = ["https://ops.example.org/hooks/", "http://plain.example/hooks", "http
         ("https://ops.example.org/hooks/", "https://ops.example.org/hooks/a"),
         ("https://ops.example.org/hooks/", "https://OPS.example.org:443/hooks/a/b?key=1"),
         ("https://ops.example.org/hooks", "https://ops.example.org/hooks"),
+        ("https://ops.example.org/hooks", "https://ops.example.org/hooks?key=1"),
         ("https://ops.example.org", "https://ops.example.org/anything"),
         ("http://plain.example/hooks/", "http://plain.example:80/hooks/a"),
         ("http://10.0.0.7:8080/a", "http://10.0.0.7:8080/a/b"),

@@ -1,4 +1,4 @@
-"""A stream of notifications ends when it is closed, at whatever moment that is."""
+"""A stream of notifications ends when it is closed, at whatever moment that is; what else ends it is an error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
 
+from searchanything.core.errors import EventsNotOfferedError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3_events import BucketEvents
 
@@ -29,6 +31,7 @@ class Mute:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._held = ExitStack()
         self.asked = threading.Event()
+        self.requests: list[str] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
     @property
@@ -47,7 +50,7 @@ class Mute:
                 connection = self._held.enter_context(self._server.accept()[0])
             except OSError:
                 return
-            connection.recv(4096)
+            self.requests.append(connection.recv(4096).decode().partition("\r\n")[0])
             connection.sendall(self._greeting)
             self.asked.set()
 
@@ -84,6 +87,59 @@ def test_closing_ends_the_iteration_whether_the_stream_is_open_or_not(mute: Mute
     events.close()
     thread.join(30)
     assert outcome == [None]
+
+
+def answer(status: str, code: str) -> bytes:
+    document = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(document)}\r\n\r\n"
+    return head.encode() + document
+
+
+NOT_OFFERED = [
+    pytest.param(answer("501 Not Implemented", "NotImplemented"), id="an error that says so"),
+    pytest.param(answer("200 OK", "it is a listing"), id="a listing, as of a server that does not know the question"),
+]
+
+
+@pytest.mark.parametrize("mute", NOT_OFFERED, indirect=True)
+def test_a_server_that_does_not_offer_it(mute: Mute) -> None:
+    with (
+        BucketEvents(mute.settings, "images") as events,
+        pytest.raises(EventsNotOfferedError, match=r"bucket images: 127\.0\.0\.1:\d+ does not offer"),
+    ):
+        next(iter(events))
+    assert not events.connected
+
+
+def test_aws_does_not_offer_it() -> None:
+    with (
+        BucketEvents(StorageSettings(region="us-east-1", credentials="anonymous"), "images") as events,
+        pytest.raises(EventsNotOfferedError, match="does not offer"),
+    ):
+        next(iter(events))
+
+
+@pytest.mark.parametrize("mute", [answer("403 Forbidden", "AccessDenied")], indirect=True)
+def test_a_refusal_is_no_missing_offer(mute: Mute) -> None:
+    with BucketEvents(mute.settings, "images") as events, pytest.raises(StoreError, match="images") as refused:
+        next(iter(events))
+    assert not isinstance(refused.value, EventsNotOfferedError | StoreUnavailableError)
+
+
+@pytest.mark.parametrize("mute", [ANSWER + chunk(b'{"Records": [1]}\n') + chunk(b"")], indirect=True)
+def test_a_stream_that_ends_is_an_error_and_nothing_is_asked_again(mute: Mute) -> None:
+    """What happened until another answer came would be lost, and nobody would know."""
+    with BucketEvents(mute.settings, "images", "ä/b c") as events:
+        assert not events.connected
+        stream = iter(events)
+        assert next(stream) == {"Records": [1]}
+        assert events.connected
+        with pytest.raises(StoreUnavailableError, match="ended the stream of notifications"):
+            next(stream)
+    (line,) = mute.requests
+    asked = parse_qs(urlsplit(line.split()[1]).query)
+    assert asked["prefix"] == ["ä/b c"]
+    assert asked["events"] == ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
 
 
 LINES = [b"{}", b"[]", b"3", b"null", b'{"Event": "s3:TestEvent"}', b"[" * 5000, b'{"Records": [{', b"\xff"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from fakes.http_servers import Answer, Asked, WebServer, web_server
 from pydantic import SecretStr
-from urllib3 import ProxyManager
+from urllib3 import PoolManager, ProxyManager
 
-from searchanything.core.errors import SettingsError, StoreError
+from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.settings import Settings, StorageSettings
 from searchanything.stores import s3_access, s3_credentials
 from searchanything.stores.s3 import S3Store
@@ -138,6 +138,8 @@ class TestAws:
         with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_S3") as caught:
             server_of(StorageSettings())
         assert "hunter2" not in str(caught.value)
+        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE")
+        assert server_of(StorageSettings()).endpoint == s3_access.AWS
 
 
 def profile(home: Path, text: str, file: str = "credentials") -> None:
@@ -197,8 +199,47 @@ class TestChain:
         profile(machine, f"[default]\ncredential_process = cat {machine / 'keys.json'}\n", "config")
         assert signer(self.signs()) == "AKPROGRAM"
 
-    def test_single_sign_on_is_told_what_to_do(self, machine: Path) -> None:
-        profile(machine, "[profile work]\nsso_session = x\n", "config")
+    @pytest.mark.parametrize("program", ["echo []", "echo {}", "echo", "false", "sleep 30", "not-there", "echo '"])
+    def test_a_program_that_prints_none(self, monkeypatch: pytest.MonkeyPatch, machine: Path, program: str) -> None:
+        monkeypatch.setattr(s3_credentials, "_PROCESS_WAIT_S", 0.2)
+        profile(machine, f"[default]\ncredential_process = {program}\n", "config")
+        assert signer(self.signs()) == ""
+
+    def test_a_programs_keys_count_until_they_expire(self, machine: Path) -> None:
+        printed = machine / "keys.json"
+
+        def prints(key: str, **more: str) -> None:
+            printed.write_text(json.dumps({"AccessKeyId": key, "SecretAccessKey": "SK", **more}))
+
+        profile(machine, f"[default]\ncredential_process = cat {printed}\n", "config")
+        with web_server(aws) as server:
+            store = S3Store(at_aws(server, region="eu-central-1"), "open-data")
+            prints("AKFIRST", Expiration=at(5))
+            list(store.list())  # by the second ones: it looked whether there are any, and the first are about to expire
+            prints("AKSECOND", Expiration=at(3600))
+            list(store.list())
+            prints("AKTHIRD")
+            list(store.list())
+        assert [signer(asked) for asked in server.asked] == ["AKFIRST", "AKSECOND", "AKSECOND"]
+
+    def test_a_key_may_hold_a_percent_sign(self, machine: Path) -> None:
+        profile(machine, "[default]\naws_access_key_id = AKOURS\naws_secret_access_key = hun%ter2\n")
+        assert signer(self.signs()) == "AKOURS"
+
+    @pytest.mark.parametrize(
+        "text", ["[default]\naws_secret_access_key hunter2\n", "aws_secret_access_key = hunter2\n"]
+    )
+    def test_lines_of_a_torn_file_are_not_shown(self, machine: Path, text: str) -> None:
+        profile(machine, text)
+        found = s3_credentials.find_credentials(StorageSettings(), at_aws=True, http=PoolManager())
+        assert "profile default: no (" in str(found)
+        assert "hunter2" not in str(found)
+
+    @pytest.mark.parametrize(
+        "settings", ["sso_session = x", "sso_start_url = https://x", "role_arn = arn:aws:iam::1:role/x"]
+    )
+    def test_single_sign_on_is_told_what_to_do(self, machine: Path, settings: str) -> None:
+        profile(machine, f"[profile work]\n{settings}\n", "config")
         with web_server(aws) as server, pytest.raises(StoreError, match="aws configure export-credentials"):
             list(S3Store(at_aws(server, profile="work", region="eu-west-1"), "closed").list())
 
@@ -213,6 +254,37 @@ class TestChain:
         with web_server(lambda _: (200, {}, role(KEYS))) as container:
             monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{container.endpoint}/keys")
             assert signer(self.signs()) == "AKROLE"
+
+    def test_what_expires_is_renewed_and_an_outage_meanwhile_is_no_fault_of_an_image(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Other errors are kept as those of the image that was asked for, of thousands."""
+        given = iter(["AKFOUND", "AK1", "", "AK2", "AK3"])
+
+        def roles(asked: Asked) -> Answer:
+            keys = KEYS
+            if asked.target.endswith("/my-role"):
+                if not (key := next(given)):
+                    return 503, {}, b""
+                keys = {**KEYS, "AccessKeyId": key}
+            return instance(keys, seconds=3600 if keys["AccessKeyId"] == "AK3" else 5)(asked)
+
+        def away(*_: object, **__: object) -> None:
+            raise TimeoutError
+
+        with web_server(roles) as metadata, web_server(aws) as server:
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.endpoint}")
+            store = S3Store(at_aws(server, region="eu-central-1"), "open-data")
+            list(store.list())
+            with pytest.raises(StoreUnavailableError, match="credentials for S3 have expired"):
+                store.read("a.jpg")
+            with monkeypatch.context() as patched:
+                patched.setattr("minio.credentials.providers.IamAwsProvider.retrieve", away)
+                with pytest.raises(StoreUnavailableError, match="credentials for S3 have expired"):
+                    store.read("a.jpg")
+            for _ in range(4):
+                store.read("a.jpg")
+        assert [signer(asked) for asked in server.asked] == ["AK1", "AK2", "AK3", "AK3", "AK3"]
 
     def test_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
@@ -243,20 +315,31 @@ class TestChain:
         assert s3_credentials._METADATA_WAIT.connect_timeout <= 1
 
     def test_a_web_identitys_token_is_not_told(self, monkeypatch: pytest.MonkeyPatch, machine: Path) -> None:
+        monkeypatch.setattr(s3_access, "BACKOFF_S", 0.001)
         (machine / "token").write_text("hunter2-token")
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(machine / "token"))
         monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/x")
+        with web_server(aws) as server:  # which carries no TLS
+            said = s3_access_of("s3://open-data/", Settings(_env_file=None, storage=at_aws(server).model_dump()))
+        assert said is not None
+        assert "environment (AWS_ACCESS_KEY_ID): no (none there); web identity: no (" in said
+        assert "role of the instance" not in said
+        assert "hunter2" not in said
         error = ValueError("https://sts.amazonaws.com?Action=A&WebIdentityToken=hunter2-token failed with 403")
         assert "hunter2" not in s3_credentials._reason(error)
         assert "failed with 403" in s3_credentials._reason(error)
 
 
-def role(keys: dict[str, str]) -> bytes:
-    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-    return json.dumps({"Code": "Success", **keys, "Expiration": expires}).encode()
+def at(seconds: float) -> str:
+    """The time in so many seconds, as AWS writes it. Keys that expire within ten are renewed."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
 
 
-def instance(keys: dict[str, str]) -> Callable[[Asked], Answer]:
+def role(keys: dict[str, str], seconds: float = 3600) -> bytes:
+    return json.dumps({"Code": "Success", **keys, "Expiration": at(seconds)}).encode()
+
+
+def instance(keys: dict[str, str], seconds: float = 3600) -> Callable[[Asked], Answer]:
     """An instance's metadata service, which wants its session token."""
 
     def answer(asked: Asked) -> Answer:
@@ -266,7 +349,7 @@ def instance(keys: dict[str, str]) -> Callable[[Asked], Answer]:
             return 401, {}, b""
         if asked.target.endswith("/security-credentials/"):
             return 200, {}, b"my-role"
-        return (200, {}, role(keys)) if asked.target.endswith("/my-role") else (404, {}, b"")
+        return (200, {}, role(keys, seconds)) if asked.target.endswith("/my-role") else (404, {}, b"")
 
     return answer
 

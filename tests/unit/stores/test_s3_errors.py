@@ -96,6 +96,7 @@ class TestMapping:
             (s3_error("SignatureDoesNotMatch", 403), StoreError, "SECRET_KEY"),
             (s3_error("RequestTimeTooSkewed", 403), StoreError, "set this machine's clock"),
             (s3_error("AuthorizationHeaderMalformed", 400), StoreError, "STORAGE__REGION"),
+            (s3_error("ExpiredToken", 400), StoreUnavailableError, "set new keys"),
             (s3_error("SlowDown", 503), StoreUnavailableError, "try later"),
             (ServerError("x", 500), StoreUnavailableError, "try later"),
             (InvalidResponseError(200, "text/html", "<html>"), StoreError, "not its console|and not its console"),
