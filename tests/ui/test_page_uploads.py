@@ -78,7 +78,7 @@ def test_an_upload_that_comes_late_takes_nothing_away(page: Page) -> None:
         choose(page)
     page.locator('.image-tile[title="b/blue.png"]').click()
     expect(page.locator("#stage-name")).to_have_text("blue.png")
-    expect(page.locator("#toast")).to_have_text("The upload was given up")
+    expect(page.locator("#toast")).to_have_text("The upload was stopped")
     release()
     page.wait_for_timeout(500)
     expect(page.locator("#stage-name")).to_have_text("blue.png")
@@ -93,7 +93,7 @@ def test_of_two_uploads_the_later_one_is_opened(page: Page) -> None:
     choose(page, "second.png")
     expect(page.locator("#stage-name")).to_have_text("Your image")
     address = page.url
-    with contextlib.suppress(Error):  # given up already
+    with contextlib.suppress(Error):  # it was stopped
         held[0].continue_()
     page.wait_for_timeout(500)
     assert page.url == address

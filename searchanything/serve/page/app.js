@@ -16,7 +16,7 @@ import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } fro
 import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
 import { headline, tell, tellProblem } from "./messages.js";
 import { keepAsking, offered, standing } from "./standing.js";
-import { giveUpUpload, onImage } from "./uploads.js";
+import { stopUpload, onImage } from "./uploads.js";
 
 const SIDE = 1280; // of the picture on the stage
 
@@ -76,7 +76,7 @@ async function comeBack(event) {
 
 async function follow({ back = false } = {}) {
   const mine = question;
-  giveUpUpload();
+  stopUpload();
   if (!known) learn();
   document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);

@@ -18,11 +18,11 @@ export function onImage(on) {
 }
 
 /** What was asked for meanwhile is not taken away again by an image that comes late. */
-export function giveUpUpload() {
+export function stopUpload() {
   if (!coming) return;
   coming.abort();
   coming = null;
-  toast("The upload was given up");
+  toast("The upload was stopped");
 }
 
 const isImage = (file) => file.type.startsWith("image/");
