@@ -44,7 +44,9 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["browse", "opened", "hits", "filters", "help", "words", "refined", "like"])
+@pytest.mark.parametrize(
+    "state", ["browse", "opened", "hits", "filters", "help", "words", "refined", "like", "keep", "standing"]
+)
 def test_axe_finds_no_serious_fault(
     browser: Browser, served: tuple[Served, str], axe: str, state: str, scheme: Any
 ) -> None:
@@ -65,6 +67,11 @@ def test_axe_finds_no_serious_fault(
         page.click("#filters-button")
     if state == "help":
         page.keyboard.press("?")
+    if state == "keep":
+        page.click("#keep")
+    if state == "standing":
+        page.click("#standing-button")
+        page.wait_for_selector("#dialog-body b")
     page.evaluate(axe)
     found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     page.screenshot(path=SCREENSHOTS / f"page-axe-{state}-{scheme}.png")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 from fakes.pages import asked, browser, keys, open_image, page, served
 from fakes.serving import Served
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 __all__ = ["browser", "page", "served"]  # fixtures
 
@@ -87,3 +90,25 @@ def test_filters_stay_in_their_columns(page: Page, served: tuple[Served, str]) -
     page.click("#filters-button")
     widths = page.locator("#filters .filter").evaluate_all("(all) => all.map((one) => Math.round(one.offsetWidth))")
     assert len(set(widths)) == 1, f"one is wider than its column: {widths}"
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+def test_days_are_those_of_whoever_asks(browser: Browser, served: tuple[Served, str], zone: str) -> None:
+    """From midnight to midnight, also where the clocks change in between."""
+    page = browser.new_context(base_url=served[1], timezone_id=zone).new_page()
+    for days in ("from=2026-11-29&to=2026-11-29", "from=2026-10-25&to=2026-11-01", "from=2026-09-26&to=2026-09-27"):
+        question = asked(page, lambda days=days: page.goto(f"/?text=blue&{days}"))
+        start, end = question["filter"]["indexed_at_ms"]
+        first, last = (day.partition("=")[2] for day in days.split("&"))
+        here = ZoneInfo(zone)
+        assert datetime.fromtimestamp(start / 1000, here).isoformat()[:19] == f"{first}T00:00:00"
+        assert datetime.fromtimestamp((end + 1) / 1000 - 1, here).isoformat()[:19] == f"{last}T23:59:59"
+        assert datetime.fromtimestamp((end + 1) / 1000, here).isoformat()[11:19] == "00:00:00"
+    page.context.close()
+
+
+@pytest.mark.parametrize("day", ["2026-99-99", "2026-02-31"])
+def test_a_day_that_is_none_is_left_out(page: Page, day: str) -> None:
+    question = asked(page, lambda: page.goto(f"/?text=blue&from={day}"))
+    assert question["filter"] == {}
+    expect(page.locator("#filters-badge")).to_be_hidden()

@@ -301,3 +301,21 @@ def test_marks_show_without_colours_of_the_page(browser: Browser, served: tuple[
     assert marked.locator(".mark-right").evaluate(colour) != marked.locator(".mark-wrong").evaluate(colour)
     expect(marked.locator(".tile")).to_have_css("outline-style", "solid")
     context.close()
+
+
+def test_the_help_fits_the_smallest_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.click("#help-button")
+    assert page.locator("#dialog").evaluate("(one) => one.scrollWidth <= one.clientWidth")
+
+
+def test_the_keyboard_goes_back_in_sight(page: Page, served: tuple[Served, str]) -> None:
+    """The bar stays at the top, and hides nothing that has the focus (WCAG 2.4.11)."""
+    page.set_viewport_size({"width": 1000, "height": 500})
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.locator(".hit-link").last.focus()
+    below = "(one) => one.getBoundingClientRect().top >= document.querySelector('.bar').getBoundingClientRect().bottom"
+    for _ in range(3 * page.locator(".hit").count()):
+        page.keyboard.press("Shift+Tab")
+        assert page.locator(":focus").evaluate(below), page.locator(":focus").get_attribute("aria-label")

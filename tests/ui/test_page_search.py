@@ -236,3 +236,11 @@ def test_words_that_fit_nothing(page: Page) -> None:
 def test_an_address_of_several_regions_that_are_gone(page: Page, served: tuple[Served, str]) -> None:
     page.goto(f"/?like={identity(served, 'a/two.png')}:0&like=nonsense&like={identity(served, 'a/red.png')}:99")
     expect(page.locator("#notice")).to_contain_text("got 99")
+
+
+def test_an_index_without_words_does_not_invite_them(browser: Browser, crowded: tuple[Served, str]) -> None:
+    page = crowd_page(browser, crowded, "/")
+    expect(page.locator("#words-text")).to_have_attribute("placeholder", "Open an image to find things in it by words")
+    page.locator(".image-tile").first.click()
+    expect(page.locator("#words-text")).to_have_attribute("placeholder", "Words for a thing in this image")
+    page.context.close()

@@ -223,3 +223,51 @@ def test_it_fits_a_phone(page: Page, served: tuple[Served, str], width: int) -> 
     assert page.evaluate(
         "() => { const d = document.getElementById('dialog'); return d.scrollWidth <= d.clientWidth; }"
     )
+
+
+@pytest.mark.parametrize("status", [429, 503, 504])
+def test_a_list_that_cannot_be_had_is_tried_again(page: Page, served: tuple[Served, str], status: int) -> None:
+    keep(page, served, "blue")
+    expect(page.locator(".standing b")).to_have_text("blue")
+    page.click("#dialog-close")
+    problem = {"title": "Not now", "status": status, "detail": "the index is switched"}
+    after = {} if status == 504 else {"Retry-After": "2"}
+    page.route("**/v1/standing", lambda route: route.fulfill(status=status, json=problem, headers=after))
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.click("#standing-button")
+    again = page.locator("#dialog .notice button")
+    expect(page.locator("#dialog .notice")).to_contain_text("The index is switched.")
+    expect(page.locator("#dialog-say")).to_have_text("Not now. The index is switched.")
+    assert page.locator("#dialog .notice").evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    if after:
+        expect(again).to_be_disabled()
+    page.unroute("**/v1/standing")
+    again.click()
+    expect(page.locator(".standing b")).to_have_text("blue")
+
+
+@pytest.mark.parametrize("act", ["list", "keep", "seen"])
+def test_a_key_that_is_refused_is_asked_for(page: Page, served: tuple[Served, str], act: str) -> None:
+    keep(page, served, "blue")
+    expect(page.locator(".standing b")).to_have_text("blue")
+    index_new(served[0], "b/new.png")
+    page.click("#dialog-close")
+    problem = {"title": "No key", "status": 401, "detail": "expected a key"}
+    if act == "seen":
+        page.click("#standing-button")
+        page.wait_for_selector(".news button")
+    page.route("**/v1/standing*/**", lambda route: route.fulfill(status=401, json=problem))
+    page.route("**/v1/standing", lambda route: route.fulfill(status=401, json=problem))
+    if act == "list":
+        page.click("#standing-button")
+    elif act == "seen":
+        page.click(".news button")
+    else:
+        page.click("#keep")
+        page.click("dialog button.primary")
+    expect(page.locator("#key-input")).to_be_focused()
+    page.unroute_all()
+    page.fill("#key-input", "sa_other")
+    page.keyboard.press("Enter")
+    expect(page.locator("#dialog")).to_be_hidden()
+    expect(page.locator(".hit").first).to_be_visible()

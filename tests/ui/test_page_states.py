@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.pages import IMAGES, browser, click, hold, identity, keys, open_image, page, served
+from fakes.pages import IMAGES, asked, browser, click, hold, identity, keys, open_image, page, served
 from fakes.serving import Served, crowd, listening
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
@@ -227,3 +227,95 @@ def test_every_module_is_named_in_the_page(page: Page) -> None:
     modules = {f"/page/{one.name}" for one in folder.glob("*.js")}
     named = page.locator("link[rel=modulepreload]").evaluate_all("(all) => all.map((one) => one.getAttribute('href'))")
     assert {*named, "/page/app.js"} == modules
+
+
+@pytest.mark.parametrize(("path", "address"), [("**/v1/images?*", "/"), ("**/v1/query", "/?text=blue")])
+def test_an_answer_that_cannot_be_read_is_said(page: Page, path: str, address: str) -> None:
+    """It breaks off when the server dies, and a proxy answers with a page of its own."""
+    page.route(path, lambda route: route.fulfill(body="<html>Sign in</html>", content_type="text/html"))
+    page.goto(address)
+    notice = page.locator("#browse-notice" if address == "/" else "#notice")
+    expect(notice.locator("strong")).to_have_text("The answer cannot be read")
+    expect(notice).not_to_contain_text("Unexpected token")
+    expect(page.locator("#say")).to_have_text("The answer cannot be read")
+
+
+def test_back_leaves_a_question_at_once_however_often_it_was_asked(page: Page) -> None:
+    page.locator('.image-tile[title="b/blue.png"]').click()
+    page.wait_for_selector("#region-list li", state="attached")
+    opened = page.url
+    for _ in range(3):
+        asked(page, lambda: click(page, 160, 90))
+        keys(page)
+    assert "region=" in page.url
+    page.go_back()
+    expect(page).to_have_url(opened)
+    page.go_back()
+    page.fill("#words-text", "blue")
+    for _ in range(2):
+        asked(page, lambda: page.press("#words-text", "Enter"))
+        keys(page)
+    page.go_back()
+    expect(page.locator("#browse")).to_be_visible()
+
+
+def test_back_closes_what_was_about_the_question(page: Page, served: tuple[Served, str]) -> None:
+    open_image(page, served)
+    asked(page, lambda: click(page, 250, 90))
+    keys(page)
+    page.locator(".hit .mark-why").first.click()
+    expect(page.locator("#dialog .verdict")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#start")).to_be_visible()
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_what_cannot_be_explained_can_be_tried_again(page: Page, served: tuple[Served, str]) -> None:
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    busy = json.dumps({"title": "Too busy", "status": 429, "detail": "wait"})
+    for path in ("**/v1/images?*", "**/v1/explain"):
+        page.route(path, lambda route: route.fulfill(status=429, body=busy, headers={"Retry-After": "1"}))
+    page.click("#missing")
+    expect(page.locator("#dialog .notice")).to_contain_text("Too busy")
+    expect(page.locator("#dialog-say")).to_have_text("Too busy")
+    page.unroute("**/v1/images?*")
+    page.locator("#dialog .notice button").click()
+    expect(page.locator("#expected")).to_be_focused()
+    page.locator("#dialog .image-tile").first.click()
+    expect(page.locator("#dialog .notice")).to_contain_text("Too busy")
+    page.unroute("**/v1/explain")
+    page.locator("#dialog .notice button").click()
+    expect(page.locator("#dialog .verdict")).to_be_visible()
+
+
+def test_an_index_to_come_is_no_failure(page: Page) -> None:
+    """The first thing that is seen by whoever starts the server before anything is indexed."""
+    problem = {
+        "type": "urn:searchanything:problem:IndexNotFoundError",
+        "title": "Nothing has been indexed under this URI",
+        "status": 503,
+        "detail": "nothing is indexed at index.db; run `searchanything index SOURCE` first",
+        "instance": "urn:searchanything:request:abc",
+    }
+    page.route("**/v1/images?*", lambda route: route.fulfill(status=503, json=problem, headers={"Retry-After": "1"}))
+    page.reload()
+    notice = page.locator("#browse-notice")
+    expect(notice.locator("strong")).to_have_text("Nothing is indexed yet")
+    expect(notice).to_have_class("notice nothing")
+    expect(notice).to_contain_text("searchanything index SOURCE")
+    expect(notice).not_to_contain_text("Request")
+    page.unroute("**/v1/images?*")
+    notice.locator("button").click()
+    expect(page.locator(".image-tile")).to_have_count(5)
+
+
+def test_what_is_offered_is_asked_again_where_it_was_not_said(page: Page) -> None:
+    """While the index is switched the server cannot say; later there are words and standing queries after all."""
+    page.route("**/v1/status", lambda route: route.fulfill(status=503, body="{}"))
+    page.reload()
+    page.wait_for_selector(".image-tile")
+    expect(page.locator("#standing-button")).to_be_hidden()
+    page.unroute("**/v1/status")
+    page.locator(".image-tile").first.click()
+    expect(page.locator("#standing-button")).to_be_visible()

@@ -31,7 +31,8 @@ function forgetPictures() {
   pictures.clear();
 }
 
-async function fetched(path, options = {}) {
+/** What is answered, `as` "json", "blob" or "text". */
+async function fetched(path, as, options = {}) {
   const headers = { ...(options.headers || {}) };
   if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
   let response;
@@ -41,29 +42,34 @@ async function fetched(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "The server cannot be reached", detail: "Is searchanything serve still running?" });
   }
-  if (response.ok) return response;
+  if (response.ok) {
+    return response[as]().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, { title: "The answer cannot be read", detail: "It broke off, or something before the server answered in its place" });
+    });
+  }
   const document = await response.json().catch(() => ({}));
   throw new Problem(response.status, document, Number(response.headers.get("Retry-After")) || 0);
 }
 
 export async function get(path, signal) {
-  return (await fetched(path, { signal })).json();
+  return fetched(path, "json", { signal });
 }
 
 export async function post(path, document, signal) {
   const headers = { "Content-Type": "application/json" };
-  return (await fetched(path, { method: "POST", headers, body: JSON.stringify(document), signal })).json();
+  return fetched(path, "json", { method: "POST", headers, body: JSON.stringify(document), signal });
 }
 
 /** A request that is answered with nothing but that it was done. */
 export async function act(method, path, document) {
   const headers = document ? { "Content-Type": "application/json" } : {};
-  await fetched(path, { method, headers, body: document && JSON.stringify(document) });
+  await fetched(path, "text", { method, headers, body: document && JSON.stringify(document) });
 }
 
-export async function upload(file) {
+export async function upload(file, signal) {
   const headers = { "Content-Type": "application/octet-stream" };
-  return (await fetched("/v1/uploads", { method: "POST", headers, body: file })).json();
+  return fetched("/v1/uploads", "json", { method: "POST", headers, body: file, signal });
 }
 
 /** The path of a picture of an indexed image, an upload, a box of one, or a standing query. */
@@ -82,7 +88,7 @@ export function picture(path) {
     pictures.set(path, held);
     return held;
   }
-  const made = fetched(path).then((response) => response.blob()).then((blob) => URL.createObjectURL(blob));
+  const made = fetched(path, "blob").then((blob) => URL.createObjectURL(blob));
   pictures.set(path, made);
   made.catch(() => pictures.delete(path));
   if (pictures.size > PICTURES) {

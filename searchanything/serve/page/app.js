@@ -11,12 +11,12 @@ import { letterKeys } from "./letter_keys.js";
 import { drawLike } from "./like.js";
 import { drawMarks, marked } from "./marks.js";
 import { decode, RegionMap } from "./masks.js";
-import { baseName, byId, copy, count, make, say, sentence, toast } from "./parts.js";
+import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
 import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
 import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
 import { headline, tell, tellProblem } from "./messages.js";
 import { keepAsking, offered, standing } from "./standing.js";
-import { onImage } from "./uploads.js";
+import { stopUpload, onImage } from "./uploads.js";
 
 const SIDE = 1280; // of the picture on the stage
 
@@ -24,7 +24,7 @@ let question = empty();
 let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
 let map = null;
 let answer = null;
-let offers = { words: true, refine: true }; // until the server has said
+let offers = { words: true, refine: true }, known = false; // what the server offers, and whether it has said
 let asking = null;
 let answered = ""; // what the answer's selection was of
 let click = null; // the last single click, and its levels: a click within them is the next level
@@ -36,7 +36,7 @@ const stage = new Stage(byId("canvas"), byId("tip"), {
   zoomed,
   hover: (region) => region && document.activeElement === byId("canvas") && say(map.describe(region)),
 });
-const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(refined(), hit) });
+const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(refined(), hit, failed) });
 const filters = new Filters(byId("filters"), (parts) => go({ ...parts, limit: PAGE }));
 
 const asked = () => request(question, opened?.bucket === undefined ? null : { bucket: opened.bucket, key: opened.key });
@@ -45,9 +45,16 @@ const refined = () => (question.refined ? { ...asked(), right: refs(question.rig
 /** Change the question: a new address, and what follows from it. */
 function go(parts, { replace = false } = {}) {
   question = { ...question, ...parts };
-  if (!replace) keepPlace();
-  history[replace ? "replaceState" : "pushState"](replace ? history.state : null, "", address(question));
+  if (replace) history.replaceState(history.state, "", address(question));
+  else enter(address(question));
   return follow();
+}
+
+/** A new place in the history; the same question again is none, or Back would seem to do nothing. */
+function enter(to) {
+  if (to === address(parse(location.search))) return;
+  keepPlace();
+  history.pushState(null, "", to);
 }
 
 /** How far the page is scrolled belongs to its place in the history: what is shown comes after the browser would scroll. */
@@ -59,6 +66,7 @@ async function comeBack(event) {
   if (event && address(mine) === address(left)) return; // to a place within the page: what is being asked goes on
   question = mine;
   click = null;
+  if (event) byId("dialog").close(); // it was about what is left
   const top = history.state?.top || 0;
   await follow({ back: true });
   if (mine !== question) return;
@@ -68,12 +76,15 @@ async function comeBack(event) {
 
 async function follow({ back = false } = {}) {
   const mine = question;
+  stopUpload();
+  if (!known) learn();
   document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);
+  document.body.classList.toggle("unasked", !asks(question));
   const words = byId("words-text");
   if (document.activeElement !== words || question.text !== (words.dataset.asked ?? "")) words.value = question.text; // what is being typed stays
   words.dataset.asked = question.text;
-  words.placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
+  hintWords();
   byId("group").checked = question.group;
   filters.show(question);
   try {
@@ -94,6 +105,25 @@ async function follow({ back = false } = {}) {
   } catch (problem) {
     if (problem.name !== "AbortError" && mine === question) await failed(problem);
   }
+}
+
+/** What the server offers: asked again with the next question where it could not say. */
+function learn() {
+  api.get("/v1/status").then(
+    (status) => {
+      known = true;
+      offers = status.offers;
+      hintWords();
+      showMarks();
+      offered(offers, failed);
+    },
+    () => {}, // whoever asks next hears what is wrong
+  );
+}
+
+/** What words are good for here. */
+function hintWords() {
+  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : offers.words ? "Find by words, in all images" : "Open an image to find things in it by words";
 }
 
 const same = (image) => opened && image && (image.upload ? opened.upload === image.upload : opened.id === image.id);
@@ -238,7 +268,6 @@ const filterParts = () => ({ prefix: question.prefix, size: question.size, meta:
 async function ask() {
   asking?.abort();
   byId("start").hidden = asks(question);
-  document.body.classList.toggle("unasked", !asks(question));
   if (!asks(question)) {
     answer = null;
     hits.clear();
@@ -281,10 +310,10 @@ async function failed(problem) {
   if (problem.status === 401) {
     byId("tiles").replaceChildren(); // of another key
     if (await askKey(Boolean(api.key.get()))) return start();
-    return;
+    problem = new api.Problem(401, { title: "A key is needed", detail: "This server answers nobody without one" });
   }
   say(problem.title);
-  if (document.body.dataset.view === "browse") return tellProblem(byId("browse-notice"), problem, () => browse.open().catch(failed));
+  if (document.body.dataset.view === "browse") return tellProblem(byId("browse-notice"), problem, () => follow());
   answer = null;
   hits.clear();
   byId("hits-more").hidden = true;
@@ -302,22 +331,8 @@ function busy(is) {
   byId("hits").setAttribute("aria-busy", String(is));
 }
 
-async function take(file) {
-  if (!file) return;
-  if (file.type && !file.type.startsWith("image/")) return toast("That is not an image");
-  busy(true);
-  try {
-    const kept = await api.upload(file);
-    await go({ ...empty(), image: { upload: kept.upload } });
-  } catch (problem) {
-    busy(false);
-    if (problem.status === 401) await failed(problem);
-    else toast(sentence(problem.status ? problem.message : problem.title));
-  }
-}
-
 function start() {
-  api.get("/v1/status").then((status) => ((offers = status.offers), showMarks(), offered(offers)), () => {}); // whoever asks next hears what is wrong
+  known = false;
   return comeBack();
 }
 
@@ -343,9 +358,8 @@ function wire() {
     const link = event.target.closest("a[data-go], [data-home]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    keepPlace();
     const left = question, home = link.dataset.home !== undefined;
-    history.pushState(null, "", home ? "/" : link.getAttribute("href"));
+    enter(home ? "/" : link.getAttribute("href"));
     question = parse(location.search);
     click = null;
     window.scrollTo({ top: 0 });
@@ -380,13 +394,17 @@ function wire() {
     await copy(JSON.stringify(answer.receipt, null, 1));
     toast("Receipt copied: searchanything replay takes it");
   });
-  byId("missing").addEventListener("click", () => (!answer ? toast("There is no answer yet") : chooseExpected((image) => explain(refined(), image))));
+  byId("missing").addEventListener("click", () => (!answer ? toast("There is no answer yet") : chooseExpected((image) => explain(refined(), image, failed), failed)));
   byId("keep").addEventListener("click", keepOn);
   byId("standing-button").addEventListener("click", () => standing());
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
-  onImage(take);
+  onImage({
+    begun: () => busy(true),
+    open: (upload) => (byId("dialog").close(), go({ ...empty(), image: { upload } })),
+    failed: (problem) => (busy(false), problem && failed(problem)),
+  });
   addEventListener("keydown", shortcut);
   letterKeys.show();
 }

@@ -4,7 +4,8 @@ import { key, post } from "./api.js";
 import { images } from "./browse.js";
 import { pictured } from "./hits.js";
 import { letterKeys } from "./letter_keys.js";
-import { baseName, count, coverSide, dialog, lazyImage, make, say } from "./parts.js";
+import { problemNotice, tellProblem } from "./messages.js";
+import { baseName, count, coverSide, dialog, lazyImage, make, say, sentence } from "./parts.js";
 
 const KEYS = [
   ["Click", "Select what lies under the pointer, and search"],
@@ -59,8 +60,8 @@ export function askKey(refused) {
   });
 }
 
-/** Why this image is where it is, or is not; `ask` is the question as the server takes it. */
-export async function explain(ask, image) {
+/** Why this image is where it is, or is not; `ask` is the question as the server takes it, `refused(problem)` asks for another key. */
+export async function explain(ask, image, refused) {
   const looking = make("p", { class: "faint-text" }, `Looking at ${baseName(image.key)} step by step…`);
   const element = dialog("Why?", looking);
   const left = () => !element.open || !looking.isConnected;
@@ -71,8 +72,9 @@ export async function explain(ask, image) {
     why = await post("/v1/explain", { ...ask, expect: { bucket: image.bucket, key: image.key }, expect_box_xyxy: box });
   } catch (problem) {
     if (left()) return;
-    dialog("Why?", make("p", {}, problem.message));
-    say(problem.message);
+    if (problem.status === 401) return refused(problem);
+    dialog("Why?", problemNotice(problem, () => explain(ask, image, refused)));
+    say(`${problem.title}. ${sentence(problem.message)}`);
     return;
   }
   if (left()) return;
@@ -94,15 +96,23 @@ export async function explain(ask, image) {
   say(verdict);
 }
 
-/** Choose the image that was expected. */
-export function chooseExpected(choose) {
-  const list = make("ul", { class: "tiles small" });
+/** Choose the image that was expected; `refused(problem)` asks for another key. */
+export function chooseExpected(choose, refused) {
+  const list = make("ul", { class: "tiles small" }), wrong = make("div", { hidden: true });
   const input = make("input", { type: "search", id: "expected", placeholder: "Part of its name", autocomplete: "off" });
   let asked = 0;
   const find = async () => {
     const mine = ++asked;
-    const found = await images(input.value.trim(), null, 24).catch(() => ({ images: [] }));
-    if (mine !== asked) return;
+    const found = await images(input.value.trim(), null, 24).catch((problem) => ({ problem, images: [] }));
+    if (mine !== asked || !list.isConnected) return;
+    if (wrong.contains(document.activeElement)) input.focus(); // the button goes
+    wrong.hidden = true;
+    if (found.problem?.status === 401) return refused(found.problem);
+    if (found.problem) {
+      list.replaceChildren();
+      tellProblem(wrong, found.problem, find);
+      return say(found.problem.title);
+    }
     say(`${count(found.images.length, "image")} to choose from`);
     list.replaceChildren(
       ...found.images.map((image) =>
@@ -112,7 +122,7 @@ export function chooseExpected(choose) {
   };
   let timer = 0;
   input.addEventListener("input", () => (clearTimeout(timer), (timer = setTimeout(find, 180))));
-  dialog("Which image did you expect?", make("label", { class: "field" }, make("span", { class: "sr" }, "Part of its name"), input), list);
+  dialog("Which image did you expect?", make("label", { class: "field" }, make("span", { class: "sr" }, "Part of its name"), input), wrong, list);
   input.focus();
   find();
 }

@@ -58,8 +58,11 @@ function weakness(answer) {
   return `even the first is no nearer than chance allows among so few: ${bits}`;
 }
 
+const NO_INDEX = "Nothing is indexed yet";
+
 /** Why there is no answer, as its headline. */
 export function headline(problem) {
+  if (problem.kind === "IndexNotFoundError") return NO_INDEX;
   if (problem.kind === "WordsMissingError") return "No words in this index yet";
   return { 429: "The server is busy", 501: "Not offered here" }[problem.status] || "No answer";
 }
@@ -67,11 +70,19 @@ export function headline(problem) {
 /** What went wrong, with a way to try again: at once, or when the server will take questions again. */
 export function tellProblem(notice, problem, again) {
   notice.hidden = false;
-  notice.className = `notice ${problem.status === 501 ? "nothing" : "problem"}`;
-  const detail = [sentence(problem.message), problem.request ? `Request ${problem.request}.` : ""].join(" ");
+  const none = problem.kind === "IndexNotFoundError"; // how everybody begins
+  notice.className = `notice ${none || problem.status === 501 ? "nothing" : "problem"}`;
+  const detail = [sentence(problem.message), problem.request && !none ? `Request ${problem.request}.` : ""].join(" ");
   const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, "Try again");
   if (button && problem.retryAfter) wait(button, problem.retryAfter);
-  notice.replaceChildren(make("div", {}, make("strong", {}, problem.title), make("p", {}, detail)), button);
+  notice.replaceChildren(make("div", {}, make("strong", {}, none ? NO_INDEX : problem.title), make("p", {}, detail)), button);
+}
+
+/** The same for where there is no notice yet: in a dialog. */
+export function problemNotice(problem, again) {
+  const notice = make("div");
+  tellProblem(notice, problem, again);
+  return notice;
 }
 
 /** A button that can be pressed in so many seconds, which it counts. */

@@ -99,12 +99,13 @@ export function say(text) {
 export const sentence = (text) => `${/^\w+:\/\//.test(text) ? text[0] : text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
 let toastTimer = 0;
-export function toast(text) {
+/** A message that goes away by itself, or `stays` until the next one; an empty one takes it away. */
+export function toast(text, stays = false) {
   const element = byId("toast");
   element.textContent = text;
-  element.classList.add("shown");
+  element.classList.toggle("shown", text !== "");
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => element.classList.remove("shown"), Math.max(2600, 80 * text.length)); // as long as it takes to read
+  if (!stays) toastTimer = setTimeout(() => element.classList.remove("shown"), Math.max(2600, 80 * text.length)); // as long as it takes to read
 }
 
 export async function copy(text) {

@@ -37,6 +37,15 @@ function regions(texts) {
 /** Regions as the server names them. */
 export const refs = (list) => list.map(({ bucket, key, region }) => ({ bucket, key, region }));
 
+/** Whether it is a day of the calendar. */
+const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text) && Boolean(new Date(text).toJSON()?.startsWith(text));
+
+/** When a day begins where the browser is, in ms, or one so many days later. */
+function dawn(day, later = 0) {
+  const [year, month, date] = day.split("-").map(Number);
+  return new Date(year, month - 1, date + later).getTime(); // a day of the calendar has not always 24 hours
+}
+
 const points = (text) => (text ? text.split(";").map((pair) => pair.split(",").map(Number)).filter((p) => p.length === 2 && p.every(Number.isFinite)) : []);
 const told = (list) => list.map((pair) => pair.map((n) => Math.round(n * 10) / 10).join(",")).join(";");
 
@@ -57,7 +66,7 @@ export function parse(search) {
   question.prefix = given.get("prefix") || "";
   question.size = SIZES.includes(given.get("size")) ? given.get("size") : "";
   question.meta = given.getAll("meta").filter((entry) => entry.indexOf("=") > 0);
-  for (const end of ["from", "to"]) if (/^\d{4}-\d\d-\d\d$/.test(given.get(end) || "")) question[end] = given.get(end);
+  for (const end of ["from", "to"]) if (isDay(given.get(end) || "")) question[end] = given.get(end);
   question.group = given.get("group") === "1";
   for (const list of ["like", "right", "wrong"]) question[list] = regions(given.getAll(list));
   question.refined = given.get("refined") === "1" && question.right.length + question.wrong.length > 0;
@@ -113,10 +122,7 @@ export function filterOf(question) {
       filter.metadata[entry.slice(0, typed ? at - 1 : at)] = typed ? metaValue(entry.slice(at + 1)) : entry.slice(at + 1);
     }
   }
-  if (question.from || question.to) {
-    const day = 86_400_000;
-    filter.indexed_at_ms = [question.from ? Date.parse(question.from) : null, question.to ? Date.parse(question.to) + day - 1 : null];
-  }
+  if (question.from || question.to) filter.indexed_at_ms = [question.from ? dawn(question.from) : null, question.to ? dawn(question.to, 1) - 1 : null];
   return filter;
 }
 

@@ -2,6 +2,7 @@
 
 import { act, get, post } from "./api.js";
 import { addressOf, pictured } from "./hits.js";
+import { problemNotice } from "./messages.js";
 import { baseName, byId, chance, dialog, lazyImage, make, say, sentence, toast } from "./parts.js";
 import { empty } from "./question.js";
 
@@ -9,10 +10,12 @@ const RATES = [["Sure", 1e-5], ["Usual", 1e-4], ["Wide", 1e-3]];
 const SHOWN = 24; // matches of one query; the others come when these are seen
 
 let mayName = false; // a webhook
+let ask = () => {}; // for another key
 
-/** Show what there is, if this server and key offer it; `offers` is what the server said. */
-export function offered(offers) {
+/** Show what there is, if this server and key offer it; `offers` is what the server said, `askKey(problem)` is for a key that is refused. */
+export function offered(offers, askKey) {
   mayName = offers.webhooks;
+  ask = askKey;
   for (const id of ["keep", "standing-button"]) byId(id).hidden = !offers.standing;
   if (offers.standing) look().then(badge, () => {}); // whoever opens the list hears what is wrong
 }
@@ -48,6 +51,7 @@ export function keepAsking(asked, thing) {
     try {
       await post("/v1/standing", { ...question, name: name.value.trim(), max_false_match, webhook: webhook.value.trim() || null });
     } catch (problem) {
+      if (problem.status === 401) return ask(problem);
       wrong.textContent = sentence(problem.message || problem.title);
       button.disabled = false;
       return;
@@ -72,8 +76,10 @@ export async function standing(wrong = "") {
   try {
     found = await look();
   } catch (problem) {
-    if (shown(waits)) dialog("Standing queries", make("p", { role: "alert" }, sentence(problem.message || problem.title)));
-    return;
+    if (!shown(waits)) return;
+    if (problem.status === 401) return ask(problem);
+    dialog("Standing queries", problemNotice(problem, () => standing()));
+    return say(`${problem.title}. ${sentence(problem.message)}`);
   }
   badge(found);
   if (!shown(waits)) return;
