@@ -50,10 +50,13 @@ class StandingFeatures:
         """Those of an index store as a whole, in a view of some places, too."""
         return cls(StandingMemory(connection.indexes), connection.settings.ingest.max_pixels)
 
-    def code(self, query: StandingQuery, index: RegionIndex, open_encoder: Callable[[], Encoder]) -> Codes:
+    def code(
+        self, query: StandingQuery, index: RegionIndex, open_encoder: Callable[[], Encoder], kept: Kept | None = None
+    ) -> Codes:
         """The query's code (B,) by the index's layer. The encoder is opened where its models never saw the query.
 
-        Raises: WordsMissingError; RegionIndexError, ModelError, ImageError, and what `open_encoder` raises.
+        `kept` is what is still to be kept of a query that is being added. Raises: WordsMissingError; RegionIndexError,
+        ModelError, ImageError, and what `open_encoder` raises.
         """
         layer = b""
         if query.kind == "words":
@@ -64,7 +67,8 @@ class StandingFeatures:
         with self._lock:
             known = self._codes.get(name)
         if known is None:
-            features = self._features(query, index.manifest.feature_fingerprint, open_encoder)
+            models = index.manifest.feature_fingerprint
+            features = self._features(query, models, open_encoder) if kept is None else kept.features[models]
             known = _code_of(features, layer or self.memory.indexes.hash_layer(index.manifest.fingerprint), query)
             with self._lock:
                 self._codes[name] = known

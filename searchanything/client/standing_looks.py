@@ -11,7 +11,7 @@ from searchanything.answers.matching import Scale
 from searchanything.answers.standing_answers import StandingQuery, match_digest
 from searchanything.client.asking import Asking
 from searchanything.client.standing_features import StandingFeatures
-from searchanything.client.standing_memory import Looked, first_look
+from searchanything.client.standing_memory import Kept, Looked, first_look
 from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Place
@@ -83,10 +83,10 @@ class StandingLook:
                     known[one.query.id] = _fresh(one, matches, self.now_ms)
         return known
 
-    def wanted(self, query: StandingQuery, looked: Looked) -> LookedFor:
-        """What a query looks for, in what was indexed since it came so far."""
+    def wanted(self, query: StandingQuery, looked: Looked, kept: Kept | None = None) -> LookedFor:
+        """What a query looks for, in what was indexed since it came so far. `kept`: what is still to be kept of it."""
         try:
-            code = self.features.code(query, self.index, self._encoder_of(query))
+            code = self.features.code(query, self.index, self._encoder_of(query), kept)
             scale = self.asking.judging.scale(self.index_of(query), code, query.kind)
             _check_rates(scale, query)
             most_bits = scale.most_bits(query.max_false_match)

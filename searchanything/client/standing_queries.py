@@ -47,7 +47,6 @@ from searchanything.client.stored_questions import StoredInput
 from searchanything.client.webhooks import Sender
 from searchanything.core.arguments import check_filter_kind
 from searchanything.core.errors import FilterError, UsageError
-from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Place, RGBImage
 from searchanything.images.inputs import ImageInput
 from searchanything.ingest.forget import now_ms
@@ -237,9 +236,9 @@ class StandingQueries:
 
     def _kept(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
         """The query, kept with all that is new from now on. Raises: as `add`."""
+        query = replace(query, known=self._known(query, question))
         self.memory.keep(query, question.kept)
         try:
-            query = replace(query, known=self._known(query, question.index))
             self.memory.edit(partial(self._change, query))
         except BaseException:
             if query.id not in {one.id for one in self.memory.queries()}:  # what broke off may have arrived
@@ -256,10 +255,10 @@ class StandingQueries:
         check(now=True)
         self.memory.keep_queries([*queries, query])
 
-    def _known(self, query: StandingQuery, index: RegionIndex) -> dict[str, int]:
+    def _known(self, query: StandingQuery, question: StandingQuestion) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
-        look = StandingLook(self.asking, self.features, index, query.created_at_ms)
-        asked = look.wanted(query, Looked(query.created_at_ms, query.new_from_ms))
+        look = StandingLook(self.asking, self.features, question.index, query.created_at_ms)
+        asked = look.wanted(query, Looked(query.created_at_ms, query.new_from_ms), question.kept)
         if asked.wanted is None:
             raise UsageError(asked.error)
         if asked.wanted.most_bits < 0 and asked.scale is not None and asked.scale.rates is not None:
