@@ -111,7 +111,8 @@ def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "similarity", "false match", "image", "region", "box x1,y1,x2,y2"):
+    match = ["match"] if any(hit["confidence"] for hit in document["hits"]) else []  # of words alone there is none
+    for heading in ("#", *match, "bits", "similarity", "false match", "image", "region", "box x1,y1,x2,y2"):
         right = heading in ("#", "bits", "similarity", "false match", "region")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
@@ -120,7 +121,8 @@ def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
         similarity = "" if hit["similarity"] is None else f"{hit['similarity']:.3f}"
         chance = "" if hit["false_match"] is None else f"{hit['false_match']:.0e}"
         box = _numbers(hit["box_xyxy"])
-        table.add_row(str(number), str(hit["distance_bits"]), similarity, chance, image, region, box)
+        word = [hit["confidence"]["word"] if hit["confidence"] else ""] if match else []
+        table.add_row(str(number), *word, str(hit["distance_bits"]), similarity, chance, image, region, box)
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 

@@ -15,10 +15,12 @@ import pytest
 from contracts.index_rows import manifest_of
 from fakes.answers import hit as any_hit
 from PIL import Image
+from rich.console import Console
 
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport
 from searchanything.cli.app import run
+from searchanything.cli.query import answer_text
 from searchanything.core.errors import (
     FilterError,
     ImageError,
@@ -480,6 +482,20 @@ def test_hits_are_listed_with_their_place_and_keys_stay_whole(client, capsys):
     ]
 
 
+def test_how_good_a_hit_is_stands_before_its_figures(client, capsys):
+    assert call(client, "query", "q.png", "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    [hit] = document["hits"]
+    assert hit["confidence"] is None
+    hits = [hit | {"confidence": {"word": word}} for word in ("very strong", "none")]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(answer_text(document | {"hits": hits}, first=1))
+    _, heading, first, second, _ = console.export_text().splitlines()
+    assert re.split(r"\s{2,}", heading.strip())[:3] == ["#", "match", "bits"]
+    assert re.split(r"\s{2,}", first.strip())[:3] == ["1", "very strong", "17"]
+    assert re.split(r"\s{2,}", second.strip())[:3] == ["2", "none", "17"]
+
+
 def test_nothing_selected_is_no_error(capsys):
     nothing = Selection("none", (0.0, 0.0, 0.0, 0.0), 0, RLE, 0.0, "points", "no mask lies under the point")
     client = FakeClient(selection=nothing)
@@ -668,6 +684,7 @@ SWALLOWING = """
 import os, signal, sys, time
 from contextlib import nullcontext
 from searchanything.cli.app import run
+from searchanything.cli.query import answer_text
 
 class Swallows:
     def __del__(self):
