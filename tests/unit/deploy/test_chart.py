@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fakes.http_servers import web_server
 
 from searchanything.core.settings_table import settings_table
 from searchanything.serve.keys import KeyRing
@@ -16,6 +22,7 @@ SHARED, INGEST, SERVE = (
     (CHART / "templates" / name).read_text("utf-8") for name in ("_shared.tpl", "ingest.yaml", "serve.yaml")
 )
 TEMPLATES = SHARED + INGEST + SERVE
+PROBE = textwrap.dedent(re.findall(r" - python\n +- -c\n +- \|\n((?: {18}.*\n)+)", INGEST)[0])
 COMPOSE: dict[str, Any] = yaml.safe_load((CHART.parents[2] / "docker-compose.yml").read_text("utf-8"))["services"]
 VALUES_TEXT = (CHART / "values.yaml").read_text("utf-8")
 VALUES: dict[str, Any] = yaml.safe_load(VALUES_TEXT)
@@ -75,21 +82,75 @@ def test_both_containers_of_serve_reach_the_same_index_and_can_write_home() -> N
 
 
 def test_ingestion_runs_what_the_compose_file_runs() -> None:
-    """Its commands, worker's probe and settings, but for the names of hosts."""
+    """Its commands and settings, but for names of hosts; its worker's probe, but for a scheduler that is away."""
     scheduler = [line.strip()[2:] for line in re.findall(r"command:\n((?: +- \S+\n)+)", INGEST)[0].splitlines()]
     assert scheduler == COMPOSE["scheduler"]["command"]
     here = '"tls://{{ .Release.Name }}-scheduler:8786"'
     assert f"command: [searchanything, worker, --scheduler, {here}]" in INGEST
     assert COMPOSE["worker"]["command"] == ["searchanything", "worker", "--scheduler", "tls://scheduler:8786"]
     assert "command: [searchanything, watch, {{ $source | quote }}]" in INGEST
-    probe = COMPOSE["worker"]["healthcheck"]["test"][-1].replace("scheduler:8787", "{{ .Release.Name }}-scheduler:8787")
-    assert "".join(f"{' ' * 18}{line}\n" for line in probe.splitlines()) in INGEST
+    theirs = COMPOSE["worker"]["healthcheck"]["test"][-1].replace("//scheduler:", "//{{ .Release.Name }}-scheduler:")
+    guard = ("try:", "except OSError:", "raise SystemExit(0)")
+    ours = [line.strip() for line in PROBE.splitlines() if line.strip() not in guard]
+    assert ours == [line.strip() for line in theirs.splitlines()]
     set_here = set(re.findall(r"name: ((?:SEARCHANYTHING|PREFECT)_\w+)", SHARED + INGEST))
     set_here |= {
         name for names in re.findall(r"range list ((?:\"\w+\" ?)+)", SHARED) for name in re.findall(r"\w+", names)
     }
     of_one_machine = {"SEARCHANYTHING_STORAGE__PUBLIC_ENDPOINT", "SEARCHANYTHING_SERVICE__SHEET_IMAGES"}
     assert set(COMPOSE["watcher"]["environment"]) - of_one_machine <= set_here
+
+
+def test_a_worker_is_restarted_where_the_scheduler_does_not_know_it_and_not_while_that_is_away() -> None:
+    """A node that is lost takes the scheduler away for longer than the probe waits; all models would be loaded anew."""
+
+    def exit_code(address: str) -> int:
+        script = PROBE.replace("{{ .Release.Name }}-scheduler:8787", address)
+        return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode
+
+    own = socket.getaddrinfo(socket.gethostname(), None)[0][4][0]
+    workers: dict[str, Any] = {"tls://1": {"host": own}}
+    with web_server(lambda _: (200, {}, json.dumps({"workers": workers}).encode())) as scheduler:
+        assert exit_code(scheduler.endpoint) == 0
+        workers["tls://1"]["host"] = "192.0.2.1"
+        assert exit_code(scheduler.endpoint) == 1
+    assert exit_code(scheduler.endpoint) == 0  # it is closed
+
+
+def test_a_watcher_makes_its_folder_itself() -> None:
+    """The root of a volume belongs to root, whatever `fsGroup` says of its group; `watch` wants a folder of its own."""
+    (folder,) = re.findall(r"name: SEARCHANYTHING_SERVICE__FOLDER, value: (\S+?)}", INGEST)
+    (mounted,) = re.findall(r"{name: state, mountPath: (\S+?)}", INGEST)
+    assert Path(folder).parent == Path(mounted)
+
+
+def test_an_upgrade_goes_on_where_a_pod_cannot_start_or_no_gpu_is_free() -> None:
+    (watch,) = (part for part in INGEST.split("\n---\n") if "kind: StatefulSet" in part)
+    assert "podManagementPolicy: Parallel" in watch
+    (worker,) = (part for part in INGEST.split("\n---\n") if "command: [searchanything, worker," in part)
+    assert "rollingUpdate: {maxSurge: 0, maxUnavailable: 25%}" in worker
+
+
+def test_names_may_be_numbers_and_those_that_are_refused_are_refused_at_once() -> None:
+    """A label `2024` without quotes is a number, which Kubernetes refuses. Of a StatefulSet's name it makes a label
+    with 11 letters more, 63 at most: else there is no pod, and only an event says why. Without weights nothing is indexed.
+    """
+    labels = re.findall(r"(?:instance|/source): {{ (.*?) }}", INGEST + SERVE)
+    assert len(labels) > 15
+    assert {label for label in labels if not label.endswith("| quote")} == set()
+    assert "gt (len $watch) 52" in INGEST
+    assert INGEST.count("name: {{ $watch }}\n") == 2
+    refused = r'else if ne \.Values\.models\.preset "pico" }}\n +{{- fail \(printf "models\.weightsClaim: '
+    assert re.search(refused, SHARED)
+
+
+def test_weights_are_filled_and_named_by_the_commands_that_install() -> None:
+    comments = "".join(line for line in VALUES_TEXT.splitlines(keepends=True) if line.startswith("#"))
+    (pod,) = (json.loads(found) for found in re.findall(r"--overrides='(.*?)'", comments))
+    (container,), (volume,) = pod["spec"]["containers"], pod["spec"]["volumes"]
+    assert container["command"] == ["searchanything", "models", "fetch", VALUES["models"]["preset"]]
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/weights"}]
+    assert f"--set models.weightsClaim={volume['persistentVolumeClaim']['claimName']}" in comments
 
 
 def test_only_what_is_of_the_queue_reaches_scheduler_and_workers() -> None:
@@ -125,6 +186,7 @@ def test_every_pod_is_probed_bounded_and_has_no_rights() -> None:
         assert len(re.findall(r'include "searchanything.rights"', template)) == containers
         assert len(re.findall(r'include "searchanything.pod"', template)) == pods
         assert len(re.findall(r"livenessProbe:", template)) == pods
+    assert "tcpSocket" not in TEMPLATES  # Dask warns in its log of each connection without TLS
 
 
 def test_chart_and_package_have_one_version() -> None:

@@ -41,6 +41,8 @@ securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
         - name: weights
           {{- if .Values.models.weightsClaim }}
           persistentVolumeClaim: {claimName: {{ .Values.models.weightsClaim }}, readOnly: true}
+          {{- else if ne .Values.models.preset "pico" }}
+          {{- fail (printf "models.weightsClaim: expected a claim with the weights of %q: see values.yaml" .Values.models.preset) }}
           {{- else }}
           emptyDir: {}
           {{- end }}
