@@ -131,9 +131,17 @@ def test_an_upgrade_goes_on_where_a_pod_cannot_start_or_no_gpu_is_free() -> None
     assert "rollingUpdate: {maxSurge: 0, maxUnavailable: 25%}" in worker
 
 
+def test_models_have_as_many_threads_as_they_may_use_cores() -> None:
+    """By themselves they have one for each core of the node, whatever the limit."""
+    threads = "name: SEARCHANYTHING_MODELS__THREADS"
+    assert re.search(rf"{threads}.*\n +valueFrom: {{resourceFieldRef: {{resource: limits\.cpu}}}}", SHARED)
+    assert 'include "searchanything.images"' in SERVE
+    assert 'include "searchanything.images"' in INGEST
+
+
 def test_names_may_be_numbers_and_those_that_are_refused_are_refused_at_once() -> None:
-    """A label `2024` without quotes is a number, which Kubernetes refuses. Of a StatefulSet's name it makes a label
-    with 11 letters more, 63 at most: else there is no pod, and only an event says why. Without weights nothing is indexed.
+    """A label `2024` without quotes is a number, which Kubernetes refuses. It makes a label of a StatefulSet's name and
+    11 letters more, 63 at most: else there is no pod, and only an event says why. Without weights nothing is indexed.
     """
     labels = re.findall(r"(?:instance|/source): {{ (.*?) }}", INGEST + SERVE)
     assert len(labels) > 15

@@ -9,6 +9,8 @@
 {{- define "searchanything.images" }}
             - {name: SEARCHANYTHING_MODELS__PRESET, value: {{ .Values.models.preset | quote }}}
             - {name: SEARCHANYTHING_MODELS__WEIGHTS_DIR, value: /weights}
+            - name: SEARCHANYTHING_MODELS__THREADS  # else one for each core of the node, which wait for each other
+              valueFrom: {resourceFieldRef: {resource: limits.cpu}}
             {{- if .Values.storage.endpoint }}
             - {name: SEARCHANYTHING_STORAGE__ENDPOINT, value: {{ .Values.storage.endpoint | quote }}}
             {{- end }}
