@@ -132,7 +132,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if client.standing.deliver().failed:
                 raise SystemExit("a made-up query matches a made-up region")
             best = measuring.best_ms({"look": client.standing.deliver}, rounds=5)
-            fetched = [replace(one, id=f"m{number:015x}", webhook=None) for number, one in enumerate(queries)]
+            fetched = [replace(one, webhook=None) for one in queries]
             yield {
                 "regions": options.regions,
                 "queries": count,
@@ -143,10 +143,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> float:
     """Milliseconds of a look at queries each of which one new region matches, after they were fetched."""
-    memory = client.standing.memory
-    for one in queries:
-        memory.keep(one, memory.kept(replace(one, id=f"{int(one.id[1:], 16):016x}")))
-    memory.keep_queries(queries)
+    client.standing.memory.keep_queries(queries)
     index, now = client._connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
     regions, images = [], []
     for one in queries:
