@@ -84,7 +84,7 @@ async def bring_up_to_date(source: str) -> int:
         await asyncio.to_thread(deliveries.once)
     no_image = state.name == NO_IMAGE
     sys.stdout.write(json.dumps({**report.to_dict(), "no_image": no_image}) + "\n")
-    return 3 if report.failed or report.given_up or report.held or no_image else 0
+    return 3 if report.failed or report.exhausted or report.held or no_image else 0
 
 
 def main() -> int:

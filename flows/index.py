@@ -114,7 +114,7 @@ async def index(
 def finished(wave: WaveReport) -> State[WaveReport]:
     """The last state of a run: its message says what was done, its name whether images failed, now or too often."""
     total = wave.total
-    name = "Some failed" if total.failed or total.given_up else "Completed"
+    name = "Some failed" if total.failed or total.exhausted else "Completed"
     return Completed(name=name, message=summary(wave), data=wave)
 
 

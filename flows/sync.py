@@ -89,7 +89,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     if not repair:
         return found, WaveReport(listing=replace(listing, failed=listing.failed + len(found.failed)))
     tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
-    listing = replace(listing, given_up=len(found.failed) - len(tried))
+    listing = replace(listing, exhausted=len(found.failed) - len(tried))
     held = frozenset(found.held)
     keys = [*found.missing, *found.stale, *tried]
     gone = [key for key in found.orphaned if key not in held]
@@ -121,7 +121,7 @@ def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
     """The failures that are worth another try."""
     if not failed:
         return []
-    exhausted = {one.image.key for one in worker_client().failures(source) if one.given_up}
+    exhausted = {one.image.key for one in worker_client().failures(source) if one.exhausted}
     return [key for key in failed if key not in exhausted]
 
 

@@ -99,7 +99,7 @@ def _text(failed: list[FailedImage]) -> RenderableType:
 
     lines = [
         f"{one.image}: {one.error}: {printable(one.message)} ({counted(one.attempts, 'attempt')}, "
-        f"{_time(one.first_at_ms)} to {_time(one.last_at_ms)}{'; exhausted' if one.given_up else ''})"
+        f"{_time(one.first_at_ms)} to {_time(one.last_at_ms)}{'; exhausted' if one.exhausted else ''})"
         for one in failed
     ]
     return Text("\n".join(lines) or "no failures")

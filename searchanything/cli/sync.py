@@ -83,7 +83,7 @@ def repair(
     repaired = report.repaired
     if nothing := _says_nothing(source, report):
         say(nothing)
-    if nothing or report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.given_up)):
+    if nothing or report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.exhausted)):
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 

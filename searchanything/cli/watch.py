@@ -189,7 +189,7 @@ def _ended(document: Mapping[str, Any]) -> str:
     """The last line of `--once`: whether the index agrees with the source now, and what keeps it from that."""
     numbers = {
         "failed": document["images"]["failed"],
-        "exhausted": document["given_up"],
+        "exhausted": document["exhausted"],
         "held back": len(document["held"]),
     }
     left = [f"{number:,} {what}" for what, number in numbers.items() if number]

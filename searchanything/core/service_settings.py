@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr
 
 from searchanything.core.serve_settings import MOST_SECONDS
-from searchanything.core.settings_files import with_new_names
 
 
 class ServiceSettings(BaseModel):
     """The ingestion service: `searchanything watch`, its workers and its flows."""
-
-    renamed: ClassVar[Mapping[str, str]] = {"shift_s": "period_s"}
 
     folder: Path | None = Field(
         None, description="State and logs of `watch`, Prefect's database included; by default beside the index."
@@ -80,8 +75,3 @@ class ServiceSettings(BaseModel):
     alert_block: str | None = Field(
         None, description="Prefect notification block that announces failures, e.g. `slack-webhook/ops`."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_new_names(cls, values: object) -> object:
-        return with_new_names(values, "service", cls.renamed)

@@ -15,7 +15,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,25 +92,6 @@ def check_trust(places: list[SettingsPlace]) -> None:
                         f"from {place.name}, which is trusted more: credentials are not sent where such a file says; "
                         f"set both in the same place, or {_variable(group, steering)} in the environment"
                     )
-
-
-def with_new_names(values: object, group: str, renamed: Mapping[str, str]) -> object:
-    """A group's values under their new names, with a warning; where both names are set, the new one counts."""
-    if not isinstance(values, Mapping):
-        return values
-    current = {name: value for name, value in values.items() if name not in renamed}
-    for old, new in renamed.items():
-        if old in values:
-            _warn_of_old_name(_variable(group, old), _variable(group, new), ignored=new in current)
-            current.setdefault(new, values[old])
-    return current
-
-
-@cache
-def _warn_of_old_name(old: str, new: str, *, ignored: bool) -> None:
-    """Once per process: settings are read many times."""
-    effect = "is ignored, because both are set" if ignored else "still works"
-    logger.warning("%s is now called %s; the old name %s", old, new, effect)
 
 
 def _check_chain_is_kept_secret(places: list[SettingsPlace]) -> None:

@@ -77,11 +77,11 @@ def warn_of_unknown(found: Iterable[UnknownSetting]) -> None:
 
 
 def _known(settings: type[BaseSettings]) -> set[str]:
-    """The variables of all settings, by old names as well."""
+    """The variables of all settings."""
     return {
         f"{ENV_PREFIX}{group}__{name}".upper()
         for group, outer in settings.model_fields.items()
-        for name in (*getattr(outer.annotation, "model_fields", ()), *getattr(outer.annotation, "renamed", ()))
+        for name in getattr(outer.annotation, "model_fields", ())
     }
 
 

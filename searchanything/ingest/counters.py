@@ -53,7 +53,7 @@ class Counters:
 
     def skip_exhausted(self, key: str) -> None:
         """Count an image that failed too often to be tried again."""
-        self._report = replace(self._report, given_up=self._report.given_up + 1)
+        self._report = replace(self._report, exhausted=self._report.exhausted + 1)
         self._report_progress(key)
 
     def forget(self, images: int, *, left: int = 0) -> None:
@@ -115,6 +115,6 @@ class Counters:
     def _report_progress(self, key: str) -> None:
         if self._progress is not None:
             now = self._report
-            failed = len(self._failures) + now.given_up
+            failed = len(self._failures) + now.exhausted
             done = now.indexed + now.unchanged + now.empty + failed
             self._progress(IndexProgress(done, self._total, now.indexed, failed, key))

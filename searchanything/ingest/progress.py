@@ -111,7 +111,7 @@ def within(report: OnProgress, before: IndexProgress) -> OnProgress:
 
 def so_far(before: IndexProgress, report: IndexReport) -> IndexProgress:
     """How far a run is whose next part this reports."""
-    failed = report.failed + report.given_up
+    failed = report.failed + report.exhausted
     done = report.indexed + report.unchanged + report.empty + report.deleted + failed
     return replace(
         before, done=before.done + done, indexed=before.indexed + report.indexed, failed=before.failed + failed

@@ -16,7 +16,7 @@ from searchanything.core.types import ImageRef
 
 _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),
-    *("regions", "seconds", "deleted", "given_up", "gone"),
+    *("regions", "seconds", "deleted", "exhausted", "gone"),
 )
 _JOINED: Final = ("failures", "left", "warnings", "held")
 
@@ -38,15 +38,14 @@ class Failure:
 class IndexReport:
     """What one run of `index` or `refresh` did, in images; `regions` counts the regions this run wrote.
 
-    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones are exhausted:
-    they failed too often with the same content and were not tried again. `left` are the keys whose objects kept
-    changing: they are in `failures` too, and the next sync finds them. `warnings` are of images that were indexed
-    without their sidecar, and of the first 100 skipped things that are no objects. A place that could not be listed is
-    one failure. `skips` says why objects were `skipped`, by reason and with examples. `gone` images are in the index
-    and no longer in the listing, or went after they were listed: they stay hits until `sync repair` or `index --prune`
-    forgets them. `held` are the
-    keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed over the
-    threads of each stage: stages overlap, so they add up to more than `seconds`.
+    `deleted` images were forgotten because their object is gone or no longer wanted. `exhausted` ones failed too often
+    with the same content and were not tried again. `left` are the keys whose objects kept changing: they are in
+    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar, and
+    of the first 100 skipped things that are no objects. A place that could not be listed is one failure. `skips` says
+    why objects were `skipped`, by reason and with examples. `gone` images are in the index and no longer in the
+    listing, or went after they were listed: they stay hits until `sync repair` or `index --prune` forgets them. `held`
+    are the keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed
+    over the threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
     indexed: int = 0
@@ -58,7 +57,7 @@ class IndexReport:
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     deleted: int = 0
-    given_up: int = 0
+    exhausted: int = 0
     left: tuple[str, ...] = ()
     warnings: tuple[Failure, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
@@ -69,7 +68,7 @@ class IndexReport:
     @property
     def found_no_image(self) -> bool:
         """True if a run met no image that is there, nor one that it had to forget."""
-        met = (self.indexed, self.unchanged, self.empty, self.failed, self.deleted, self.given_up)
+        met = (self.indexed, self.unchanged, self.empty, self.failed, self.deleted, self.exhausted)
         return not any(met)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +80,7 @@ class IndexReport:
             "failures": [one.to_dict() for one in self.failures],
             "seconds": round(self.seconds, 3),
             "deleted": self.deleted,
-            "given_up": self.given_up,
+            "exhausted": self.exhausted,
             "left": list(self.left),
             "gone": self.gone,
             "held": list(self.held),
@@ -249,7 +248,7 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class FailedImage:
-    """A known failure. `given_up` ones are exhausted: `refresh` and `sync repair` no longer try them."""
+    """A known failure. `refresh` and `sync repair` no longer try `exhausted` ones."""
 
     image: ImageRef
     etag: str
@@ -258,7 +257,7 @@ class FailedImage:
     attempts: int
     first_at_ms: int
     last_at_ms: int
-    given_up: bool
+    exhausted: bool
 
     @classmethod
     def of(cls, row: ImageRow, *, max_attempts: int | None) -> FailedImage:
@@ -271,7 +270,7 @@ class FailedImage:
             attempts=row.attempts,
             first_at_ms=row.first_at_ms,
             last_at_ms=row.last_at_ms,
-            given_up=max_attempts is not None and row.attempts >= max_attempts,
+            exhausted=max_attempts is not None and row.attempts >= max_attempts,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,7 +284,7 @@ class FailedImage:
             "attempts": self.attempts,
             "first_at_ms": self.first_at_ms,
             "last_at_ms": self.last_at_ms,
-            "given_up": self.given_up,
+            "exhausted": self.exhausted,
         }
 
 

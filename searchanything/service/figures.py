@@ -17,13 +17,7 @@ from searchanything.service.http_thread import AsgiMessage, AsgiReceive, AsgiSen
 from searchanything.service.reports import WaveReport
 
 RunKind = Literal["wave", "sync"]
-OUTCOMES: Final = {  # of images, and the field of an `IndexReport` that counts them
-    "indexed": "indexed",
-    "empty": "empty",
-    "failed": "failed",
-    "exhausted": "given_up",
-    "deleted": "deleted",
-}
+OUTCOMES: Final = ("indexed", "empty", "failed", "exhausted", "deleted")  # of images: counts of an `IndexReport`
 _SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
@@ -62,8 +56,8 @@ class WatchFigures:
     def did(self, kind: RunKind, report: WaveReport) -> None:
         """A run ended, with what it did."""
         total = report.total
-        for outcome, name in OUTCOMES.items():
-            self._images.labels(outcome).inc(getattr(total, name))
+        for outcome in OUTCOMES:
+            self._images.labels(outcome).inc(getattr(total, outcome))
         self._regions.inc(total.regions)
         self._runs.labels(kind, "done").inc()
         if report.batches:

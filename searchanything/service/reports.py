@@ -19,8 +19,7 @@ SHOWN_HELD: Final = 10
 _ADDRESS: Final = re.compile(r"https?://[!-'*-;=?-~]+")  # nothing that would end a link in Markdown
 _SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
-    **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
-    "given_up": "exhausted",
+    **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "exhausted")},
     "gone": "gone but not forgotten",
 }
 _STAGES: Final = (

@@ -105,15 +105,15 @@ def test_a_bucket_and_its_index_are_brought_to_agree(command: Command, s3_store:
     }
 
     code, document = command("failed", "list")
-    assert [(one["key"], one["error"], one["attempts"], one["given_up"]) for one in document["failed"]] == [
+    assert [(one["key"], one["error"], one["attempts"], one["exhausted"]) for one in document["failed"]] == [
         ("in/bad.jpg", "ImageError", 2, False)
     ]
     assert command("failed", "retry")[0] == 3
     code, document = command("sync", "repair")
-    assert (code, document["repaired"]["given_up"], document["repaired"]["images"]["failed"]) == (3, 1, 0)
+    assert (code, document["repaired"]["exhausted"], document["repaired"]["images"]["failed"]) == (3, 1, 0)
     assert command("failed", "retry")[1]["images"]["failed"] == 1
     [failed] = command("failed", "list")[1]["failed"]
-    assert (failed["attempts"], failed["given_up"]) == (4, True)
+    assert (failed["attempts"], failed["exhausted"]) == (4, True)
     assert failed["first_at_ms"] < failed["last_at_ms"]
     assert command("failed", "drop")[1]["dropped"] == 1
     s3_store.upload("in/bad.jpg", first)

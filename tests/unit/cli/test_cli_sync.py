@@ -73,7 +73,7 @@ def call(client: FakeClient, *arguments: str) -> int:
         ("check", SyncReport(("m",), ("s1", "s2"), ("o",), (), 9), 0),
         ("check", SyncReport(failed=("f",), checked=3), 3),
         ("repair", SyncReport(("m",), checked=9, repaired=IndexReport(indexed=1), garbage=2), 0),
-        ("repair", SyncReport(failed=("f",), checked=9, repaired=IndexReport(given_up=1)), 3),
+        ("repair", SyncReport(failed=("f",), checked=9, repaired=IndexReport(exhausted=1)), 3),
         ("repair", SyncReport(missing=("x.jpg",), checked=9, repaired=BAD), 3),
     ],
 )
@@ -187,7 +187,7 @@ def test_failed_list_tells_reason_attempts_and_times(capsys):
     assert json.loads(capsys.readouterr().out) == {
         "failed": [
             {"bucket": "b", "key": "k[red].jpg", "etag": "e", "error": "ImageError", "message": "is cut off",
-             "attempts": 3, "first_at_ms": 1_760_000_000_000, "last_at_ms": 1_760_000_060_000, "given_up": True}
+             "attempts": 3, "first_at_ms": 1_760_000_000_000, "last_at_ms": 1_760_000_060_000, "exhausted": True}
         ]
     }  # fmt: skip
     assert call(client, "failed", "list", "s3://b/in/") == 0

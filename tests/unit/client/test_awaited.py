@@ -43,13 +43,13 @@ class Thinking:
     """A server that answers a question when it is released; a loop that stands still can release nothing."""
 
     def __init__(self) -> None:
-        self.arrived, self.released, self.given_up = threading.Event(), threading.Event(), False
+        self.arrived, self.released, self.timed_out = threading.Event(), threading.Event(), False
         self.arrivals: list[str] = []
 
     def wait(self) -> None:
         self.arrivals.append("one more")
         self.arrived.set()
-        self.given_up = self.given_up or not self.released.wait(LONGEST_S)
+        self.timed_out = self.timed_out or not self.released.wait(LONGEST_S)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_loop_goes_on_while_the_server_thinks(
             return await question
 
     found = asyncio.run(ask())
-    assert not thinking[0].given_up, f"{kind.__name__}.{name} held the loop"
+    assert not thinking[0].timed_out, f"{kind.__name__}.{name} held the loop"
     answers = {"query": AsyncRemoteResults, "refine": AsyncRemoteResults, "segment": AsyncRemoteSegments}
     assert name not in answers or type(found) is answers[name]
 
@@ -163,7 +163,7 @@ def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: t
             return done
 
     assert asyncio.run(ask()) == "done"
-    assert not thinking[0].given_up, "the program's own thread was taken"
+    assert not thinking[0].timed_out, "the program's own thread was taken"
 
 
 def test_a_client_that_was_left_asks_no_more(thinking: tuple[Thinking, str]) -> None:
@@ -192,7 +192,7 @@ def test_leaving_waits_for_nothing(thinking: tuple[Thinking, str]) -> None:
         return client
 
     client = asyncio.run(ask())
-    assert not thinking[0].given_up, "the exit waited for the answer"
+    assert not thinking[0].timed_out, "the exit waited for the answer"
     working = [one for one in threading.enumerate() if one.name.startswith("searchanything")]
     thinking[0].released.set()
     for thread in working:

@@ -130,7 +130,7 @@ SYNCED = SyncReport(
     missing=(HOSTILE,), stale=(HOSTILE,), orphaned=(HOSTILE,), failed=(HOSTILE,), unlisted=FAILURES, skipped=FAILURES,
     repaired=INDEXED,
 )  # fmt: skip
-LOST = FailedImage(ImageRef("b", HOSTILE), "e", "ImageError", f"{HOSTILE}: is damaged", 1, 0, 0, given_up=False)
+LOST = FailedImage(ImageRef("b", HOSTILE), "e", "ImageError", f"{HOSTILE}: is damaged", 1, 0, 0, exhausted=False)
 
 
 class Answers:

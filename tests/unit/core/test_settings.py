@@ -10,7 +10,6 @@ import pytest
 from annotated_types import Le
 from pydantic import SecretStr, ValidationError
 
-from searchanything.core import settings_files
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ENV_PREFIX, MilvusSettings, Settings, load_settings
 from searchanything.core.settings_table import settings_table
@@ -35,35 +34,6 @@ def test_nothing_needs_to_be_set(tmp_path: Path) -> None:
     assert settings.models.weights_dir == tmp_path / ".cache/searchanything/weights"
     assert (settings.models.preset, settings.storage.endpoint, settings.storage.secret_key) == (None, None, None)
     assert (settings.ingest.box_min_iou, settings.milvus.index_type) == (0.1, "BIN_FLAT")
-
-
-@pytest.mark.parametrize(
-    ("given", "period_s", "said"),
-    [
-        ({"SHIFT_S": "90"}, 90.0, "the old name still works"),
-        ({"SHIFT_S": "90", "PERIOD_S": "60"}, 60.0, "the old name is ignored, because both are set"),
-        ({"PERIOD_S": "60"}, 60.0, ""),
-    ],
-)
-def test_the_old_name_of_a_setting_still_works_with_one_warning(
-    given: dict[str, str],
-    period_s: float,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    settings_files._warn_of_old_name.cache_clear()
-    for name, value in given.items():
-        monkeypatch.setenv(f"{ENV_PREFIX}SERVICE__{name}", value)
-    assert {load_settings().service.period_s for _ in range(2)} == {period_s}
-    wanted = [f"{ENV_PREFIX}SERVICE__SHIFT_S is now called {ENV_PREFIX}SERVICE__PERIOD_S; {said}"] if said else []
-    assert [record.getMessage() for record in caplog.records] == wanted
-
-
-def test_a_wrong_value_under_the_old_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{ENV_PREFIX}SERVICE__SHIFT_S", "-1")
-    with pytest.raises(SettingsError, match="SERVICE__PERIOD_S"):
-        load_settings()
 
 
 def test_the_environment_reaches_every_group(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,6 @@ def test_a_misspelt_name_is_told_with_the_nearest_setting(
     [
         "MILVUS__URI",
         "milvus__uri",
-        "SERVICE__SHIFT_S",  # an old name, of which another warning tells
         "ENV_FILE",
         "DEBUG",
         "SERVICE_HOST",  # of Kubernetes, for a service with this name
@@ -94,9 +93,9 @@ def test_a_misspelt_name_in_python_is_refused_with_the_nearest_setting(
         Settings(**given)
 
 
-def test_python_may_give_old_names_and_what_another_version_leaves_in_the_environment_only_warns(
+def test_what_another_version_leaves_in_the_environment_only_warns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}MILVUS__URII", "x")
-    settings = Settings(milvus={"nlist": 8}, service={"shift_s": 60.0})
+    settings = Settings(milvus={"nlist": 8}, service={"period_s": 60.0})
     assert (settings.milvus.nlist, settings.service.period_s) == (8, 60.0)

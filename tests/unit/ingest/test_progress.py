@@ -211,6 +211,6 @@ def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
 def test_parts_add_up_to_the_whole() -> None:
     told: list[IndexProgress] = []
     before = so_far(IndexProgress(0, 9, 0, 0, ""), IndexReport(indexed=2, failed=1))
-    before = so_far(before, IndexReport(indexed=1, given_up=1, deleted=1))
+    before = so_far(before, IndexReport(indexed=1, exhausted=1, deleted=1))
     within(told.append, before)(IndexProgress(2, None, 1, 1, "k"))
     assert told == [IndexProgress(8, 9, 4, 3, "k")]

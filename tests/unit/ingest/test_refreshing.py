@@ -97,7 +97,7 @@ def test_what_is_not_wanted_leaves_the_index(setting: Setting, scope: Scope) -> 
 
 def test_what_failed_too_often_is_skipped_until_its_content_changes(setting: Setting) -> None:
     setting.store.put("bad.png", b"x")
-    counts = [(one.failed, one.given_up) for one in (refresh(setting, "bad.png") for _ in range(5))]
+    counts = [(one.failed, one.exhausted) for one in (refresh(setting, "bad.png") for _ in range(5))]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 2
     assert setting.row("bad.png").attempts == 3
     assert refresh(setting, "bad.png", force=True).failed == 1
@@ -131,7 +131,7 @@ def test_an_object_that_is_refused_has_failed_but_a_good_row_stays(setting: Sett
         report = refresh(setting, "a.png", "b.png")
         assert Failure("a.png", "StoreError", "a.png: access denied") in report.failures
         assert setting.row("b.png").attempts == attempts
-    assert report.given_up == 1
+    assert report.exhausted == 1
     assert setting.row("a.png").outcome is Outcome.INDEXED
     setting.store.denied = ()  # type: ignore[attr-defined]
     assert refresh(setting, "b.png").indexed == 1

@@ -28,7 +28,7 @@ def wave(report: IndexReport, seconds: float = 2.0) -> WaveReport:
 
 def test_runs_are_counted_by_what_became_of_the_images(figures: WatchFigures) -> None:
     assert read(figures.exposition())["images_total{indexed}"] == 0, "from the start"
-    did = IndexReport(indexed=3, empty=1, failed=2, given_up=1, deleted=4, unchanged=9, regions=70)
+    did = IndexReport(indexed=3, empty=1, failed=2, exhausted=1, deleted=4, unchanged=9, regions=70)
     lost = Failure("a.png", "WorkerLost", "no worker survives it")
     figures.did("wave", replace(wave(did), lost=(lost,)))
     figures.did("sync", WaveReport(seconds=0.1))

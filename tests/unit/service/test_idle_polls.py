@@ -46,7 +46,7 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
     ],
 )
 def test_what_is_worth_a_run(found: SyncReport | Exception, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    exhausted = SimpleNamespace(image=ImageRef("b", "exhausted"), given_up=True)
+    exhausted = SimpleNamespace(image=ImageRef("b", "exhausted"), exhausted=True)
     monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (exhausted,)))
     assert sync_flow.is_in_step("folder") is expected
 

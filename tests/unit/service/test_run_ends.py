@@ -17,7 +17,7 @@ from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport
 from searchanything_flows.automations import _ENDS
 
-EXHAUSTED = SimpleNamespace(image=ImageRef("images", "bad.jpg"), given_up=True)
+EXHAUSTED = SimpleNamespace(image=ImageRef("images", "bad.jpg"), exhausted=True)
 TEXTS = Skipped("is no image", 2, ("a.txt", "b.txt"))
 
 
@@ -96,7 +96,7 @@ def test_a_sync_ends_by_images_that_came_after_it_had_compared(
         (IndexReport(skipped=2, unchanged=1), "Completed"),
         (IndexReport(gone=1), "No image"),
         (IndexReport(deleted=1), "Completed"),
-        (IndexReport(given_up=1), "Some failed"),
+        (IndexReport(exhausted=1), "Some failed"),
         (IndexReport(failed=1), "Some failed"),
     ],
 )

@@ -27,7 +27,7 @@ sync_flow = import_module("searchanything_flows.sync")
 
 def test_a_sync_counts_the_images_that_it_no_longer_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     found, tried = SyncReport(failed=("a.jpg", "b.jpg", "c.jpg"), checked=3), []
-    known = [SimpleNamespace(image=SimpleNamespace(key=key), given_up=key != "b.jpg") for key in found.failed]
+    known = [SimpleNamespace(image=SimpleNamespace(key=key), exhausted=key != "b.jpg") for key in found.failed]
 
     async def waves(_engine: Any, _source: str, keys: Sequence[str], **_: Any) -> WaveReport:
         tried.extend(keys)
@@ -43,17 +43,17 @@ def test_a_sync_counts_the_images_that_it_no_longer_tries(monkeypatch: pytest.Mo
     monkeypatch.setattr(sync_flow, "_step", step)
     _, wave = asyncio.run(sync_flow._sync(None, "folder", repair=True))
     assert tried == ["b.jpg"]
-    assert (wave.total.indexed, wave.total.given_up, wave.total.failed) == (1, 2, 0)
+    assert (wave.total.indexed, wave.total.exhausted, wave.total.failed) == (1, 2, 0)
     assert summary(wave) == "1 indexed, 2 exhausted"
 
 
 CASES = [
     (IndexReport(unchanged=4, skipped=2, empty=1, gone=1), 0, "up to date"),
     (IndexReport(failed=1), 3, "not all is up to date: 1 failed (searchanything failed list)"),
-    (IndexReport(given_up=2), 3, "not all is up to date: 2 exhausted (searchanything failed list)"),
+    (IndexReport(exhausted=2), 3, "not all is up to date: 2 exhausted (searchanything failed list)"),
     (IndexReport(held=("a.jpg",), gone=1), 3, "not all is up to date: 1 held back"),
     (
-        IndexReport(failed=1200, given_up=3, held=("a.jpg",)),
+        IndexReport(failed=1200, exhausted=3, held=("a.jpg",)),
         3,
         "not all is up to date: 1,200 failed, 3 exhausted, 1 held back (searchanything failed list)",
     ),
