@@ -25,7 +25,7 @@ def status(
     Example: [bold]searchanything features status s3://holiday --format json[/bold]
     """
     with client_of(context, common) as client:
-        document = client.features_status(source).to_dict()
+        document = client.features.status(source).to_dict()
     answer_pairs(document, common.format, lambda: _pairs(document))
 
 
@@ -44,7 +44,7 @@ def compact(
     Example: [bold]searchanything features compact s3://holiday[/bold]
     """
     with client_of(context, common) as client:
-        document = client.compact_features(source).to_dict()
+        document = client.features.compact(source).to_dict()
     answer_pairs(document, common.format, lambda: _pairs(document))
 
 

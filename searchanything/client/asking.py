@@ -38,7 +38,7 @@ from searchanything.images.inputs import ImageInput, load_image
 from searchanything.models.limits import state_limits
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import selection_of_choice
-from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
+from searchanything.prompts.prompt import Mask, Prompt, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import rate_of
 from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.locate import IndexedImage
@@ -56,6 +56,22 @@ from searchanything.search.search import (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageQuestion:
+    """What is asked with an image: what it is called (or itself), its pixels, and the prompt that fits them."""
+
+    image: ImageInput
+    pixels: RGBImage
+    prompt: Prompt
+    request: PageRequest
+    filter: Filter | None
+    max_false_match: float | None
+
+    def document(self) -> dict[str, Any]:
+        """For a receipt."""
+        return question_document(self.image, self.pixels, self.prompt, self.request, self.filter)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Asking:
     """Answers questions with the live index. `Client` says what each method promises. Thread-safe."""
 
@@ -69,6 +85,20 @@ class Asking:
     def within(self, connection: Connection) -> Asking:
         """The same with another view of the index; the open buckets are shared."""
         return replace(self, connection=connection)
+
+    def pages(
+        self, *, limit: int, offset: int = 0, group_by_image: bool, rescore: int | None
+    ) -> tuple[PageRequest, PageRequest]:
+        """What is wanted of an answer by an image, and of one by words alone: they are rescored differently far.
+
+        Raises: UsageError.
+        """
+        search = self.connection.settings.search
+        by_image, by_words = (
+            PageRequest(limit, offset, group_by_image, depth if rescore is None else rescore)
+            for depth in (search.rescore, search.rescore_words)
+        )
+        return by_image, by_words
 
     def query(
         self,
@@ -85,7 +115,7 @@ class Asking:
         image = stored_or_image(image)
         if isinstance(image, tuple):
             check_no_prompt(wanted)
-            return self._query_stored(image, request, filter, max_false_match)
+            return self.query_stored(image, request, filter, max_false_match)
         watch = Stopwatch()
         with watch.stage("open"):
             index, encoder = self.connection.open_to_ask()
@@ -95,22 +125,30 @@ class Asking:
         state_limits(index.manifest.preset)
         wiring.load_models(encoder, watch)
         encoded = encoder.encode_query(pixels, wanted, watch)
+        question = ImageQuestion(kept_name(image), pixels, wanted, request, filter, max_false_match)
+        return self.answer(index, question, encoded, watch)
+
+    def answer(
+        self, index: RegionIndex, question: ImageQuestion, encoded: EncodedQuery, watch: Stopwatch
+    ) -> SearchResults:
+        """The answer to a question whose region is chosen and encoded. Raises: as `query`."""
+        request, most = question.request, question.max_false_match
         recollection = Recollection()
         recollection.keep_query(index.manifest.fingerprint, encoded)
         with watch.stage("judge"):
             scale = self._scale(index, encoded)
-            bounded = request if scale is None else replace(request, most_bits=scale.most_bits(max_false_match))
-        question = SearchQuestion(pixels, wanted, bounded, filter)
+            bounded = request if scale is None else replace(request, most_bits=scale.most_bits(most))
+        searched = SearchQuestion(question.pixels, question.prompt, bounded, question.filter)
         with watch.stage("search"):
-            page = self._search(index, encoded, bounded, filter)
-        hint = warn_of_filter(index, filter, page.hits, offset=request.offset)
-        judged = None if scale is None else scale.matching(page, max_false_match, before=request.offset)
+            page = self._search(index, encoded, bounded, question.filter)
+        hint = warn_of_filter(index, question.filter, page.hits, offset=request.offset)
+        judged = None if scale is None else scale.matching(page, most, before=request.offset)
         matching = judged or Matching(0, bits=index.manifest.bits)
         of_region = encoded.choice.kind == "region"
         own = partial(asked_region, index, encoded.code, encoded.words_code)
         return SearchResults(
-            query_image=pixels,
-            prompt_description=describe_prompt(wanted),
+            query_image=question.pixels,
+            prompt_description=describe_prompt(question.prompt),
             selection=selection_of_choice(encoded.choice, encoded.segmentation),
             hits=matching.hits,
             matching=matching,
@@ -118,12 +156,12 @@ class Asking:
             exact=page.exact,
             stages=page.stages,
             fingerprint=index.manifest.fingerprint,
-            collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
+            collection=index.collections[1 if isinstance(question.prompt, WholeImage) else 0],
             timings_ms=watch.timings_ms,
             open_image=self.load,
-            asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
-            explainer=partial(self._explain, index.manifest.fingerprint, question, recollection),
-            refiner=self._refiner(Refinable(index, own, request, filter, max_false_match)) if of_region else None,
+            asked=question.document,
+            explainer=partial(self._explain, index.manifest.fingerprint, searched, recollection),
+            refiner=self._refiner(Refinable(index, own, request, question.filter, most)) if of_region else None,
         )
 
     def query_words(
@@ -151,9 +189,10 @@ class Asking:
 
         return with_reasons(found, self.connection, explained)
 
-    def _query_stored(
+    def query_stored(
         self, refs: tuple[RegionRef, ...], request: PageRequest, filter: Filter | None, most: float | None
     ) -> SearchResults:
+        """As `Client.query` by what is indexed; `most` is the highest rate of false matches."""
         watch = Stopwatch()
         with watch.stage("open"):
             index = self.connection.read_index()

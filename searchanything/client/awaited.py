@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -24,6 +24,8 @@ from searchanything.client.remote_results import RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
 from searchanything.client.remote_standing import RemoteNewMatches, RemoteStanding
 from searchanything.core.errors import UsageError
+from searchanything.core.many_answers import ManyAnswer
+from searchanything.core.types import Filter
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -181,6 +183,23 @@ class AsyncRemoteClient:
     query = in_thread(RemoteClient.query, _results)
     segment = in_thread(RemoteClient.segment, _segments)
     status = in_thread(RemoteClient.status)
+
+    async def query_many(
+        self,
+        questions: Iterable[object],
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,
+        group_by_image: bool = False,
+        max_false_match: float | None = None,
+        rescore: int | None = None,
+    ) -> AsyncIterator[ManyAnswer[AsyncRemoteResults]]:
+        """As `RemoteClient.query_many`; the answers come by `async for`."""
+        page: dict[str, Any] = {"limit": limit, "group_by_image": group_by_image, "rescore": rescore}
+        answers = self.blocking.query_many(questions, **page, filter=filter, max_false_match=max_false_match)
+        while (answer := await self.threads.run(partial(next, answers, None))) is not None:
+            found = None if answer.results is None else _results(answer.results, self.threads)
+            yield ManyAnswer(answer.number, answer.question, found, answer.error)
 
     @property
     def standing(self) -> AsyncRemoteStanding:

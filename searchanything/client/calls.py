@@ -143,6 +143,13 @@ def prompt_document(prompt: object) -> dict[str, Any] | None:
     return _of_numbers(prompt)
 
 
+def asked_words(question: object) -> str | None:
+    """The words that a text or a `Text` asks with; None for anything else."""
+    if type(question).__name__ == "Text":  # its class needs numpy, which may not be there
+        question = getattr(question, "text", None)
+    return question if isinstance(question, str) else None
+
+
 def sent_filter(filter: Filter | None) -> dict[str, Any]:
     """A filter as the server takes it. Raises: FilterError, UsageError for parts that a server does not take."""
     check_filter_kind(filter)

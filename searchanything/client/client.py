@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -48,10 +48,6 @@ class Client(Closing):
         return f"<Client of {self.uri}>"
 
     @property
-    def _connection(self) -> Connection:
-        return self._parts.connection
-
-    @property
     def operations(self) -> given.Operations:
         """What services that index and answer do beside what people ask for."""
         return self._parts.operations
@@ -65,6 +61,11 @@ class Client(Closing):
     def models(self) -> given.Models:
         """Other models in the place of the live index's."""
         return self._parts.models
+
+    @property
+    def features(self) -> given.KeptFeatures:
+        """What indexing keeps of the features of images, where it does (`ingest.keep_features`)."""
+        return self._parts.features
 
     @property
     def standing(self) -> given.StandingQueries:
@@ -104,17 +105,35 @@ class Client(Closing):
         IndexUnavailableError, WeightsMissingError; WordsMissingError for words that the index has no codes for;
         ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
-        search = self._settings.search
-        depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
-        with importing():
-            from searchanything.search.search import PageRequest
-
-        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
+        asking = self._parts.asking
+        by_image, by_words = asking.pages(limit=limit, offset=offset, group_by_image=group_by_image, rescore=rescore)
         if image is None or text is not None:
-            return self._parts.asking.query_words(
-                text, image, prompt, request, filter=filter, max_false_match=max_false_match
-            )
-        return self._parts.asking.query(image, prompt, request, filter=filter, max_false_match=max_false_match)
+            return asking.query_words(text, image, prompt, by_words, filter=filter, max_false_match=max_false_match)
+        return asking.query(image, prompt, by_image, filter=filter, max_false_match=max_false_match)
+
+    def query_many(
+        self,
+        questions: Iterable[given.ManyQuestion],
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,
+        group_by_image: bool = False,
+        max_false_match: float | None = None,
+        rescore: int | None = None,
+    ) -> Iterator[given.ManyAnswer[given.SearchResults]]:
+        """The answers to many questions, in their order: each as `query` gives it, in less time than one by one.
+
+        A question is (image, prompt), or (image, None) for a whole image; a `Hit`, a `RegionRef`, a list of them; or
+        words. They may be a stream of any length, which is read up to 80 ahead. One that cannot be answered has its
+        error, and the others go on; what concerns all is raised. Answers hold no pixels, so all can be kept: pictures,
+        receipts and `explain` read the image again. Raises: as `query`.
+        """
+        with importing():
+            from searchanything.client.asking_many import query_many
+
+        asking = self._parts.asking
+        pages = asking.pages(limit=limit, group_by_image=group_by_image, rescore=rescore)
+        return query_many(asking, questions, pages, filter=filter, max_false_match=max_false_match)
 
     def combine(
         self,
@@ -135,8 +154,8 @@ class Client(Closing):
         with importing():
             from searchanything.client.combining import PartsAsked, combine
 
-        asked = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
-        return combine(self._parts.asking, asked, limit=limit, filter=filter)
+        parts = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
+        return combine(self._parts.asking, parts, limit=limit, filter=filter)
 
     def duplicates(
         self,
@@ -149,9 +168,8 @@ class Client(Closing):
     ) -> given.Duplicates:
         """Groups of nearly equal regions, or whole images, of different images; no model is loaded.
 
-        `max_bits`: from a group's first; 4 for regions and 8 for images where it is None.
-
-        Raises: UsageError for another distance than 0 to 31 bits; IndexNotFoundError, RegionIndexError.
+        `max_bits`: from a group's first; 4 for regions and 8 for images where it is None. Raises: UsageError for
+        another distance than 0 to 31 bits; IndexNotFoundError, RegionIndexError.
         """
         with importing():
             from searchanything.answers.duplicates import find_duplicates
@@ -159,7 +177,7 @@ class Client(Closing):
 
         check_progress(progress)
         return find_duplicates(
-            self._connection.read_index(),
+            self._parts.connection.read_index(),
             whole_images=whole_images,
             max_bits=max_bits,
             bucket=bucket,
@@ -214,15 +232,15 @@ class Client(Closing):
         self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
     ) -> tuple[list[ImageRow], bool]:
         """The indexed images by bucket and key, and whether these are all. Raises: as `locate`."""
-        return list_images(self._connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
+        return list_images(self._parts.connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
 
     def image(self, image: ImageRef) -> ImageRow:
         """What the index holds of an image. Raises: ObjectNotFoundError; as `locate`."""
-        return stored_image(self._connection.read_index(), image)
+        return stored_image(self._parts.connection.read_index(), image)
 
     def regions(self, image: ImageRef) -> list[RegionRow]:
         """The indexed regions of an image, by number; no model is loaded. Raises: as `image`."""
-        return stored_regions(index := self._connection.read_index(), stored_image(index, image))
+        return stored_regions(index := self._parts.connection.read_index(), stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
         """The image that is named by `s3://bucket/key`, a file's path, a key, or what has an `ImageRef`, as a hit.
@@ -230,7 +248,7 @@ class Client(Closing):
         One that is not indexed gets the name that it would have: `image` raises for it. Raises: UsageError for what is
         no name, and a key of several buckets; IndexNotFoundError, RegionIndexError.
         """
-        return find_image(image, [self._connection.read_index()])
+        return find_image(image, [self._parts.connection.read_index()])
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
@@ -254,10 +272,9 @@ class Client(Closing):
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
         and `…exclude`. The report says how many indexed images of the source are gone; `prune` forgets them, unless so
         many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
-        by which `query(text=…)` finds them: images that lack them are indexed again.
-
-        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
-        StoreUnavailableError, RegionIndexError, WeightsMissingError.
+        by which `query(text=…)` finds them: images that lack them are indexed again. Raises: PresetError (none chosen,
+        or it contradicts the index), UsageError, ObjectNotFoundError, StoreUnavailableError, RegionIndexError,
+        WeightsMissingError.
         """
         return self._parts.ingestion.index(
             source,
@@ -298,9 +315,8 @@ class Client(Closing):
         the source or no image: its rows are deleted; if a folder has no image left at all, StoreUnavailableError is
         raised instead, and only a `sync` forgets them. Failing: recorded with reason, attempts and times; an image that
         failed `ingest.max_attempts` times with the same content is exhausted (`force` tries it). Doubled, late or
-        reordered calls end the same. An empty index is made, as by `index`.
-
-        Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
+        reordered calls end the same. An empty index is made, as by `index`. Raises: as `index`; after
+        StoreUnavailableError or RegionIndexError the same call can be repeated.
         """
         return self._parts.ingestion.refresh(source, keys, force=force, patterns=patterns, progress=progress)[0]
 
@@ -317,7 +333,6 @@ class Client(Closing):
 
         Of more than `ingest.forget_images` and `ingest.forget_share` of the images, or all, none is forgotten (`held`
         names them): a disk that is away looks the same. `forget` says that it is intended; so does time (`forgetting`).
-
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         check_flags(repair=repair)
@@ -348,22 +363,9 @@ class Client(Closing):
         """Forget the known failures, whose objects are missing then; returns how many. Errors as `failures`."""
         return self._parts.failures.drop(source, progress=progress)
 
-    def features_status(self, source: SourceName) -> given.CacheStatus:
-        """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
-
-        Raises: StoreError, RegionIndexError, UsageError (no pyarrow), ObjectNotFoundError (neither there nor known).
-        """
-        return self._parts.features.status(source)
-
-    def compact_features(self, source: SourceName) -> given.Compaction:
-        """Merge the files of kept features, without those of images that are gone or were indexed again, while others
-        may index. Raises: as `features_status`; StoreError if another compaction is running.
-        """
-        return self._parts.features.compact(source)
-
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
-        return index_status_of(self._connection)
+        return index_status_of(self._parts.connection)
 
     def export(
         self,
@@ -377,23 +379,21 @@ class Client(Closing):
 
         Raises: UsageError (another name, a place that cannot be written, no pyarrow), RegionIndexError.
         """
-        return index_copies.export_index(
-            self._connection, destination, bucket=bucket, key_prefix=key_prefix, progress=progress
-        )
+        return index_copies.export_index(self._parts.connection, destination, bucket, key_prefix, progress=progress)
 
     def backup(self, target: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Write the live index, with its standing queries, to a tar file, or as objects below `s3://bucket/prefix`.
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
-        return index_copies.back_up_index(self._connection, target, progress=progress)
+        return index_copies.back_up_index(self._parts.connection, target, progress=progress)
 
     def restore(self, source: str | Path, *, progress: OnProgress | None = None) -> given.BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
 
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
-        return index_copies.restore_index(self._connection, source, progress=progress)
+        return index_copies.restore_index(self._parts.connection, source, progress=progress)
 
     def close(self) -> None:
         """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""

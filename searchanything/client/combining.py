@@ -12,6 +12,7 @@ from searchanything.answers.combined import CombinedResults, PartPicture
 from searchanything.client.asking import Asking
 from searchanything.client.stored_questions import StoredQuestion
 from searchanything.client.why import explain_in
+from searchanything.core.addresses import check_no_file
 from searchanything.core.arguments import several
 from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
@@ -77,8 +78,8 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     """The code (B,) of a part and its picture. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
         return _stored_part(asking, index, part.ref if isinstance(part, Hit) else part)
-    if isinstance(part, str) and _is_file(part):
-        raise UsageError(f"{part} is a file: as a part give ({part!r}, prompt), with a point or box of the thing in it")
+    if isinstance(part, str):
+        check_no_file(part)
     if isinstance(part, str | Text):
         return _words_part(asking, index, part if isinstance(part, str) else part.text)
     if not isinstance(part, tuple) or len(part) != 2:
@@ -116,14 +117,6 @@ def _words_part(asking: Asking, index: RegionIndex, words: str) -> tuple[Codes, 
     subtitle = f"nearest to the words: region {nearest.region} of {nearest.image.key}"
     picture = PartPicture(f"“{words}”", subtitle, partial(asking.load, nearest.image), nearest.mask)
     return query_code_of(StoredQuestion.look_up(index, tuple(hit.ref for hit in found.hits)).asked), picture
-
-
-def _is_file(text: str) -> bool:
-    """Whether words are the path of a file."""
-    try:
-        return bool(Path(text).suffix) and Path(text).is_file()
-    except OSError:  # no name is so long
-        return False
 
 
 def _title_of(image: ImageInput) -> str:

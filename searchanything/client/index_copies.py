@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def export_index(
-    connection: Connection, destination: str | Path, *, bucket: str | None, key_prefix: str, progress: OnProgress | None
+    connection: Connection, destination: str | Path, bucket: str | None, key_prefix: str, *, progress: OnProgress | None
 ) -> int:
     """As `Client.export`."""
     with importing():

@@ -14,17 +14,24 @@ from searchanything.features.status import CacheStatus, cache_status
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptFeatures:
-    """What `ingest.keep_features` keeps. `Client` says what each method promises. Thread-safe."""
+    """What `ingest.keep_features` keeps of the images of a bucket or folder; a prefix makes no difference. Thread-safe.
+
+    Both methods raise StoreError, RegionIndexError, UsageError (no pyarrow), and ObjectNotFoundError for a source that
+    is neither there nor known.
+    """
 
     connection: Connection
 
     def status(self, source: SourceName) -> CacheStatus:
-        """As `Client.features_status`."""
+        """Where the features are, how many there are, and of how many images of the index."""
         index, cache = self._opened(source)
         return cache_status(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
 
     def compact(self, source: SourceName) -> Compaction:
-        """As `Client.compact_features`."""
+        """Merge files, without rows of images that are gone or were indexed again, while others may index.
+
+        Raises: StoreError if another compaction is running.
+        """
         index, cache = self._opened(source)
         return compact(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
 

@@ -47,7 +47,7 @@ def settings_for(uri: str | None = None, *, settings: Settings | None = None, pr
 def afresh(client: Client) -> Client:
     """A client with the models and the connection of another, as if nothing had been asked of it yet."""
     view = copy.copy(client)
-    view._parts = ClientParts(client._connection)  # noqa: SLF001 - of a copy, in the client's own package
+    view._parts = ClientParts(client._parts.connection)  # noqa: SLF001 - of a copy, in the client's own package
     return view
 
 

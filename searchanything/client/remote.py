@@ -13,6 +13,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,11 +29,13 @@ from searchanything.client.calls import (
     seconds_of,
     sent_filter,
 )
+from searchanything.client.remote_many import ask_many
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
 from searchanything.client.remote_standing import RemoteStanding
 from searchanything.core.closing import Closing
 from searchanything.core.errors import NotOfferedHereError, ServerUnreachableError, UsageError
+from searchanything.core.many_answers import ManyAnswer
 from searchanything.core.types import Filter
 
 __all__ = ["RemoteClient", "RemoteResults", "RemoteSegments"]
@@ -114,6 +118,20 @@ class RemoteClient(Closing):
             "rescore": rescore,
         }
         return RemoteResults.of(self.send(Call("POST", "/v1/query", document, asked)), asked, self.send, Marks())
+
+    def query_many(
+        self,
+        questions: Iterable[object],
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,
+        group_by_image: bool = False,
+        max_false_match: float | None = None,
+        rescore: int | None = None,
+    ) -> Iterator[ManyAnswer[RemoteResults]]:
+        """As `Client.query_many`: a few questions are asked at a time, and one that finds the server busy waits."""
+        page: dict[str, Any] = {"limit": limit, "group_by_image": group_by_image, "rescore": rescore}
+        return ask_many(partial(self.query, **page, filter=filter, max_false_match=max_false_match), questions)
 
     def segment(self, image: object) -> RemoteSegments:
         """All regions of an image. Raises: as `query`."""

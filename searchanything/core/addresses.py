@@ -51,6 +51,16 @@ def check_image_name(name: object) -> None:
         raise UsageError(f"image: expected {what}, got {name!r}")
 
 
+def check_no_file(words: str) -> None:
+    """Raises: UsageError for words that are the path of a file."""
+    try:
+        is_file = bool(Path(words).suffix) and Path(words).is_file()
+    except OSError:  # no name is so long
+        return
+    if is_file:
+        raise UsageError(f"{words} is a file: give ({words!r}, prompt), with a point or box of the thing in it")
+
+
 def names_of(path: Path) -> list[ImageRef]:
     """The names that a file has by the folder it was indexed with, nearest folder first."""
     folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key

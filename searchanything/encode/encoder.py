@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import pack_signs
-from searchanything.core.errors import ModelError
+from searchanything.core.errors import ModelError, PromptError
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter, WordsHasher
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage, TextMatch
 from searchanything.encode.at_once import AtOnce
@@ -247,19 +247,50 @@ class Encoder:
 
     def encode_query(self, image: RGBImage, prompt: Prompt, watch: Stopwatch | None = None) -> EncodedQuery:
         """Segment an image, apply a prompt and encode what it chose. Raises: PromptError."""
+        (encoded,) = self.encode_queries([(image, prompt)], watch)
+        if isinstance(encoded, PromptError):
+            raise encoded
+        return encoded
+
+    def encode_queries(
+        self, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch | None = None
+    ) -> list[EncodedQuery | PromptError]:
+        """The same of several queries, in one pass of each model. An image that several name is segmented once.
+
+        In place of a query whose prompt does not fit its image stands the error.
+        """
         watch = watch or Stopwatch()
+        images = {id(image): image for image, _ in queries}
         with watch.stage("segment"):
-            segmentation = self.segmenter.segment([image])[0]
+            segmented = dict(zip(images, self.segmenter.segment(list(images.values())), strict=True))
+        found: list[EncodedQuery | PromptError] = []
+        jobs: dict[int, tuple[Choice, RegionJob]] = {}  # of the queries that have chosen something
         with watch.stage("select"):
-            choice = self._choose(image, segmentation, prompt)
-        if choice.kind == "none":
-            nothing = np.zeros(self.hasher.bits, dtype=np.float32)
-            return EncodedQuery(segmentation, choice, pack_signs(nothing[None])[0], nothing, np.zeros(0, np.uint8))
-        (features,) = self._features([RegionJob.of_choice(image, segmentation, choice)], watch)
+            for number, (image, prompt) in enumerate(queries):
+                segmentation = segmented[id(image)]
+                try:
+                    choice = self._choose(image, segmentation, prompt)
+                except PromptError as error:
+                    found.append(error)
+                    continue
+                found.append(EncodedQuery(segmentation, choice, *self._nothing()))
+                if choice.kind != "none":
+                    jobs[number] = choice, RegionJob.of_choice(image, segmentation, choice)
+        if not jobs:
+            return found
+        features = self._features([job for _, job in jobs.values()], watch)
         with watch.stage("hash"):
-            projection = self.hasher.project(features.mask, features.image)
-            words_code = self._words_codes(features.image)[0]
-        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0], words_code, features)
+            seen = np.concatenate([one.image for one in features])
+            projections = self.hasher.project(np.concatenate([one.mask for one in features]), seen)
+            made = zip(pack_signs(projections), projections, self._words_codes(seen), features, strict=True)
+        for (number, (choice, job)), values in zip(jobs.items(), made, strict=True):
+            found[number] = EncodedQuery(job.segmentation, choice, *values)
+        return found
+
+    def _nothing(self) -> tuple[Codes, FloatArray, Codes]:
+        """Code, values and words code of a query that chose nothing."""
+        values = np.zeros(self.hasher.bits, dtype=np.float32)
+        return pack_signs(values[None])[0], values, np.zeros(0, dtype=np.uint8)
 
     def encode_text(self, text: str) -> QueryValues:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""

@@ -30,6 +30,6 @@ def opened(folder: Path, *, keep: bool = True, indexes: MemoryIndexStore | None 
 
 def live_of(client: Client) -> MemoryRegionIndex:
     """The index that is live."""
-    index = client._connection.models.index()
+    index = client._parts.connection.models.index()
     assert isinstance(index, MemoryRegionIndex)
     return index

@@ -128,7 +128,7 @@ class Served:
 
 def crowd(served: Served, *, regions: int) -> None:
     """Give one image so many further regions, whose codes are alike to nothing."""
-    index = served.client._connection.read_index()
+    index = served.client._parts.connection.read_index()
     template = next(row for row in index.iterate_regions() if row.image.key == "b/green.png")
     codes = np.random.default_rng(5).integers(0, 256, (regions, len(template.code)), dtype=np.uint8)
     rows = [(row_id(template.image, template.generation, n), n, codes[n - 1].tobytes()) for n in range(1, regions + 1)]

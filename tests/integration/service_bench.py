@@ -61,7 +61,7 @@ class Bench:
     @property
     def index(self) -> RegionIndex:
         """The index itself, as another process sees it."""
-        return self.client._connection.read_index()
+        return self.client._parts.connection.read_index()
 
     def row(self, key: str) -> ImageRow | None:
         """What the index knows of an object."""

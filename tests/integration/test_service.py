@@ -72,7 +72,7 @@ def test_what_matches_a_standing_query_is_sent(bench: Bench) -> None:
     picture = drawn(64, 64, **RED)
     features = fake_encoder().encode_query(picture, Points([(20, 20)])).features
     assert features is not None
-    memory = StandingMemory(bench.client._connection.indexes)
+    memory = StandingMemory(bench.client._parts.connection.indexes)
     with web_server(lambda _: (200, {}, b"")) as hook:
         address = f"http://{hook.endpoint}/matches"
         query = StandingQuery(

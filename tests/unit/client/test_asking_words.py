@@ -154,7 +154,7 @@ def test_what_words_cannot_find_is_said(folder: Path) -> None:
     client.index(folder, add_words=True)
     found = client.query(text="red")
     (folder / "a" / "red.png").unlink()
-    index = client._connection.read_index()
+    index = client._parts.connection.read_index()
     (gone,) = [row for row in index.iterate_images() if row.image.key == "a/red.png"]
     late = replace(gone, image=ImageRef(gone.image.bucket, "late.png"))
     (region,) = index.regions_of([gone.image])

@@ -339,7 +339,7 @@ def test_the_sample_leaves_no_features_behind(images: Path, tmp_path: Path) -> N
     settings.ingest.features_dir = tmp_path / "kept"
     with connected(settings) as client:
         client.index(images)
-        status = client.features_status(images)
+        status = client.features.status(images)
         assert (status.rows, status.live_rows, status.other_files) == (REGIONS, REGIONS, 0)
 
 

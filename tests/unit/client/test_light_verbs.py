@@ -164,7 +164,7 @@ def test_a_server_that_started_in_vain_keeps_no_user(tmp_path: Path, monkeypatch
         ("client.indexing", lambda client: client.index("images")),
         ("client.syncing", lambda client: client.sync("images")),
         ("client.failures", lambda client: client.failures()),
-        ("client.kept_features", lambda client: client.features_status("images")),
+        ("client.kept_features", lambda client: client.features.status("images")),
         ("client.operations", lambda client: client.operations),
         ("client.combining", lambda client: client.combine(all_of=["a cat"])),
         ("answers.duplicates", lambda client: client.duplicates()),

@@ -42,7 +42,7 @@ def client(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def index_of(client: Client) -> RegionIndex:
-    return client._connection.read_index()
+    return client._parts.connection.read_index()
 
 
 def lose(client: Client, key: str) -> None:
@@ -115,7 +115,7 @@ def killed_deletion(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_killed_deletion_is_ended_by_the_same_one_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    client._connection.settings.ingest.garbage_age_s = 0
+    client._parts.connection.settings.ingest.garbage_age_s = 0
     killed_deletion(client, monkeypatch)
     assert client.delete("photos") == 3
     assert rows_of(client, "photos") == (0, 0)

@@ -73,7 +73,7 @@ def test_what_was_not_taken_comes_again(client: Client, images: Path) -> None:
 @pytest.mark.usefixtures("advancing")
 def test_what_was_indexed_long_ago_is_not_new_when_it_is_indexed_again(client: Client, images: Path) -> None:
     """Its rows are new, and no look remembers it any more."""
-    with opened(client._connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
+    with opened(client._parts.connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
         later.standing.add("red", images / "0.png", RED)
         assert fetched(later) == {}
         assert later.index(images, force=True).indexed == 3
@@ -89,10 +89,10 @@ def test_what_failed_before_is_new_once_it_is_indexed(client: Client, images: Pa
     file = images / "new.png"
     draw(file)
     whole = file.read_bytes()
-    client._connection.settings.ingest.max_pixels = 100
+    client._parts.connection.settings.ingest.max_pixels = 100
     assert client.index(images).failed == 1
-    client._connection.settings.ingest.max_pixels = 10_000_000
-    with opened(client._connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
+    client._parts.connection.settings.ingest.max_pixels = 10_000_000
+    with opened(client._parts.connection.indexes, overlap_s=0) as later:  # type: ignore[arg-type]
         assert fetched(later) == {}
         assert file.read_bytes() == whole
         assert later.retry_failed(images).indexed == 1
@@ -141,7 +141,7 @@ def test_a_filter_holds_for_what_is_new(client: Client, images: Path) -> None:
 
 def test_one_query_that_cannot_be_asked_stops_no_other(client: Client, images: Path) -> None:
     client.standing.add("red", images / "0.png", RED)
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
     lost = replace(query, id="c" * 16, name="lost")
@@ -171,16 +171,16 @@ def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_pa
 
 @pytest.mark.usefixtures("advancing")
 def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
-    with opened(client._connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
+    with opened(client._parts.connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
         other.standing.add("red", images / "0.png", RED)
         other.standing.add("words", text="red", max_false_match=1.0)
         assert fetched(other) == {}
         forget_noise(client)
-        other._connection.settings.ingest.regions = 1
+        other._parts.connection.settings.ingest.regions = 1
         assert other.models.apply("pico").encoded == 3
         add_noise(other)
         (images / "0.png").unlink()  # the picture is kept
-        memory = StandingMemory(other._connection.indexes)
+        memory = StandingMemory(other._parts.connection.indexes)
         assert all(len(memory.kept(one).features) == 2 for one in memory.queries()), "made before the switch"
         assert fetched(other) == {}, "no image is new"
         draw(images / "new.png")
@@ -190,12 +190,12 @@ def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Cl
 
 def test_features_that_nobody_made_are_made_at_the_next_look(client: Client, images: Path) -> None:
     client.standing.add("red", images / "0.png", RED)
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     memory.keep(query, replace(memory.kept(query), features={}))
     draw(images / "new.png")
     client.index(images)
-    with opened(client._connection.indexes) as later:  # type: ignore[arg-type]
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
         assert fetched(later) == {"red": ["new.png"]}
     assert memory.kept(query).features.keys() == {client.manifest.feature_fingerprint}
 
@@ -232,7 +232,7 @@ def test_names_are_taken_and_given_back(client: Client, images: Path) -> None:
     with pytest.raises(UsageError, match="there is none"):
         client.standing.remove("red")
     assert client.standing.list() == []
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     assert not [name for name, kept in store._notes.items() if name.startswith("standing-") and kept], "nothing is left"
     client.standing.add("red", images / "0.png", RED)
 
@@ -478,8 +478,8 @@ def test_a_backup_takes_them_along(
         assert other.standing.list() == client.standing.list()
         assert fetched(other) == {"red": ["newer.png"]}, "as it stood"
     with opened(MemoryIndexStore()) as other:
-        [query] = StandingMemory(client._connection.indexes).queries()
-        StandingMemory(other._connection.indexes).keep_queries([replace(query, name="own")])
+        [query] = StandingMemory(client._parts.connection.indexes).queries()
+        StandingMemory(other._parts.connection.indexes).keep_queries([replace(query, name="own")])
         other.restore(tmp_path / "b.tar")
         assert [one.query.name for one in other.standing.list()] == ["own"]
         assert "left out" in caplog.text
@@ -494,10 +494,10 @@ def test_a_backup_without_any_can_be_read_by_programs_of_before(client: Client, 
 
 
 def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:
-    client._connection.indexes.remember("standing", b"{")
+    client._parts.connection.indexes.remember("standing", b"{")
     with pytest.raises(RegionIndexError, match="cannot be read"):
         client.standing.list()
-    client._connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
+    client._parts.connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
     with pytest.raises(RegionIndexError, match="update it"):
         client.standing.list()
 
@@ -507,7 +507,7 @@ def test_looks_that_cannot_be_read_are_made_anew(client: Client, images: Path, n
     client.standing.add("red", images / "0.png", RED)
     draw(images / "new.png")
     client.index(images)
-    client._connection.indexes.remember(FETCHED, note)
+    client._parts.connection.indexes.remember(FETCHED, note)
     assert [one.error for one in client.standing.list()] == [""]
     assert fetched(client) == {"red": ["new.png"]}
     assert fetched(client) == {}
@@ -521,7 +521,7 @@ def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[s
         assert run([*arguments, "--format", "json"], connect=lambda _uri, _preset: opened(store)) == code
         return json.loads(capsys.readouterr().out)
 
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     added = said("standing", "add", "red", str(images / "0.png"), "--point", "10,20")
     assert (added["name"], added["kind"], added["webhook"]) == ("red", "regions", None)
     assert said("standing", "add", "red", str(images / "0.png"), code=2)["error"]["type"] == "UsageError"
@@ -542,11 +542,11 @@ def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[s
 def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:
     """The picture and its mask, encoded again, are near to what was asked first."""
     query = client.standing.add("red", images / "0.png", RED)
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     kept = memory.kept(query)
     [first] = kept.features.values()
     memory.keep(query, replace(kept, features={}))
-    encoder = client._connection.open_to_ask()[1]
+    encoder = client._parts.connection.open_to_ask()[1]
     again = client.standing.features.make(query, "m", encoder)
     assert np.allclose(first.image, again.image, atol=0.1)
     assert np.allclose(first.mask, again.mask, atol=0.1)

@@ -37,7 +37,7 @@ DAY_MS = 86_400_000
 
 def without_pauses(client: Client) -> None:
     """As if the pauses after what failed were over."""
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     memory.keep_looked(
         DELIVERED, {name: replace(one, not_before_ms=0) for name, one in memory.looked(DELIVERED).items()}
     )
@@ -116,7 +116,7 @@ def test_a_content_that_was_indexed_again_is_not_lost_with_the_message_it_was_fo
     """Its rows lie in the last stretch of time, but its content is older than the first one."""
     one, server, address = hook
     in_stretches(monkeypatch, 2)
-    client._connection.settings.standing.overlap_s = 0
+    client._parts.connection.settings.standing.overlap_s = 0
     client.standing.add("red", images / "0.png", RED, webhook=address)
     for name in ("old", "a", "b", "c"):
         draw(images / f"{name}.png")
@@ -251,7 +251,7 @@ def test_a_query_that_cannot_be_asked_is_said_to_be_so_and_stops_no_message(
 ) -> None:
     """Also where nothing is to be sent."""
     client.standing.add("red", images / "0.png", RED, webhook=hook[2])
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
     lost = replace(query, id="c" * 16, name="lost")
@@ -275,7 +275,7 @@ def test_what_another_process_sent_for_a_query_that_was_added_meanwhile_is_not_s
     client.standing.add("first", images / "0.png", RED, webhook=address)
     draw(images / "new.png")
     client.index(images)
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     recall, sent = MemoryIndexStore.recall, dict[str, int]()
 
     def meanwhile(self: MemoryIndexStore, name: str) -> bytes:
@@ -309,13 +309,13 @@ def test_who_lost_the_lease_in_a_slow_message_sends_no_further_one(
 
     def taken_over() -> None:
         if server.asked:
-            client._connection.indexes.remember(lease, taken)
+            client._parts.connection.indexes.remember(lease, taken)
 
     with pytest.raises(RegionIndexError, match="this one gives way"):
         client.standing.deliver(progress=taken_over)
     assert len(server.asked) == 1
     assert client.standing.deliver().sent == {}, "it is the other one's to send"
-    client._connection.indexes.remember(lease, b"")
+    client._parts.connection.indexes.remember(lease, b"")
     assert client.standing.deliver().sent == {"red": 1}
 
 
@@ -364,7 +364,7 @@ def test_the_library_that_sets_up_logging_is_imported_before_the_thread_of_deliv
 
 
 def test_what_nobody_read_is_printed_again(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     client.standing.add("red", images / "0.png", RED)
     draw(images / "new.png")
     client.index(images)
@@ -378,7 +378,7 @@ def test_what_nobody_read_is_printed_again(client: Client, images: Path, monkeyp
 
 
 def test_names_that_look_like_markup(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     name = "[red]x[/blue]"
     client.standing.add(name, text="a [/] b", max_false_match=1.0)
     assert run(["standing", "list"], connect=lambda _uri, _preset: opened(store)) == 0
@@ -407,7 +407,7 @@ def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
             client.standing.add("red", images / "0.png", RED)
     draw(images / "new.png")
     client.index(images)
-    with opened(client._connection.indexes) as later:  # type: ignore[arg-type]
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
         assert fetched(later) == ({"red": ["new.png"]} if arrives else {})
         if not arrives:
             later.standing.add("red", images / "0.png", RED)
@@ -415,7 +415,7 @@ def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
 
 def test_a_wrong_name_does_not_list_all_of_a_thousand(client: Client, images: Path) -> None:
     client.standing.add("q", images / "0.png", RED)
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     memory.keep_queries(replace(query, id=f"{number:016}", name=f"q{number}") for number in range(1000))
     with pytest.raises(UsageError, match="'q9' and 990 more"):
@@ -441,4 +441,4 @@ def test_a_backup_leaves_no_note_of_another_kind(
     with opened(MemoryIndexStore()) as other:
         with pytest.raises(BackupError):
             other.restore(tmp_path / "b.tar")
-        assert other._connection.indexes.recall("presets-before") == b""
+        assert other._parts.connection.indexes.recall("presets-before") == b""

@@ -33,13 +33,13 @@ def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Call
 
 
 def notes_of_queries(client: Client) -> list[str]:
-    store: Any = client._connection.indexes
+    store: Any = client._parts.connection.indexes
     return [name for name, kept in store._notes.items() if name.startswith("standing-") and kept]
 
 
 def hold(client: Client, note: str) -> Callable[[], None]:
     """Another process changes a note from now on; until what is returned is called."""
-    store, lease = client._connection.indexes, f"{note}-lease"
+    store, lease = client._parts.connection.indexes, f"{note}-lease"
     taken = {"by": "another", "at": time.time(), "of": [], "machine": "elsewhere", "pid": 1}
     store.remember(lease, json.dumps(taken).encode())
     return lambda: store.remember(lease, b"")
@@ -50,7 +50,7 @@ def test_of_two_that_add_at_once_both_are_kept_or_the_name_is_taken(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def meanwhile() -> None:
-        with opened(client._connection.indexes) as other:  # type: ignore[arg-type]
+        with opened(client._parts.connection.indexes) as other:  # type: ignore[arg-type]
             other.standing.add(name, images / "0.png", (50, 20))
 
     at_a_look(monkeypatch, "standing-lease", at=1, then=meanwhile)
@@ -99,7 +99,7 @@ def test_what_two_fetch_at_once_is_noted_of_both(client: Client, images: Path) -
     client.standing.add("red", images / "0.png", RED)
     draw(images / "new.png")
     client.index(images)
-    with opened(client._connection.indexes) as other, client.standing.new_matches() as first:  # type: ignore[arg-type]
+    with opened(client._parts.connection.indexes) as other, client.standing.new_matches() as first:  # type: ignore[arg-type]
         draw(images / "newer.png", red=31)
         client.index(images)
         assert fetched(other) == {"red": ["new.png", "newer.png"]}

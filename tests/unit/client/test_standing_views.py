@@ -195,7 +195,7 @@ def test_what_processes_keep_at_once_is_all_kept(client: Client, monkeypatch: py
     """One reads before another has written, and writes after it: both were said to be kept."""
     write_slowly(monkeypatch)
     with ExitStack() as stack, ThreadPoolExecutor(4) as threads:
-        others = [stack.enter_context(opened(client._connection.indexes)) for _ in range(4)]  # type: ignore[arg-type]
+        others = [stack.enter_context(opened(client._parts.connection.indexes)) for _ in range(4)]  # type: ignore[arg-type]
         names = [f"{place} {number}" for number in range(4) for place in range(4)]
         added = threads.map(
             lambda name: others[int(name[0])].standing.add(name, text="red", max_false_match=1.0).id, names
@@ -291,7 +291,7 @@ def test_nobody_takes_what_is_not_there_yet(client: Client, images: Path) -> Non
     query = client.standing.add("red", images / "0.png", RED)
     far = 2**62
     client.standing.take({query.id: Taken(far, far, {"0" * 16: far}), "f" * 16: Taken(far, far, {})})
-    kept = StandingMemory(client._connection.indexes).looked(FETCHED)
+    kept = StandingMemory(client._parts.connection.indexes).looked(FETCHED)
     assert kept.keys() == {query.id}
     assert max(kept[query.id].until_ms, kept[query.id].new_from_ms) < far
     assert all(first < far for first in kept[query.id].seen.values())
@@ -299,7 +299,7 @@ def test_nobody_takes_what_is_not_there_yet(client: Client, images: Path) -> Non
 
 def test_what_is_noted_does_not_grow_for_ever(client: Client, images: Path) -> None:
     """What no look back finds again is forgotten, and so are queries that were removed."""
-    memory = StandingMemory(client._connection.indexes)
+    memory = StandingMemory(client._parts.connection.indexes)
     gone, red = (client.standing.add(name, images / "0.png", RED) for name in ("gone", "red"))
     at = red.created_at_ms
     client.standing.take({gone.id: Taken(at, 0, {"0" * 16: at}), red.id: Taken(at, 0, {"0" * 16: at - 2})})
@@ -368,4 +368,4 @@ def test_how_far_a_look_came_is_noted_now_and_then_although_nothing_is_new(clien
     client.standing.take(found.taken)
     [listed] = client.standing.list()
     assert listed.looked_until_ms == found.taken[query.id].until_ms >= query.created_at_ms
-    assert StandingMemory(client._connection.indexes).looked(FETCHED).keys() == {query.id}
+    assert StandingMemory(client._parts.connection.indexes).looked(FETCHED).keys() == {query.id}

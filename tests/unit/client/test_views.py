@@ -171,8 +171,8 @@ def test_nothing_but_questions_goes_through_it(view: Client, bucket: str, tmp_pa
         lambda: view.operations.plan_sync(source),
         lambda: view.operations.collect_garbage(source),
         lambda: view.operations.record_failure(source, "hidden/hidden-0.png", error="E", message="m"),
-        lambda: view.features_status(source),
-        lambda: view.compact_features(source),
+        lambda: view.features.status(source),
+        lambda: view.features.compact(source),
     ]
     for do in done:
         with pytest.raises(UsageError, match="for questions"):

@@ -60,7 +60,7 @@ Call = Callable[[Client, Path], Any]
 WRONG: list[tuple[Call, str]] = [
     (lambda client, _: client.combine(all_of="red"), "all_of: expected a list of parts: .*, got 'red'"),
     (lambda client, _: client.combine(all_of=[], none_of=None), "none_of: expected a list of parts: .*, got None"),
-    (lambda client, at: client.combine(all_of=[str(at / "0.png")]), r"0\.png is a file: as a part give \('.*', prompt"),
+    (lambda client, at: client.combine(all_of=[str(at / "0.png")]), r"0\.png is a file: give \('.*', prompt"),
     (
         lambda client, at: client.combine(all_of=[RegionRef(ImageRef(str(at), "0.png"))]),
         r"each part must be a region, and .*0\.png is a whole image",

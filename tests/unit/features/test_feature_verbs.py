@@ -36,7 +36,7 @@ def test_off_by_default(tmp_path: Path) -> None:
     assert Settings(_env_file=None).ingest.keep_features is False
     with searchanything.connect(settings=settings_for(tmp_path, keep=False)) as client:
         client.index(tmp_path / "images")
-        status = client.features_status(tmp_path / "images")
+        status = client.features.status(tmp_path / "images")
         assert (status.files, status.rows, status.missing) == (0, 0, 3)
         assert status.to_dict()["bytes_per_region"] is None
     assert not (tmp_path / "kept").exists()
@@ -46,21 +46,21 @@ def test_every_way_into_the_index_keeps_features(tmp_path: Path) -> None:
     images = tmp_path / "images"
     with searchanything.connect(settings=settings_for(tmp_path)) as client:
         client.index(images)
-        assert client.features_status(images).live_rows == 6
+        assert client.features.status(images).live_rows == 6
         (images / "1.png").rename(images / "new.png")
         client.refresh(images, ["new.png"])
-        assert client.features_status(images).live_rows == 8
+        assert client.features.status(images).live_rows == 8
         Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(images / "0.png")
         repaired = client.sync(images, repair=True)
         assert (repaired.stale, repaired.orphaned) == (("0.png",), ("1.png",))
-        status = client.features_status(images)
+        status = client.features.status(images)
         assert (status.rows, status.live_rows, status.images, status.missing) == (9, 5, 3, 0)
-        assert client.compact_features(images).rows_dropped == 4
+        assert client.features.compact(images).rows_dropped == 4
         assert client.delete(images) == 3
-        assert (client.features_status(images).live_rows, client.features_status(images).young_rows) == (0, 0)
-        client.compact_features(images)
-        assert client.features_status(images).rows == 0
-        for ask in (client.features_status, client.compact_features):
+        assert (client.features.status(images).live_rows, client.features.status(images).young_rows) == (0, 0)
+        client.features.compact(images)
+        assert client.features.status(images).rows == 0
+        for ask in (client.features.status, client.features.compact):
             with pytest.raises(ObjectNotFoundError, match="mistyped: no such folder"):
                 ask(tmp_path / "mistyped")
     assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()] == []
@@ -70,7 +70,7 @@ def test_the_folder_of_images_stays_as_it_is(tmp_path: Path) -> None:
     before = sorted((tmp_path / "images").iterdir())
     with searchanything.connect(settings=settings_for(tmp_path)) as client:
         client.index(tmp_path / "images")
-        assert Path(client.features_status(tmp_path / "images").location).is_relative_to(tmp_path / "kept")
+        assert Path(client.features.status(tmp_path / "images").location).is_relative_to(tmp_path / "kept")
     assert sorted((tmp_path / "images").iterdir()) == before
 
 
@@ -124,7 +124,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_without_an_index_there_is_nothing_to_tell(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     with searchanything.connect(settings=settings) as client, pytest.raises(IndexNotFoundError):
-        client.features_status(tmp_path / "images")
+        client.features.status(tmp_path / "images")
 
 
 def test_a_place_that_cannot_be_used_stops_the_run(tmp_path: Path) -> None:

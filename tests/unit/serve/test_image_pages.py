@@ -53,7 +53,7 @@ def test_an_image_that_went_meanwhile_is_not_shown(tmp_path: Path, monkeypatch: 
     served = Served.make(tmp_path, monkeypatch)
     first = served.get("/v1/images", params={"limit": 2}).json()
     [gone] = [one for one in first["images"] if one["key"] == "a/two.png"]
-    served.client._connection.read_index().delete_images([ImageRef(gone["bucket"], gone["key"])])
+    served.client._parts.connection.read_index().delete_images([ImageRef(gone["bucket"], gone["key"])])
     again = served.get("/v1/images", params={"limit": 2}).json()
     assert [one["key"] for one in again["images"]] == ["a/red.png"]
     rest = served.get("/v1/images", params={"limit": 2, "after": again["next"]}).json()

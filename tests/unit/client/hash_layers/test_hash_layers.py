@@ -112,7 +112,7 @@ def test_who_was_connected_before_asks_and_writes_the_new_one(tmp_path: Path, im
         assert earlier.index(images).to_dict()["images"]["indexed"] == 1
         assert another.query(images / "new.png", limit=1).hits[0].distance_bits == 0
         assert earlier.query(images / "new.png").fingerprint == another.manifest.fingerprint
-        assert another.features_status(images).images == 4
+        assert another.features.status(images).images == 4
 
 
 def test_until_all_is_there_questions_go_to_the_old_one(client: Client, images: Path, layer: Path) -> None:
@@ -204,15 +204,15 @@ def test_going_back_is_the_same_call_and_brings_the_old_one_up_to_date(
 
 
 def test_features_stay_those_of_the_index(client: Client, images: Path, layer: Path) -> None:
-    before = client.features_status(images)
+    before = client.features.status(images)
     client.hash_layers.apply(layer)
-    assert client.features_status(images) == before
+    assert client.features.status(images) == before
     save(drawn(48, 64, green=(4, 4, 30, 40)), images / "new.png")
     client.index(images)
     (images / "2.png").unlink()
     client.sync(images, repair=True)
-    assert client.compact_features(images).rows_dropped == 2
-    status = client.features_status(images)
+    assert client.features.compact(images).rows_dropped == 2
+    status = client.features.status(images)
     assert (status.images, status.missing, status.rows, status.other_files) == (3, 0, 5, 0)
 
 

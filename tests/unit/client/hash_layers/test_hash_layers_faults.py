@@ -136,7 +136,7 @@ def test_features_that_are_compacted_meanwhile_are_found(
     def compacted(*args: object, **named: object) -> object:
         if not done:
             done.append(1)
-            assert client.compact_features(images).files_after == 1
+            assert client.features.compact(images).files_after == 1
         return opening(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr("searchanything.ingest.rehash.open_files", compacted)
@@ -197,7 +197,7 @@ def test_long_looks_keep_the_lease(client: Client, layer: Path, images: Path) ->
     client.hash_layers.apply(layer)
     steps: list[int] = []
     run = Rehash(live=live_of(client), other=first, hasher=HashLayer.from_file(layer), progress=steps.append)
-    cache = wiring.open_feature_cache(str(images), client.manifest, client._connection.settings)
+    cache = wiring.open_feature_cache(str(images), client.manifest, client._parts.connection.settings)
     for look in (run.compare, lambda: list(run.lacking()), lambda: run.carry_kept(cache), run.forget_gone):
         steps.clear()
         look()
@@ -467,8 +467,8 @@ def test_another_index_that_becomes_live_meanwhile_stays_so(
 
 def test_few_images_that_are_gone_are_left_and_counted(tmp_path: Path, images: Path, layer: Path) -> None:
     with opened(tmp_path, keep=False) as client:
-        client._connection.settings.ingest.forget_images = 0
-        client._connection.settings.ingest.forget_share = 0.5
+        client._parts.connection.settings.ingest.forget_images = 0
+        client._parts.connection.settings.ingest.forget_share = 0.5
         client.index(images)
         (images / "0.png").unlink()
         change = client.hash_layers.apply(layer, encode=True)
@@ -510,7 +510,7 @@ def test_an_index_of_the_layer_whose_features_are_others_is_made_anew(
     client.delete(images)
     client.index(images, hash_file=layer_file(tmp_path / "third.safetensors", seed=3))
     client.hash_layers.apply(next(one.layer for one in client.hash_layers.list() if one.bits == 256))
-    status = client.features_status(images)
+    status = client.features.status(images)
     assert (status.images, status.missing) == (3, 0)
 
 
@@ -551,16 +551,16 @@ def test_a_restored_index_finds_the_features_of_the_one_whose_layer_it_has(
     client.hash_layers.apply(layer)
     client.backup(tmp_path / "b.tar")
     kept = rows_of(client)
-    client._connection.models.index().delete_images([one.image for one in live_of(client).iterate_states()])
+    client._parts.connection.models.index().delete_images([one.image for one in live_of(client).iterate_states()])
     with opened(tmp_path, indexes=client._indexes) as again:  # type: ignore[arg-type]
         again.restore(tmp_path / "b.tar")
         assert rows_of(again) == kept
-        assert again.features_status(images).missing == 0
+        assert again.features.status(images).missing == 0
         change = again.hash_layers.apply(first.hash_digest)
         assert (change.carried, change.left) == (0, 0)
     with opened(tmp_path) as elsewhere:
         elsewhere.restore(tmp_path / "b.tar")
-        assert elsewhere.features_status(images).missing == 0
+        assert elsewhere.features.status(images).missing == 0
         assert elsewhere.hash_layers.apply(layer_file(tmp_path / "third.safetensors", seed=3)).carried == 3
 
 

@@ -1,0 +1,42 @@
+"""Answers to many questions asked at once: one that cannot be answered does not stop the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from searchanything.core.errors import (
+    FilterError,
+    ImageError,
+    ObjectNotFoundError,
+    PromptError,
+    SearchAnythingError,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+    TooLargeError,
+    UsageError,
+)
+
+Found = TypeVar("Found")
+QUESTIONS: Final = "a question: (image, prompt), a Hit, a RegionRef, a list of these two, or words"
+_OWN: Final = (PromptError, ImageError, ObjectNotFoundError, StoreError, TooLargeError, UsageError)
+_OF_ALL: Final = (FilterError, SettingsError, StoreUnavailableError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ManyAnswer(Generic[Found]):
+    """The answer to one of many questions: its `results`, or the `error` for which it alone has none.
+
+    `number` is its place among the questions, from 0, and `question` what was asked there.
+    """
+
+    number: int
+    question: object
+    results: Found | None = None
+    error: SearchAnythingError | None = None
+
+
+def is_of_one_question(error: SearchAnythingError) -> bool:
+    """Whether the other questions can still be answered: what is wrong is this one, not the store or the index."""
+    return isinstance(error, _OWN) and not isinstance(error, _OF_ALL)
