@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
+import numpy as np
+
 from searchanything import wiring
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.questions import kept_name, question_document
@@ -56,8 +58,9 @@ def query_many(
     """As `Client.query_many`; `pages` are those of `Asking.pages`."""
     if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
         raise UsageError(f"questions: expected a list, or whatever else can be gone through, got {questions!r}")
-    rate = rate_of(max_false_match)
-    refuse_as_a_search(asking.connection.read_index(), pages[0], filter=filter)
+    rate, index = rate_of(max_false_match), asking.connection.read_index()
+    refuse_as_a_search(index, pages[0], filter=filter)
+    asking.judging.scale(index, np.zeros(index.manifest.bits // 8, dtype=np.uint8)).most_bits(rate)
     return _Many(asking, *pages, filter, rate).answers(questions)
 
 
@@ -269,12 +272,16 @@ def _answer(one: _Encoded) -> ManyAnswer[SearchResults]:
 
 
 def _one_ahead(items: Iterable[_Item], begin: Callable[[_Item], _Begun]) -> Iterator[_Begun]:
-    """What was begun for each item, given when the next one is begun."""
+    """What was begun for each item, given when the next one is begun; where that fails, what was begun before first."""
     waiting: list[_Begun] = []
-    for item in items:
-        waiting.append(begin(item))
-        if len(waiting) > 1:
-            yield waiting.pop(0)
+    try:
+        for item in items:
+            waiting.append(begin(item))
+            if len(waiting) > 1:
+                yield waiting.pop(0)
+    except Exception:
+        yield from waiting
+        raise
     yield from waiting
 
 

@@ -33,6 +33,7 @@ from searchanything.client.remote_many import ask_many
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
 from searchanything.client.remote_standing import RemoteStanding
+from searchanything.core.arguments import check_flags, whole_number_of
 from searchanything.core.closing import Closing
 from searchanything.core.errors import NotOfferedHereError, ServerUnreachableError, UsageError
 from searchanything.core.many_answers import ManyAnswer
@@ -130,7 +131,10 @@ class RemoteClient(Closing):
         rescore: int | None = None,
     ) -> Iterator[ManyAnswer[RemoteResults]]:
         """As `Client.query_many`: a few questions are asked at a time, and one that finds the server busy waits."""
-        page: dict[str, Any] = {"limit": limit, "group_by_image": group_by_image, "rescore": rescore}
+        check_flags(group_by_image=group_by_image)
+        page: dict[str, Any] = {"limit": whole_number_of(limit, "limit", least=1), "group_by_image": group_by_image}
+        page["rescore"] = None if rescore is None else whole_number_of(rescore, "rescore", least=0)
+        sent_filter(filter)  # what is wrong with it is wrong with all questions
         return ask_many(partial(self.query, **page, filter=filter, max_false_match=max_false_match), questions)
 
     def segment(self, image: object) -> RemoteSegments:

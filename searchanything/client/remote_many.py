@@ -44,28 +44,29 @@ def _answers(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[Remot
 
 
 def _answer(ask: Ask, number: int, question: object) -> ManyAnswer[RemoteResults]:
-    try:
-        return ManyAnswer(number, question, results=_asked(ask, question))
-    except SearchAnythingError as error:
-        if not is_of_one_question(error):
-            raise
-        return ManyAnswer(number, question, error=error)
+    """Its answer, once the server has time. Raises: as `RemoteClient.query`; BusyError after `BUSY_TIMES` of them."""
+    waits = 0
+    while True:
+        try:
+            return ManyAnswer(number, question, results=_asked(ask, question))
+        except BusyError as busy:
+            waits += 1
+            if waits > BUSY_TIMES:
+                raise
+            time.sleep(busy.retry_after_s)
+        except SearchAnythingError as error:
+            if not is_of_one_question(error):
+                raise
+            return ManyAnswer(number, question, error=error)
 
 
-def _asked(ask: Ask, question: object, times: int = BUSY_TIMES) -> RemoteResults:
-    """Its answer, once the server has time. Raises: as `RemoteClient.query`; BusyError after so many times."""
-    try:
-        words = asked_words(question)
-        if words is not None:
-            check_no_file(words)
-            return ask(text=words)
-        if isinstance(question, Hit | RegionRef | list):
-            return ask(question)
-        if isinstance(question, tuple) and len(question) == 2:
-            return ask(*question)
-    except BusyError as busy:
-        if times <= 1:
-            raise
-        time.sleep(busy.retry_after_s)
-        return _asked(ask, question, times - 1)
+def _asked(ask: Ask, question: object) -> RemoteResults:
+    words = asked_words(question)
+    if words is not None:
+        check_no_file(words)
+        return ask(text=words)
+    if isinstance(question, Hit | RegionRef | list):
+        return ask(question)
+    if isinstance(question, tuple) and len(question) == 2:
+        return ask(*question)
     raise UsageError(f"expected {QUESTIONS}, got {shown(question)}; a whole image is (image, None)")
