@@ -145,13 +145,12 @@ class FilterOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PageOptions:
+class HitsOptions:
     """Which hits are wanted."""
 
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of hits.", rich_help_panel=PAGE)
     ] = 10
-    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
     group_by_image: Annotated[
         bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
@@ -166,6 +165,13 @@ class PageOptions:
             rich_help_panel=PAGE,
         ),
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions(HitsOptions):
+    """Which hits are wanted, and from which on."""
+
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
 
 
 def parse_point(text: str, option: str) -> tuple[float, float]:

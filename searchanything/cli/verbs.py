@@ -43,6 +43,7 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
         "query",
         "Pick a region of an image by a prompt, and list the images that contain a similar region.",
     ),
+    "query-many": ("query_many", "query_many", "Ask all questions of a list, and write their answers to a file."),
     "find": (
         "find",
         "find",

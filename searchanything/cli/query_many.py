@@ -1,0 +1,145 @@
+"""`searchanything query-many`: the questions of a list, and a file with their answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.failures import SOME_IMAGES_FAILED, cure_of, type_of
+from searchanything.cli.options import CommonOptions, expanded, option
+from searchanything.cli.progress import passing_progress
+from searchanything.cli.prompting import FilterOptions, HitsOptions
+from searchanything.cli.questions import MaxFalseMatch, indexed_question
+from searchanything.cli.session import answer, client_of, plain, say
+from searchanything.core.counting import counted
+from searchanything.core.errors import SearchAnythingError, UsageError
+from searchanything.core.escaping import printable
+
+if TYPE_CHECKING:
+    from searchanything.answers.question_lists import AnswerFile, ListedQuestion
+    from searchanything.client.client import Client
+    from searchanything.core.types import Filter
+
+Questions = Annotated[
+    Path,
+    typer.Argument(metavar="QUESTIONS", help="A list of questions: a .csv or .jsonl file.", show_default=False),
+]
+Out = Annotated[Path, option("--out", "FILE", "The answers: .jsonl (a document each) or .csv (a row for each hit).")]
+
+
+@expanded
+def query_many(
+    context: typer.Context,
+    questions: Questions,
+    page: HitsOptions,
+    filter: FilterOptions,
+    max_false_match: MaxFalseMatch = None,
+    *,
+    out: Out,
+    common: CommonOptions,
+) -> None:
+    """Ask all questions of a list, and write their answers to a file.
+
+    Each row of QUESTIONS is a question, with the columns (or keys) image, point, background, box, text and id, all of
+    them optional: image is a file, s3://bucket/key or IMAGE#REGION; several points or boxes are separated by
+    semicolons; text without image is words alone. A question that cannot be answered has its error in the answers, and
+    the exit code is 3. After a kill, the same command goes on where it was.
+
+    Examples: [bold]searchanything query-many questions.csv --out hits.csv --limit 5[/bold]
+
+    [bold]searchanything query-many questions.jsonl --out hits.jsonl --group-by-image[/bold]
+    """
+    from searchanything.answers.question_lists import AnswerFile, read_questions
+
+    wanted = filter.filter()
+    listed, digest = read_questions(questions)
+    with client_of(context, common) as client:
+        asked = {
+            "questions": digest, "uri": client.uri, "fingerprint": client.manifest.fingerprint,
+            "page": asdict(page), "filter": repr(wanted), "max_false_match": max_false_match,
+        }  # fmt: skip
+        answers = AnswerFile.open(out, [questions], asked)
+        with contextlib.closing(answers):
+            if answers.done:
+                say(f"going on after {counted(answers.done, 'answer')} of a run that did not end")
+            _Asking(client, listed, answers, page, wanted, max_false_match).ask_all()
+            answers.finish()
+    document = {"file": str(out), "questions": len(listed), "failed": answers.failed}
+    said = f"{counted(len(listed), 'question')}, {answers.failed:,} without an answer; written to {out}"
+    answer(document, common.format, lambda: plain(said))
+    if answers.failed:
+        raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asking:
+    """A list that is asked, from the first question on that has no answer yet."""
+
+    client: Client
+    listed: list[ListedQuestion]
+    answers: AnswerFile
+    page: HitsOptions
+    filter: Filter | None
+    max_false_match: float | None
+
+    def ask_all(self) -> None:
+        from searchanything.ingest.reports import IndexProgress
+
+        waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]] = deque()
+        found = self.client.query_many(
+            self._asked(waiting),
+            limit=self.page.limit,
+            filter=self.filter,
+            group_by_image=self.page.group_by_image,
+            max_false_match=self.max_false_match,
+            rescore=self.page.rescore,
+        )
+        with passing_progress("asking") as show:
+            for one in found:
+                self._add_wrong(waiting)
+                question, _ = waiting.popleft()
+                error = one.error
+                self.answers.add(_document(question, None if one.results is None else one.results.to_dict(), error))
+                done, failed = self.answers.done, self.answers.failed
+                show(IndexProgress(done, len(self.listed), done - failed, failed, "", total_is_final=True))
+            self._add_wrong(waiting)
+
+    def _asked(self, waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]]) -> Iterator[Any]:
+        """What is asked, each noted; one that is wrong in itself is noted with its error and not asked."""
+        for question in self.listed[self.answers.done :]:
+            try:
+                asked = self._question(question)
+            except UsageError as error:
+                waiting.append((question, error))
+                continue
+            waiting.append((question, None))
+            yield asked
+
+    def _question(self, question: ListedQuestion) -> Any:  # noqa: ANN401 - whatever `Client.query_many` takes
+        prompt = question.prompt()
+        if question.image:
+            return indexed_question(self.client, question.image), prompt
+        if "text" in question.fields and len(question.fields.keys() - {"id", "image"}) == 1:
+            return question.fields["text"]
+        raise UsageError("expected an image, or a text alone")
+
+    def _add_wrong(self, waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]]) -> None:
+        while waiting and waiting[0][1] is not None:
+            question, error = waiting.popleft()
+            self.answers.add(_document(question, None, error))
+
+
+def _document(
+    question: ListedQuestion, found: Mapping[str, Any] | None, error: SearchAnythingError | None
+) -> dict[str, Any]:
+    """An answer: what `searchanything query --format json` prints of it, or the error."""
+    said = None
+    if error is not None:
+        said = {"type": type_of(error), "message": printable(str(error)), "cure": cure_of(error)}
+    return {"id": question.id, "image": str(question.fields.get("image") or ""), "answer": found, "error": said}

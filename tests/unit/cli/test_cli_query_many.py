@@ -1,0 +1,226 @@
+"""`query-many`: a list of questions in, a file of answers out, across errors and kills."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.answers.question_lists import AnswerFile, read_questions
+from searchanything.cli.app import run
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
+from searchanything.core.errors import IndexUnavailableError, PromptError, UsageError
+
+RED, BLUE = (4, 4, 40, 60), (50, 8, 90, 40)
+Typed = Callable[..., tuple[int, str, str]]
+LIST = """id,image,point,box,text
+red,a.png,"20,30",,
+,a.png#0,,,
+both,a.png,"20,30;60,20",,
+box,a.png,,"50,8,90,40",
+gone,none.png,,,
+bad,a.png,"1,x",,
+named,a.png,,,red
+,,,,blue
+nothing,,,,
+"""
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
+    Machine().install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for name, parts in {"a": {"red": RED, "blue": BLUE}, "b": {"red": RED}, "c": {"blue": BLUE}}.items():
+        Image.fromarray(drawn(64, 96, **parts)).save(tmp_path / f"{name}.png")
+    client = connect("memory://", preset="pico")
+    client.index(tmp_path, add_words=True)
+    Path("list.csv").write_text(LIST)
+    return client
+
+
+@pytest.fixture
+def shell(client: Client, capsys: pytest.CaptureFixture[str]) -> Typed:
+    class Kept(Client):
+        def __init__(self) -> None:
+            self.__dict__ = client.__dict__
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        code = run(["query-many", *arguments], connect=lambda _uri, _preset: Kept())
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return typed
+
+
+def lines_of(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_answers_are_those_of_query_and_errors_have_their_place(shell: Typed, client: Client) -> None:
+    code, out, _ = shell("list.csv", "--out", "a.jsonl", "--limit", "2", "--format", "json")
+    assert (code, json.loads(out)) == (3, {"file": "a.jsonl", "questions": 9, "failed": 3})
+    found = lines_of("a.jsonl")
+    assert [one["id"] for one in found] == ["red", "2", "both", "box", "gone", "bad", "named", "8", "nothing"]
+    errors = {one["id"]: one["error"]["type"] for one in found if one["error"]}
+    assert errors == {"gone": "ImageError", "bad": "PromptError", "nothing": "UsageError"}
+    assert [one["answer"] is None for one in found] == [one["error"] is not None for one in found]
+    single = client.query("a.png", (20, 30), limit=2).to_dict()
+    same = ("prompt", "selection", "hits", "fingerprint", "collection", "exact", "matching")
+    assert {name: found[0]["answer"][name] for name in same} == {name: single[name] for name in same}
+    assert found[1]["answer"]["prompt"]["kind"] == "region"
+    assert found[7]["answer"]["prompt"]["kind"] == "words"
+    assert [name for name in os.listdir() if "a.jsonl" in name] == ["a.jsonl"]
+
+
+def test_a_row_for_each_hit(shell: Typed) -> None:
+    assert shell("list.csv", "--out", "a.csv", "--limit", "2", "--group-by-image", "--key-prefix", "b")[0] == 3
+    with open("a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["rank"], row["key"], row["error"].partition(":")[0]) for row in rows] == [
+        ("red", "1", "b.png", ""), ("2", "1", "b.png", ""), ("both", "1", "b.png", ""), ("box", "1", "b.png", ""),
+        ("gone", "", "", "ImageError"), ("bad", "", "", "PromptError"), ("named", "1", "b.png", ""),
+        ("8", "1", "b.png", ""), ("nothing", "", "", "UsageError"),
+    ]  # fmt: skip
+    assert [float(rows[0][name]) for name in ("bits", "x1", "y1", "x2", "y2")] == [0, *RED]
+    assert {row["bucket"] for row in rows if row["rank"]} == {str(Path.cwd())}
+
+
+def test_lines_of_json_say_the_same(shell: Typed) -> None:
+    rows = [
+        {"id": "red", "image": "a.png", "point": [20, 30]}, {"image": "a.png#0"},
+        {"id": "both", "image": "a.png", "point": [[20, 30], [60, 20]]},
+        {"id": "box", "image": "a.png", "box": [50, 8, 90, 40]}, {"id": "gone", "image": "none.png"},
+        {"id": "bad", "image": "a.png", "point": "1,x"}, {"id": "named", "image": "a.png", "text": "red"},
+        {"text": "blue"}, {"id": "nothing"},
+    ]  # fmt: skip
+    Path("list.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
+    for name in ("list.csv", "list.jsonl"):
+        assert shell(name, "--out", f"{name}.jsonl")[0] == 3
+    one, other = lines_of("list.csv.jsonl"), lines_of("list.jsonl.jsonl")
+    for answers in (one, other):
+        for answer in answers:
+            (answer["answer"] or {}).pop("timings_ms", None)
+            (answer["answer"] or {}).pop("stages", None)
+    assert one == other
+
+
+@pytest.mark.parametrize("end", ["a.csv", "a.jsonl"])
+@pytest.mark.parametrize("after", range(9))
+def test_who_was_stopped_goes_on_with_what_is_not_answered(
+    shell: Typed, client: Client, monkeypatch: pytest.MonkeyPatch, end: str, after: int
+) -> None:
+    assert shell("list.csv", "--out", f"whole-{end}")[0] == 3
+    whole = sorted(Path(f"whole-{end}").read_text().splitlines(), key=str)
+    add = AnswerFile.add
+
+    def stopped(answers: AnswerFile, document: dict[str, Any]) -> None:
+        if answers.done == after:
+            answers._file.write(b'{"id": "torn", "ans')  # a process that is killed here leaves half a line
+            raise IndexUnavailableError("away")
+        add(answers, document)
+
+    monkeypatch.setattr(AnswerFile, "add", stopped)
+    code, _, err = shell("list.csv", "--out", end)
+    assert (code, "away" in err, Path(end).exists()) == (1, True, False)
+    monkeypatch.setattr(AnswerFile, "add", add)
+    asked: list[Any] = []
+    query_many = Client.query_many
+
+    def counted(self: Client, questions: Iterator[Any], **page: Any) -> Any:
+        return query_many(self, (asked.append(one) or one for one in questions), **page)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(Client, "query_many", counted)
+    code, out, err = shell("list.csv", "--out", end)
+    assert (code, "9 questions, 3 without an answer" in out) == (3, True)
+    assert (f"going on after {after} answer" in err) == (after > 0)
+    assert len(asked) == 7 - sum(one < after for one in (0, 1, 2, 3, 4, 6, 7)), "two are wrong in themselves"
+    drop = ("timings_ms", "stages")
+    if end.endswith("jsonl"):
+        for one, other in zip(lines_of(end), lines_of(f"whole-{end}"), strict=True):
+            assert {k: v for k, v in (one["answer"] or {}).items() if k not in drop} == {
+                k: v for k, v in (other["answer"] or {}).items() if k not in drop
+            }
+    else:
+        assert sorted(Path(end).read_text().splitlines(), key=str) == whole
+    assert sorted(name for name in os.listdir() if ".part" in name) == []
+
+
+def test_another_page_or_list_goes_on_with_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.jsonl"
+    first = AnswerFile.open(target, [], {"limit": 1})
+    first.add({"error": None})
+    with pytest.raises(UsageError, match="another process"):
+        AnswerFile.open(target, [], {"limit": 1})
+    first.close()
+    other = AnswerFile.open(target, [], {"limit": 2})
+    again = AnswerFile.open(target, [], {"limit": 1})
+    assert (other.done, again.done, again.failed) == (0, 1, 0)
+    for one in (other, again):
+        one.close()
+
+
+def test_a_list_that_is_read_is_not_written_over(shell: Typed) -> None:
+    for name in ("list.csv", "./list.csv"):
+        code, _, err = shell("list.csv", "--out", name)
+        assert (code, "would be written over" in err) == (2, True)
+    assert Path("list.csv").read_text() == LIST
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "match"),
+    [
+        ("q.txt", b"", "ends in .csv or .jsonl"),
+        ("none.csv", None, "No such file"),
+        ("q.csv", b"image,colour\na.png,red\n", "'colour' is none of id, image"),
+        ("q.csv", b"image,point\na.png\n", "more or fewer columns"),
+        ("q.csv", b"image\na.png,b.png\n", "more or fewer columns"),
+        ("q.csv", b'image\n"a.png\n', "cannot be read as a list"),
+        ("q.csv", b"image\n\xff\n", "cannot be read as a list"),
+        ("q.jsonl", b'{"image": "a.png"}\n[1]\n', "an object on each line"),
+        ("q.jsonl", b'{"image": "a.png"\n', "cannot be read as a list"),
+        ("q.jsonl", b'{"pont": [1, 2]}\n', "question 1: 'pont' is none of"),
+        ("q.jsonl", b"[" * 100_000, "cannot be read as a list"),
+    ],
+)
+def test_what_is_no_list_is_refused(tmp_path: Path, name: str, data: bytes | None, match: str) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(UsageError, match=match):
+        read_questions(tmp_path / name)
+
+
+def test_rows_are_read_with_their_own_errors(tmp_path: Path) -> None:
+    rows = [
+        {"point": [1]}, {"point": "1,2,3"}, {"box": [1, 2, 3]}, {"point": {"x": 1}}, {"point": [[1, "a"]]},
+        {"text": 7}, {"background": [1, 2]}, {"point": [1, None]},
+    ]  # fmt: skip
+    (tmp_path / "q.jsonl").write_text(
+        "\n".join(map(json.dumps, [*rows, {"image": 3}, {"point": "1, 2 ;3,4", "id": 0}]))
+    )
+    questions, _ = read_questions(tmp_path / "q.jsonl")
+    for question in questions[: len(rows)]:
+        with pytest.raises(PromptError):
+            question.prompt()
+    with pytest.raises(UsageError, match="image: expected"):
+        questions[-2].image  # noqa: B018 - it raises
+    assert questions[-1].prompt().foreground == ((1, 2), (3, 4))  # type: ignore[union-attr]
+    assert questions[-1].id == "0"
+
+
+def test_odd_letters_stay(tmp_path: Path) -> None:
+    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {})
+    documents = [{"id": "名\u2028\x85", "error": None}, {"id": "\udc80", "error": {"type": "E"}}]
+    for document in documents:
+        answers.add(document)
+    answers.finish()
+    answers.close()
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().split(b"\n")[:-1]] == documents
