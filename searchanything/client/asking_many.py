@@ -27,7 +27,7 @@ from searchanything.core.addresses import check_no_file
 from searchanything.core.arguments import shown
 from searchanything.core.batching import batches
 from searchanything.core.errors import ImageError, SearchAnythingError, UsageError
-from searchanything.core.many_answers import QUESTIONS, ManyAnswer, is_of_one_question
+from searchanything.core.many_answers import QUESTION_FORMS, ManyAnswer, is_of_one_question
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRef, RGBImage
 from searchanything.encode.canary import check_models, encoding_errors
@@ -229,7 +229,7 @@ def _parsed(question: Any) -> tuple[RegionRef, ...] | str | _Unread:  # noqa: AN
                 check_no_prompt(as_prompt(prompt))
                 return stored
             return _Unread(image, prompt)
-    raise UsageError(f"expected {QUESTIONS}, got {shown(question)}; a whole image is (image, None)")
+    raise UsageError(f"expected {QUESTION_FORMS}, got {shown(question)}; a whole image is (image, None)")
 
 
 def _checked(picture: _Picture) -> tuple[RGBImage, Prompt]:

@@ -13,7 +13,7 @@ from searchanything.client.remote_results import RemoteResults
 from searchanything.core.addresses import check_no_file
 from searchanything.core.arguments import shown
 from searchanything.core.errors import BusyError, SearchAnythingError, UsageError
-from searchanything.core.many_answers import QUESTIONS, ManyAnswer, is_of_one_question
+from searchanything.core.many_answers import QUESTION_FORMS, ManyAnswer, is_of_one_question
 from searchanything.core.types import Hit, RegionRef
 
 AT_A_TIME: Final = 4  # of the server's 16 that may wait for its models
@@ -69,4 +69,4 @@ def _asked(ask: Ask, question: object) -> RemoteResults:
         return ask(question)
     if isinstance(question, tuple) and len(question) == 2:
         return ask(*question)
-    raise UsageError(f"expected {QUESTIONS}, got {shown(question)}; a whole image is (image, None)")
+    raise UsageError(f"expected {QUESTION_FORMS}, got {shown(question)}; a whole image is (image, None)")

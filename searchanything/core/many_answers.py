@@ -19,7 +19,7 @@ from searchanything.core.errors import (
 )
 
 Found = TypeVar("Found")
-QUESTIONS: Final = "a question: (image, prompt), a Hit, a RegionRef, a list of these two, or words"
+QUESTION_FORMS: Final = "a question: (image, prompt), a Hit, a RegionRef, a list of these two, or words"
 _OWN: Final = (PromptError, ImageError, ObjectNotFoundError, StoreError, TooLargeError, UsageError)
 _OF_ALL: Final = (FilterError, SettingsError, StoreUnavailableError)
 
