@@ -24,7 +24,8 @@ from benchmarks.ranking_data import load_preset
 from searchanything.core.geometry import decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY
-from searchanything.prompts.choose import PointsOnGrid, box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.choose import box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.points_on_grid import PointsOnGrid
 from searchanything.prompts.prompt import Box, Point, Points
 
 MIN_IOU: Final = 0.5
