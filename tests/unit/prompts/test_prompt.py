@@ -175,6 +175,7 @@ def test_a_second_click_on_the_rim_does_not_add_the_neighbour_or_the_whole() -> 
     assert choose_by_points(Points([(32, 8), (42, 8)]), scene).rows == (2,), "the person is all that holds it"
     reason = choose_by_points(Points([(32, 8), (42, 8)]), scene).reason
     assert reason.endswith("; 1 mask left out, as the rest lies under or beside each point")
+    assert choose_by_points(Points([(32, 8), (32, 30)]), scene).rows == (2,), "four cells below the face"
     assert choose_by_points(Points([(32, 8), (32, 34)]), scene).rows == (0,), "a click apart from it means the person"
     two = segmented(64, [rectangle(64, (0, 0, 20, 64)), rectangle(64, (20, 0, 64, 64))])
     assert choose_by_points(Points([(2, 30), (23, 30)]), two).rows == (0,), "one cell beside it"
