@@ -278,7 +278,7 @@ def needed(segmentation: Segmentation, points: PointsOnGrid, picked: Mapping[int
     """Of the rows that foreground points pick one by one (`picked`, by the point's number), those that are needed.
 
     A click near the rim of a thing may lie on its neighbour alone, or on nothing but the whole, which then would be
-    added. So rows are given up, the last of `things_first` first, while each point still lies in or beside a row that
+    added. So rows are left out, the last of `things_first` first, while each point still lies in or beside a row that
     is left.
     """
     rows = things_first(segmentation, np.array(sorted(set(picked.values())), dtype=np.intp))
