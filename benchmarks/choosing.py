@@ -1,11 +1,14 @@
 """What clicks and boxes around known things select, by the rules and by simpler ones.
 
-python -m benchmarks.choosing [--preset pico] [--scenes 100] [--seed 11] [--street FOLDER --images 100] [--json FILE]
+python -m benchmarks.choosing [--preset pico] [--scenes 100] [--seed 11] [--json FILE]
+    [--street FOLDER --images 100 --skip 0]
 
 Each thing of generated scenes (and of annotated street photographs, as in `benchmarks.ranking_data`) is clicked on its
-innermost pixel, on its rim (1.5 to 3.5 px inside) and anywhere, and boxed tightly, loosely and too tightly. Printed is
-the share of prompts whose mask has an IoU of at least 0.5 with the thing: exact clicks against clicks that may touch,
-boxes by IoU alone against boxes by fit; and the ceiling, the best mask of each segmentation.
+innermost pixel, on its rim (1.5 to 3.5 px inside), anywhere, and several times: on its innermost pixel and on others.
+It is boxed tightly, loosely and too tightly, by boxes that are centred on it. Printed is the share of prompts whose
+mask has an IoU of at least 0.5 with the thing, and the mean IoU, by a simpler rule and by the rule: exact clicks and
+clicks that may touch; the masks of several clicks merged, and those that are needed; boxes by IoU alone, and by fit.
+`best`: the ceiling's share, by the best mask of each segmentation.
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ from benchmarks.ranking_data import load_preset
 from searchanything.core.geometry import decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY
-from searchanything.prompts.choose import PointsOnGrid, box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.choose import box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.points_on_grid import PointsOnGrid
 from searchanything.prompts.prompt import Box, Point, Points
 
 MIN_IOU: Final = 0.5
 LEAST_PX: Final = 100  # of a thing: smaller ones are crumbs
 BOX_MIN_IOU: Final = 0.1  # the setting's default
-LOOSER: Final = (-0.15, 0.0, 0.1, 0.25, 0.5)
+LOOSER: Final = (-0.15, 0.0, 0.1, 0.25, 0.5, 1.0)
+SEVERAL: Final = (2, 3, 5)
+COLUMNS: Final = ("simpler", "rule", "best", "IoU, s.", "IoU, rule", "prompts")
 
 
 def clicks(mask: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, Point]]:
@@ -42,6 +48,15 @@ def clicks(mask: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, Poin
         if len(pixels):
             y, x = pixels[rng.integers(len(pixels))].tolist()
             yield name, (x + 0.5, y + 0.5)
+
+
+def several_clicks(mask: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, tuple[Point, ...]]]:
+    """The innermost pixel of a thing, and one to four others anywhere on it."""
+    pixels = np.argwhere(mask)
+    drawn = pixels[rng.integers(len(pixels), size=max(SEVERAL) - 1)].tolist()
+    points = (innermost_point(mask), *((x + 0.5, y + 0.5) for y, x in drawn))
+    for count in SEVERAL:
+        yield f"{count} clicks", points[:count]
 
 
 def boxes(mask: BoolMask) -> Iterator[tuple[str, BoxXYXY]]:
@@ -67,8 +82,10 @@ def by_iou_alone(box: BoxXYXY, segmentation: Segmentation) -> BoolMask:
     return segmentation.masks[ious.argmax()] if fits else segmentation.letterbox.box_mask(box)
 
 
-def measured(segmentation: Segmentation, thing: BoolMask, rng: np.random.Generator) -> Iterator[tuple[str, list[bool]]]:
-    """Of each prompt for one thing, whether the simpler rule, the rule and the best mask of all select it."""
+def measured(
+    segmentation: Segmentation, thing: BoolMask, rng: np.random.Generator
+) -> Iterator[tuple[str, list[float]]]:
+    """Of each prompt for one thing, the IoU of the mask by the simpler rule, by the rule, and of the best of all."""
     on_grid = segmentation.letterbox.grid_mask(thing)
     best = max((overlap(one, on_grid, segmentation) for one in segmentation.masks), default=0.0)
     chosen: dict[str, tuple[BoolMask, BoolMask]] = {}
@@ -76,23 +93,30 @@ def measured(segmentation: Segmentation, thing: BoolMask, rng: np.random.Generat
         touching = choose_by_points(Points((point,)), segmentation).mask
         exact = PointsOnGrid.of([point], [], segmentation).under.any()
         chosen[f"click, {name}"] = touching if exact else np.zeros_like(touching), touching
+    for name, points in several_clicks(thing, rng):
+        alone = [choose_by_points(Points((point,)), segmentation).mask for point in points]
+        chosen[name] = np.any(alone, axis=0), choose_by_points(Points(points), segmentation).mask
     for name, box in boxes(thing):
         by_fit = choose_by_box(Box(*box), segmentation, min_iou=BOX_MIN_IOU).mask
         chosen[f"box, {name}"] = by_iou_alone(box, segmentation), by_fit
     for name, several in chosen.items():
-        yield name, [*(overlap(one, on_grid, segmentation) >= MIN_IOU for one in several), best >= MIN_IOU]
+        yield name, [*(overlap(one, on_grid, segmentation) for one in several), best]
 
 
 def table(segmenter_of: Iterator[tuple[Segmentation, Annotated]]) -> Mapping[str, NDArray[np.float64]]:
-    """Per prompt, the shares of the simpler rule, the rule and the ceiling, and how many there were."""
+    """Per prompt, the shares of the simpler rule, the rule and the ceiling, the mean IoUs of both, and the count."""
     rng = np.random.default_rng(3)
-    found: dict[str, list[list[bool]]] = {}
+    found: dict[str, list[list[float]]] = {}
     for segmentation, (_, truth) in segmenter_of:
         for one in truth.instances:
             if one.area_px >= LEAST_PX:
                 for name, values in measured(segmentation, decode_rle(one.mask), rng):
                     found.setdefault(name, []).append(values)
-    return {name: np.array([*np.mean(values, axis=0), len(values)]) for name, values in found.items()}
+    return {name: _summed_up(np.array(values)) for name, values in found.items()}
+
+
+def _summed_up(ious: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([*(ious >= MIN_IOU).mean(axis=0), *ious[:, :2].mean(axis=0), len(ious)])
 
 
 def main() -> None:
@@ -103,21 +127,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--street", type=Path, help="folder of photographs with their label files")
     parser.add_argument("--images", type=int, default=100, help="street photographs to use")
+    parser.add_argument("--skip", type=int, default=0, help="street photographs to leave out before them")
     options = parser.parse_args()
     segmenter = load_preset(options.preset).segmenter
     kinds = {"scenes": scene_clicks(options.scenes, seed=options.seed)}
     if options.street is not None:
-        kinds["street"] = street_clicks(sorted(options.street.glob("*.png"))[: options.images])
+        kinds["street"] = street_clicks(sorted(options.street.glob("*.png"))[options.skip :][: options.images])
     figures = {}
     for kind, images in kinds.items():
         found = table((segmenter.segment([one[0]])[0], one) for one in images)
-        print(f"{kind:24} {'simpler':>8} {'rule':>8} {'best':>8} {'prompts':>8}")
-        for name, (simpler, rule, best, count) in found.items():
-            print(f"{name:24} {simpler:8.3f} {rule:8.3f} {best:8.3f} {count:8.0f}")
-        figures[kind] = {
-            name: dict(zip(("simpler", "rule", "best", "prompts"), values.tolist(), strict=True))
-            for name, values in found.items()
-        }
+        print(f"{kind:24} " + " ".join(f"{column:>9}" for column in COLUMNS))
+        for name, (*shares, count) in found.items():
+            print(f"{name:24} " + " ".join(f"{share:9.3f}" for share in shares) + f" {count:9.0f}")
+        figures[kind] = {name: dict(zip(COLUMNS, values.tolist(), strict=True)) for name, values in found.items()}
     measuring.write(figures, options.json)
 
 

@@ -5,23 +5,26 @@ The rules are those of `searchanything.prompts.prompt`; here they meet the masks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import PromptError
-from searchanything.core.geometry import Letterbox, boxes_of
+from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
 from searchanything.prompts.containers import COVERED_SHARE, RowNumbers, covered_by_parts
+from searchanything.prompts.points_on_grid import PointsOnGrid
 from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
 SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
+CELLS_BESIDE = 1  # a mask's edge is known to a cell
+CELLS_BESIDE_WHOLE = 4  # where a click is on nothing but a whole that is made of others (docs/adr/0088)
+CENTRED = 4.0  # of exp(-4 d²), d from a box's centre to a mask's, in halves of the box's sides (docs/adr/0088)
 _DIGITS = 6  # of a fit: products that are equal but for their factors tie
 _RULE_NAMES = {"searchanything": "thing", "surest": "score"}
 _HOW = {
@@ -31,61 +34,6 @@ _HOW = {
     "object": "the middle",
     "whole": "the largest",
 }
-
-
-Cells: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int64]]
-Flags: TypeAlias = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PointsOnGrid:
-    """A prompt's points as they lie on the mask grid, converted once.
-
-    `foreground` (P, 2) and `background` (B, 2) are cells (row, column); `under` (N, P) and `held` (N, B) say which of N
-    masks hold them, and `beside` (N, P) which touch a foreground point that none holds: the eight cells around its own.
-    A mask's edge is known to a cell, so a click on the rim of a thing, or on a thin one, may miss it by one.
-    """
-
-    foreground: Cells
-    background: Cells
-    under: Flags
-    held: Flags
-    beside: Flags
-
-    @classmethod
-    def of(cls, foreground: Sequence[Point], background: Sequence[Point], segmentation: Segmentation) -> Self:
-        """Raises: PromptError for a point outside the image."""
-        inside, outside = (_cells_of(points, segmentation.letterbox) for points in (foreground, background))
-        under, held = (segmentation.masks[:, cells[:, 0], cells[:, 1]] for cells in (inside, outside))
-        beside = np.zeros_like(under)
-        for number in np.flatnonzero(~np.any(under, axis=0)):
-            beside[:, number] = _touched(segmentation, inside[number])
-        return cls(inside, outside, under, held, beside)
-
-    @property
-    def within_reach(self) -> Flags:
-        """(N, P) the masks that a foreground point may mean: those that hold it, or else those beside it."""
-        return self.under | self.beside
-
-    @property
-    def excluded(self) -> Flags:
-        """(N,) the masks that hold a background point."""
-        return np.asarray(np.any(self.held, axis=1), dtype=np.bool_)
-
-
-def _cells_of(points: Sequence[Point], letterbox: Letterbox) -> Cells:
-    for x, y in points:
-        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
-            raise PromptError(
-                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
-            )
-    return letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
-
-
-def _touched(segmentation: Segmentation, cell: Cells) -> Flags:
-    """(N,) the masks with a cell among a cell (row, column) and the eight around it."""
-    (top, left), (bottom, right) = np.maximum(cell - 1, 0), cell + 2
-    return np.asarray(np.any(segmentation.masks[:, top:bottom, left:right], axis=(1, 2)), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +68,10 @@ def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation,
 
 
 def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
-    """The masks under the foreground points, one each, merged. Raises: PromptError for a point outside the image."""
+    """The masks under the foreground points, one each, merged, without those that are not needed.
+
+    Raises: PromptError for a point outside the image.
+    """
     points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     if prompt.rule == "fastsam":
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
@@ -129,7 +80,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         return _nearest(segmentation, prompt, excluded=points.excluded)
     held = np.flatnonzero(np.any(usable, axis=1))
     orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in usable.T]
-    chosen = sorted({int(order[0]) for order in orders if len(order)})
+    picked = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
+    by_default = prompt.granularity is None and prompt.rule == "searchanything"
+    chosen = needed(segmentation, points, picked) if by_default else sorted(set(picked.values()))
     rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
     missed = sum(not len(order) for order in orders)
     how = _HOW[prompt.granularity or prompt.rule]
@@ -138,6 +91,8 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     reason = f"{how} of {counted(len(held), 'mask')} {where} {counted(len(orders) - missed, 'foreground point')}"
     if missed:
         reason += f"; {counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask"
+    if superfluous := len(set(picked.values())) - len(chosen):
+        reason += f"; {counted(superfluous, 'mask')} left out, as the rest lies under or beside each point"
     mask = np.any(segmentation.masks[chosen], axis=0)
     return Choice(
         kind="region",
@@ -162,7 +117,8 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
     if len(order) and 0 < ious[order[0]] >= min_iou:
         fits = box_fits(box, ious, segmentation)
         order = np.lexsort((-fits, ious < min_iou))
-        best = f"IoU {ious[order[0]]:.2f} with the box and {fits[order[0]] / ious[order[0]]:.0%} in it"
+        share = shares_in_box(box, segmentation)[order[0]]
+        best = f"IoU {ious[order[0]]:.2f} with the box and {share:.0%} in it"
         reason = f"{best}, the best of {counted(len(ious), 'mask')}"
         return _highest(segmentation, fits, order[ious[order] > 0], rule="box/iou", reason=reason)
     nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
@@ -271,11 +227,21 @@ def shares_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
 
 
 def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, segmentation: Segmentation) -> FloatArray:
-    """(N,) how well each mask fits a box: its IoU with the box times the share of it that lies in the box.
+    """(N,) how well each mask fits a box: its IoU with it, times the share of it in the box, times its centredness.
 
-    A box is drawn around a thing, and often loosely: what reaches out of it is less likely to be meant (docs/adr/0087).
+    A box is drawn around a thing, and often loosely: what reaches out of it, or lies at its edge, is less likely to be
+    meant (docs/adr/0087, docs/adr/0088).
     """
-    return np.asarray((ious * shares_in_box(box_xyxy, segmentation)).round(_DIGITS), dtype=np.float32)
+    fits = ious * shares_in_box(box_xyxy, segmentation) * _centredness(box_xyxy, segmentation)
+    return np.asarray(fits.round(_DIGITS), dtype=np.float32)
+
+
+def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+    """(N,) 1 where a mask's box has its centre at the box's, falling with the distance: 0.37 half way to an edge."""
+    lower, upper = np.reshape(box_xyxy, (2, 2)).astype(np.float64)
+    boxes = segmentation.boxes_xyxy.astype(np.float64)
+    away = (boxes[:, :2] + boxes[:, 2:] - lower - upper) / (upper - lower)
+    return np.asarray(np.exp(-CENTRED * (away**2).sum(axis=1)), dtype=np.float32)
 
 
 def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
@@ -306,6 +272,30 @@ def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
     for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
     return rows[np.lexsort((np.where(made_of_others, areas, -for_its_size), made_of_others))]
+
+
+def needed(segmentation: Segmentation, points: PointsOnGrid, picked: Mapping[int, int]) -> list[int]:
+    """Of the rows that foreground points pick one by one (`picked`, by the point's number), those that are needed.
+
+    A click near the rim of a thing may lie on its neighbour alone, or on nothing but the whole, which then would be
+    added. So rows are left out, the last of `things_first` first, while each point still lies in or beside a row that
+    is left.
+    """
+    rows = things_first(segmentation, np.array(sorted(set(picked.values())), dtype=np.intp))
+    if len(rows) < 2:
+        return [int(row) for row in rows]
+    wholes = set(rows[covered_by_parts(segmentation, rows) >= COVERED_SHARE].tolist())
+    masks = segmentation.masks[rows]
+    near = [
+        points.within_reach[rows, number]
+        | points.near(masks, number, CELLS_BESIDE_WHOLE if row in wholes else CELLS_BESIDE)
+        for number, row in picked.items()
+    ]
+    left = np.ones(len(rows), dtype=np.bool_)
+    for place in reversed(range(len(rows))):
+        left[place] = False
+        left[place] = not all((held & left).any() for held in near)
+    return sorted(int(row) for row in rows[left])
 
 
 def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_background: np.ndarray) -> Choice:

@@ -4,7 +4,7 @@
   text without any place looks at the whole image.
 - A mask that holds a background point is out, everywhere.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask that fits it
-  best, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
+  best, and points in no box the masks that clicks would. With a text, over half of a mask must lie in the box.
 - Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
   as a click would, among the masks over half of which lie in the box.
 - A box that finds no mask in these ways is its own mask, less the masks that hold background points.
@@ -15,7 +15,7 @@ rule here refines within a box and merges between places (docs/adr/0009).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Final
@@ -28,18 +28,18 @@ from searchanything.core.types import BoolMask, BoxXYXY, FloatArray
 from searchanything.prompts.choose import (
     RUNNERS_UP,
     Choice,
-    Flags,
-    PointsOnGrid,
     box_fits,
     box_ious,
     box_of,
     clipped,
     merged_box,
     nearest_rows,
+    needed,
     nothing,
     shares_in_box,
     things_first,
 )
+from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
 
 LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text or a point to choose it in a loose box: the greater part
@@ -114,8 +114,7 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
         alone -= set(numbers)
         name = "the box" if len(scene.prompt.boxes) == 1 else f"box {place}"
         yield from _in_a_box(scene, inside, numbers, name)
-    for number in sorted(alone):
-        yield _at_a_point(scene, number)
+    yield from _at_points(scene, sorted(alone))
     if scene.similarities is not None and not scene.prompt.boxes and not scene.prompt.foreground:
         yield _by_text(scene, scene.similarities, scene.usable, "in the image")
 
@@ -139,6 +138,19 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
     if all(pick.found for pick in picks):
         return picks
     return [_box_itself(scene, box, points, ious, name)]
+
+
+def _at_points(scene: _Scene, numbers: Sequence[int]) -> Iterator[_Pick]:
+    """One pick for each point; without a text, what clicks do not need finds nothing."""
+    picks = {number: _at_a_point(scene, number) for number in numbers}
+    rows = {number: pick.row for number, pick in picks.items() if pick.row is not None}
+    kept = rows.values() if scene.similarities is not None else needed(scene.segmentation, scene.points, rows)
+    for number, pick in picks.items():
+        if pick.row is None or pick.row in kept:
+            yield pick
+        else:
+            where = _point_in_words(scene, number)
+            yield replace(pick, row=None, sentence=f"{where} lies under or beside what another point selects")
 
 
 def _at_a_point(scene: _Scene, number: int) -> _Pick:

@@ -5,7 +5,8 @@ The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of
 - `Points`: masks holding a background point are out; each foreground point chooses ONE of the masks that hold it, or
   of those it touches where none does;
   the chosen masks are merged. `rule="fastsam"` is the published FastSAM rule instead.
-- `Box`: the mask that fits the box best, by IoU and what lies in it; the box itself where none reaches a minimum.
+- `Box`: the mask that fits the box best, by IoU, what lies in it and its middle; the box itself where none reaches a
+  minimum.
 - `Text`: the region whose embedding is closest to the text's.
 - `Mask`: the given mask. `WholeImage`: everything.
 - `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.prompts.choose_together`).

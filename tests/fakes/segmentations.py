@@ -7,7 +7,7 @@ blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from fakes.models import GridMap
@@ -77,10 +77,11 @@ def held(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
     return bool(mask[math.floor(point[1]), math.floor(point[0])])
 
 
-def touched(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
-    """Whether a mask has a pixel in the point's block of 4 x 4 or in one of the eight around it."""
+def touched(mask: NDArray[np.bool_], point: tuple[float, float], blocks: int = 1) -> bool:
+    """Whether a mask has a pixel in the point's block of 4 x 4 or so many blocks around it."""
     x, y = (math.floor(side / 4) * 4 for side in point)
-    return bool(mask[max(y - 4, 0) : y + 8, max(x - 4, 0) : x + 8].any())
+    around = 4 * blocks
+    return bool(mask[max(y - around, 0) : y + 4 + around, max(x - around, 0) : x + 4 + around].any())
 
 
 def meant_by(
@@ -120,3 +121,36 @@ def things_in_order(masks: Sequence[NDArray[np.bool_]], rows: Sequence[int]) -> 
     divided = {row: made_of_others(masks, row) for row in rows}
     dense = {row: scores[row] / max(areas[row], 1) ** 0.75 for row in rows}
     return sorted(rows, key=lambda row: (divided[row], areas[row] if divided[row] else -dense[row], row))
+
+
+def needed_rows(
+    masks: Sequence[NDArray[np.bool_]], picked: Mapping[tuple[float, float], int], points: Sequence[tuple[float, float]]
+) -> list[int]:
+    """The rule in words: of what each point picked, the least likely goes while all points lie in or near the rest.
+
+    Near is one block away, four for a point whose own pick is made of others.
+    """
+    rows = things_in_order(masks, sorted(set(picked.values())))
+
+    def at(point: tuple[float, float], row: int) -> bool:
+        blocks = 4 if made_of_others(masks, picked[point]) else 1
+        return row in meant_by(point, masks) or touched(masks[row], point, blocks)
+
+    for row in rows[::-1]:
+        rest = [one for one in rows if one != row]
+        if all(any(at(point, one) for one in rest) for point in points if point in picked):
+            rows = rest
+    return sorted(rows)
+
+
+def fit(box_xyxy: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> float:
+    """IoU with a box of whole pixels, times the share in it, times exp(-4 d²); d² by halves of the box's sides."""
+    x1, y1, x2, y2 = (int(side) for side in box_xyxy)
+    ys, xs = np.nonzero(mask)
+    inside = int(mask[y1:y2, x1:x2].sum())
+    if not inside:
+        return 0.0
+    iou = inside / ((x2 - x1) * (y2 - y1) + len(xs) - inside)
+    across = (int(xs.min()) + int(xs.max()) + 1 - x1 - x2) / (x2 - x1)
+    down = (int(ys.min()) + int(ys.max()) + 1 - y1 - y2) / (y2 - y1)
+    return float(iou * inside / len(xs) * math.exp(-4 * (across**2 + down**2)))

@@ -8,9 +8,11 @@ from fakes.segmentations import (
     MIN_IOU,
     SEEDS,
     WIDTH,
+    fit,
     held,
     in_pixels,
     meant_by,
+    needed_rows,
     random_masks,
     random_points,
     rectangle,
@@ -68,7 +70,7 @@ def of_box(
     ious = {row: iou_with(box, masks[row], height) for row in usable}
     fitting = [row for row in usable if ious[row] >= MIN_IOU]
     groups = [meant_by(point, masks, fitting) for point in points] or [fitting]
-    fits = {row: ious[row] * float((masks[row] & rectangle(height, box)).sum() / masks[row].sum()) for row in usable}
+    fits = {row: fit(box, masks[row]) for row in usable}
     chosen = [[best(group, fits)] if group else [] for group in groups]
     mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
     for number, point in enumerate(points):
@@ -93,10 +95,10 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     for x, y in background:
         erased[int(y) // 4 * 4 : int(y) // 4 * 4 + 4, int(x) // 4 * 4 : int(x) // 4 * 4 + 4] = True
     parts = [of_box(box, [one for one in foreground if inside(one, box)], masks, usable, erased) for box in boxes]
-    for point in foreground:
-        if not any(inside(point, box) for box in boxes):
-            under = meant_by(point, masks, usable)
-            parts.append(masks[things_in_order(masks, under)[0]] if under else None)
+    alone = [point for point in foreground if not any(inside(point, box) for box in boxes)]
+    groups = {point: meant_by(point, masks, usable) for point in alone}
+    picked = {point: things_in_order(masks, rows)[0] for point, rows in groups.items() if rows}
+    parts += [masks[row] for row in needed_rows(masks, picked, alone)]
     expected = [part for part in parts if part is not None]
 
     prompt = Prompts(boxes, tuple(foreground), tuple(background))  # type: ignore[arg-type]

@@ -17,14 +17,18 @@ from fakes.segmentations import (
     MIN_IOU,
     SEEDS,
     WIDTH,
+    fit,
     held,
     in_pixels,
+    made_of_others,
     meant_by,
+    needed_rows,
     random_masks,
     random_points,
     rectangle,
     segmented,
     things_in_order,
+    touched,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,7 +80,8 @@ def test_each_point_chooses_one_of_the_masks_that_hold_it_or_that_it_touches(
     foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 2)
     usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
     under = [meant_by(point, masks, usable) for point in foreground]
-    chosen = {ranked(rows, masks, way)[0] for rows in under if rows}
+    picked = {point: ranked(rows, masks, way)[0] for point, rows in zip(foreground, under, strict=True) if rows}
+    chosen = set(needed_rows(masks, picked, foreground) if way == "thing" else picked.values())
     rest = sorted({row for rows in under for row in rows} - chosen)
 
     choice = choose_by_points(
@@ -159,6 +164,71 @@ def test_two_points_merge_their_masks_and_boxes() -> None:
     assert choice.box_xyxy == (0, 0, 48, 24)
     assert choice.score == pytest.approx(0.9)
     assert "1 more point lies on no usable mask" in choice.reason
+
+
+def test_a_second_click_on_the_rim_does_not_add_the_neighbour_or_the_whole() -> None:
+    """A face of 16 x 16 px, a dress beside it, a person of both with a gap of 24 px between them."""
+    face, dress = rectangle(64, (24, 0, 40, 16)), rectangle(64, (16, 40, 48, 64))
+    person = rectangle(64, (16, 0, 48, 64))
+    parts = [rectangle(64, (16, 16, 48, 24)), rectangle(64, (16, 0, 20, 64))]
+    scene = segmented(64, [person, dress, face, *parts])
+    assert choose_by_points(Points([(32, 8), (42, 8)]), scene).rows == (2,), "the person is all that holds it"
+    reason = choose_by_points(Points([(32, 8), (42, 8)]), scene).reason
+    assert reason.endswith("; 1 mask left out, as the rest lies under or beside each point")
+    assert choose_by_points(Points([(32, 8), (32, 30)]), scene).rows == (2,), "four cells below the face"
+    assert choose_by_points(Points([(32, 8), (32, 34)]), scene).rows == (0,), "a click apart from it means the person"
+    two = segmented(64, [rectangle(64, (0, 0, 20, 64)), rectangle(64, (20, 0, 64, 64))])
+    assert choose_by_points(Points([(2, 30), (23, 30)]), two).rows == (0,), "one cell beside it"
+    assert choose_by_points(Points([(2, 30), (24, 30)]), two).rows == (0, 1), "two cells"
+    assert choose_by_points(Points([(40, 30), (18, 30)]), two).rows == (1,)
+    assert choose_by_points(Points([(2, 30), (23, 30)], granularity="part"), two).rows == (0, 1), "as it was asked for"
+
+
+@given(SEEDS)
+@settings(max_examples=400)
+def test_several_clicks_keep_their_promises(seed: int) -> None:
+    height, masks = random_masks(seed)
+    scene = segmented(height, masks)
+    foreground, background = random_points(seed, height, 1, 4), random_points(seed + 1, height, 0, 1)
+    choice = choose_by_points(Points(tuple(foreground), tuple(background)), scene)
+    alone = [choose_by_points(Points(one, tuple(background)), scene).rows for one in foreground]
+    assert set(choice.rows) <= {row for rows in alone for row in rows}, "no click adds what no click selects"
+    assert bool(choice.rows) == any(alone)
+    turned = choose_by_points(Points(tuple(foreground[::-1]), tuple(background)), scene)
+    assert turned.rows == choice.rows, "their order means nothing"
+    again = choose_by_points(Points((*foreground, *foreground), tuple(background)), scene)
+    assert again.rows == choice.rows, "nor does a second click on the same place"
+    for row in choice.rows:
+        assert not any(held(masks[row], point) for point in background)
+        out = np.argwhere(masks[row])[0][::-1] + 0.5
+        without = choose_by_points(Points(tuple(foreground), (*background, tuple(out.tolist()))), scene)
+        assert row not in without.rows, "a background click in a selected mask removes it"
+    for point, rows in zip(foreground, alone, strict=True):
+        near = [touched(masks[row], point, 4) for row in choice.rows]
+        assert any(near) or not rows, "each click is in or near the selection"
+
+
+def clear_of_rims(masks: list[NDArray[np.bool_]], point: tuple[float, float]) -> bool:
+    """Whether a point is on a mask, and no mask that does not hold it is so near that it could stand in."""
+    on = [row for row, mask in enumerate(masks) if held(mask, point)]
+    blocks = 4 if on and made_of_others(masks, things_in_order(masks, on)[0]) else 1
+    return bool(on) and all(held(mask, point) == touched(mask, point, blocks) for mask in masks)
+
+
+@given(SEEDS)
+@settings(max_examples=400)
+def test_a_click_in_what_is_selected_away_from_rims_changes_nothing(seed: int) -> None:
+    height, masks = random_masks(seed)
+    scene = segmented(height, masks)
+    clear = [one for one in random_points(seed, height, 16, 16) if clear_of_rims(masks, one)]
+    points, more = tuple(clear[:2]), clear[2:]
+    if not points:
+        return
+    before = choose_by_points(Points(points), scene)
+    selected = in_pixels(before, height)
+    for point in more:
+        if held(selected, point):
+            assert choose_by_points(Points((*points, point)), scene).rows == before.rows
 
 
 def test_an_unsure_mask_is_selected_where_its_size_makes_up_for_it() -> None:
@@ -244,7 +314,7 @@ def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
     inside = max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, height)
     filled = rectangle(height, inside)
     ious = [int((mask & filled).sum()) / int((mask | filled).sum()) for mask in masks]
-    fits = [iou * int((mask & filled).sum()) / max(int(mask.sum()), 1) for iou, mask in zip(ious, masks, strict=True)]
+    fits = [fit(inside, mask) for mask in masks]
     by_iou = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
     order = sorted(range(len(masks)), key=lambda row: (ious[row] < MIN_IOU, -round(fits[row], 6), row))
 
@@ -255,7 +325,7 @@ def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
         assert choice.rule == "box/iou"
         assert choice.score == pytest.approx(fits[order[0]], abs=1e-5)
         np.testing.assert_array_equal(in_pixels(choice, height), masks[order[0]])
-        assert choice.others == tuple(row for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0)
+        assert choice.others == tuple(row for row in order[1:] if ious[row] > 0)[:RUNNERS_UP]
     else:
         assert (choice.rule, choice.score, choice.box_xyxy) == ("box/itself", 0.0, inside)
         assert "the box itself is the mask" in choice.reason
@@ -271,6 +341,8 @@ def test_a_loose_box_means_the_thing_in_it_and_not_what_reaches_out_of_it() -> N
     assert choice.reason == "IoU 0.19 with the box and 100% in it, the best of 2 masks"
     assert choose(Box(0, 0, 60, 60), scene, box_min_iou=MIN_IOU).rows == (0,), "a box of the person's size means it"
     assert choose(Box(4, 4, 44, 46), scene, box_min_iou=0.2).rows == (0,), "what does not reach the least IoU is out"
+    beside = segmented(64, [rectangle(64, (0, 0, 20, 20)), rectangle(64, (24, 24, 40, 40))])
+    assert choose(Box(0, 0, 60, 60), beside, box_min_iou=0.05).rows == (1,), "the smaller one is in the middle"
     pointed = choose_together(Prompts((Box(4, 4, 44, 46),), ((20, 20),)), scene, box_min_iou=MIN_IOU)
     assert pointed.rows == (1,)
 
