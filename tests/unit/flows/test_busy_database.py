@@ -50,7 +50,7 @@ def test_they_wait_for_each_other(tmp_path: Path) -> None:
 
 
 def test_as_prefect_begins_them_one_is_refused(tmp_path: Path) -> None:
-    """Should this fail, Prefect has mended it, and `busy_database` can go."""
+    """Should this fail, Prefect has repaired it, and `busy_database` can go."""
     with pytest.raises(OperationalError, match="database is locked"):
         asyncio.run(count_up(AioSqliteConfiguration(connection_url=url_of(tmp_path))))
 
