@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .busy_database import WritesAgain
+from .busy_database import writers_wait
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,12 +54,13 @@ def serve_prefect(host: str, port: int) -> None:
 
     api = get_current_settings().server.api
     names = dict.fromkeys((host, "127.0.0.1", "localhost", "[::1]"))
-    uvicorn.run(
-        OwnPages(WritesAgain(create_app(final=True)), [f"{name}:{port}" for name in names]),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_keep_alive=api.keepalive_timeout,
-        ws_ping_interval=api.websocket_ping_interval,
-        ws_ping_timeout=api.websocket_ping_timeout,
-    )
+    with writers_wait():
+        uvicorn.run(
+            OwnPages(create_app(final=True), [f"{name}:{port}" for name in names]),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_keep_alive=api.keepalive_timeout,
+            ws_ping_interval=api.websocket_ping_interval,
+            ws_ping_timeout=api.websocket_ping_timeout,
+        )

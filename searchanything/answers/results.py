@@ -269,9 +269,11 @@ class SearchResults(Sliced[Hit]):
 
     def _query_tile(self) -> Tile:
         marks: list[Mark] = []
+        reason = self.selection.reason
         if self.selection.kind == "region":
             marks.append(RegionMark(self.selection.mask, SELECTED))
-        elif self.selection.kind == "none":  # the nearest, which the reason speaks of
+        elif self.selection.kind == "none" and self.selection.runners_up:
+            reason += "; the nearest regions are numbered"
             nearest = enumerate(self.selection.runners_up[:OFFERED], start=1)
             marks += [RegionMark(one.mask, MUTED, str(number)) for number, one in nearest]
         marks += prompt_marks(self.prompt_description)
@@ -279,7 +281,7 @@ class SearchResults(Sliced[Hit]):
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=_TILE_PX),
             title="no good match" if self.verdict else f"{counted(len(self), 'hit')}{shown}",
-            subtitle=self.verdict.removeprefix("no good match: ") or self.selection.reason,
+            subtitle=self.verdict.removeprefix("no good match: ") or reason,
             badge="query",
             accent=SELECTED,
         )

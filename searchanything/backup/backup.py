@@ -43,6 +43,8 @@ NOTES_VERSION: Final = 3  # with standing queries, likewise
 WORDS_MEMBER: Final = "words.safetensors"
 NOTE: Final = "note-"  # and its name: what lies beside the index, after all rows
 _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no other
+_QUERIES: Final = f"{_NOTES}-query-"
+_KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be there
 _FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
 _PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
@@ -147,13 +149,16 @@ def restore(
 
 
 def _keep_notes(indexes: IndexStore, notes: Mapping[str, bytes]) -> None:
-    """All of them, the first one last, which names the others; none where there is one like it."""
-    first = next(iter(notes), None)
-    if first is not None and indexes.recall(first):
+    """All of them, each query after what it was made of; none where there are queries that no killed restore left."""
+    if not notes:
+        return
+    if indexes.recall_all(_QUERIES) and not indexes.recall(_KEEPING_NOTES):
         logger.warning("there are standing queries already: those of the backup are left out")
         return
+    indexes.remember(_KEEPING_NOTES, b"begun")
     for name, data in reversed(list(notes.items())):
         indexes.remember(name, data)
+    indexes.remember(_KEEPING_NOTES, b"")
 
 
 def _undisturbed(

@@ -28,6 +28,7 @@ from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
+from searchanything.features.parquet import parquet_libraries
 from searchanything.ingest.rehash import Rehash
 from searchanything.ingest.reports import OnProgress
 from searchanything.models.hashing import HashLayer
@@ -122,6 +123,7 @@ class HashLayers:
         if wanted.fingerprint == live.fingerprint:
             warn_of_killed(self.connection.indexes, live.fingerprint)
             return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
+        parquet_libraries()  # which read kept features; said before anything is begun
         change = Change(
             connection=self.connection,
             live=live,

@@ -60,10 +60,19 @@ class Lease:
             time.sleep(_ASK_AGAIN_S)
             holder = self.holder
         if holder:
-            raise RegionIndexError(
-                f"{self.indexes.uri}: another process {self.does}, or was killed on another machine less than "
-                f"{self.lasts_s / 60:.0f} minutes ago; try again later"
-            )
+            raise RegionIndexError(f"{self.indexes.uri}: another process {self.does}; {self._until(holder)}")
+
+    def _until(self, holder: dict[str, Any]) -> str:
+        """Who has it, and how to go on, also where that one was killed."""
+        age_s = max(0.0, time.time() - holder["at"])
+        machine = str(holder["machine"]).partition(" ")[0]
+        who = f"it is process {holder['pid']} on {machine}, last heard of {age_s:.0f} s ago"
+        if holder["machine"] == this_machine():
+            return f"{who}; try again when it has ended"
+        return (
+            f"{who}; try again when it has ended. If it was killed, the same command goes on in "
+            f"{math.ceil(max(0.0, self.lasts_s - age_s) / 60)} min, and on {machine} at once"
+        )
 
     @contextlib.contextmanager
     def held(self, concerned: tuple[str, ...] = (), *, wait_s: float = 0.0) -> Iterator[CheckLease]:

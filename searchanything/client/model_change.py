@@ -35,6 +35,7 @@ from searchanything.encode.asked_regions import regions_beside
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.features.parquet import parquet_libraries
 from searchanything.ingest.missing_words import words_from_features
 from searchanything.ingest.other_models import OtherModels
 from searchanything.ingest.plan import IndexingJob
@@ -90,6 +91,8 @@ class Models:
         live, settings = self.connection.models.manifest(), self.connection.settings
         if settings.models.preset != preset:
             self.connection.models.preset_of(live)
+        if settings.ingest.keep_features:
+            parquet_libraries()  # said before anything is begun
         if progress is not None:
             progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
         choice = chosen_hash(hash_file)

@@ -14,6 +14,7 @@ from searchanything.client.standing_features import StandingFeatures
 from searchanything.client.standing_memory import Kept, Looked, first_look
 from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, UsageError
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.public_texts import public_text
 from searchanything.core.types import Place
 from searchanything.encode.encoder import Encoder
 from searchanything.search.calibration import LEAST_CODES
@@ -93,7 +94,7 @@ class StandingLook:
         except IndexUnavailableError:
             raise
         except SearchAnythingError as error:
-            return LookedFor(query, looked, error=str(error))
+            return LookedFor(query, looked, error=public_text(error))
         since = max(0, min(looked.until_ms, self.now_ms) - self.overlap_ms)
         least = query.new_from_ms if query.new_from_ms <= self.now_ms else 0  # else it was added by a clock ahead
         new_from = max(looked.new_from_ms, least)

@@ -1,11 +1,13 @@
 """Where standing queries lie: notes beside the index, so that they are those of all who use it.
 
-    standing              the list of them, with all that is asked
-    standing-ID           what one was made of: the picture, and features by the models that made them
+    standing-query-ID     one of them, with all that is asked
+    standing-ID           what it was made of: the picture, and features by the models that made them
     standing-delivered    up to when the index was looked at for those with a webhook, and what was sent lately
     standing-fetched      the same for those without
 
-Whoever changes one of these notes has its lease, so that no two changes meet.
+Whoever adds one, or changes how far they have come, has a lease. It keeps nobody from writing later than they should: a
+write may hang, or its process be paused, after the last look at the lease. So each query is a note of its own, which no
+other change touches.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ import numpy as np
 
 from searchanything.answers.standing_answers import StandingQuery
 from searchanything.client.lease import CheckLease, Lease, TakenOverError
-from searchanything.core.errors import IndexDamagedError
+from searchanything.core.errors import IndexDamagedError, UsageError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.features.parquet import FeatureBatch
@@ -35,7 +37,8 @@ _SETTLE_S: Final = 0.1  # so long may a write be under way of whoever did not se
 LONGEST_PAUSE_S: Final = 3600.0  # between tries that fail
 DELIVERED: Final = "standing-delivered"
 FETCHED: Final = "standing-fetched"
-_LIST: Final = "standing"
+_ADDING: Final = "standing"
+_QUERY: Final = "standing-query-"
 _PICTURE: Final = "picture"
 _MASK, _IMAGE = "mask", "image"
 _FORMAT: Final = 1
@@ -130,7 +133,7 @@ class StandingMemory:
     indexes: IndexStore
     _turns: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock), repr=False)
 
-    def edit(self, change: Callable[[CheckLease], None], note: str = _LIST) -> None:
+    def edit(self, change: Callable[[CheckLease], None], note: str = _ADDING) -> None:
         """Have a note changed by `change`, which reads it, calls what it is given and writes.
 
         Who begins at the same moment may read before that and write after it. So what another process is writing is
@@ -151,42 +154,41 @@ class StandingMemory:
                     if time.monotonic() >= until:
                         raise
 
-    def lease(self, note: str = _LIST) -> Lease:
+    def lease(self, note: str = _ADDING) -> Lease:
         """What whoever changes a note has."""
         return Lease(self.indexes, f"{note}-lease", "changes standing queries, or sends their matches", LASTS_S)
 
     def queries(self) -> list[StandingQuery]:
         """All of them, in the order they were added. Raises: IndexDamagedError."""
-        kept = self.indexes.recall(_LIST)
-        if not kept:
-            return []
+        found = [self._query(kept) for kept in self.indexes.recall_all(_QUERY).values()]
+        return sorted(found, key=lambda one: one.created_at_ms)
+
+    def _query(self, kept: bytes) -> StandingQuery:
         try:
             document = json.loads(kept)
             if document["format"] != _FORMAT:
                 raise IndexDamagedError(
-                    f"{self.indexes.uri}: the standing queries are of format {document['format']}, this program reads "
+                    f"{self.indexes.uri}: a standing query is of format {document['format']}, this program reads "
                     f"{_FORMAT}: update it"
                 )
-            return [StandingQuery.from_json(one) for one in document["queries"]]
+            return StandingQuery.from_json(document["query"])
         except (ValueError, TypeError, KeyError) as error:
             raise IndexDamagedError(
-                f"{self.indexes.uri}: the list of standing queries cannot be read ({type(error).__name__}: {error})"
+                f"{self.indexes.uri}: a standing query cannot be read ({type(error).__name__}: {error})"
             ) from error
 
-    def keep_queries(self, queries: Iterable[StandingQuery]) -> None:
-        """Put these in the place of all. For who has the lease."""
-        listed = [one.to_json() for one in queries]
-        kept = json.dumps({"format": _FORMAT, "queries": listed}).encode() if listed else b""
-        self.indexes.remember(_LIST, kept)
+    def keep_query(self, query: StandingQuery) -> None:
+        """Have it there from now on."""
+        kept = json.dumps({"format": _FORMAT, "query": query.to_json()}).encode()
+        self.indexes.remember(f"{_QUERY}{query.id}", kept)
 
     def kept(self, query: StandingQuery) -> Kept:
-        """What a query was made of. Raises: IndexDamagedError."""
+        """What a query was made of. Raises: UsageError where it is damaged: whoever added the query can help that."""
         try:
             return Kept.from_bytes(self.indexes.recall(_note_of(query)))
         except (ValueError, KeyError, OSError, EOFError) as error:
-            raise IndexDamagedError(
-                f"{self.indexes.uri}: what standing query {query.name!r} was made of cannot be read ({error}): remove "
-                "it, and add it again"
+            raise UsageError(
+                f"what standing query {query.name!r} was made of cannot be read ({error}): remove it, and add it again"
             ) from error
 
     def keep(self, query: StandingQuery, kept: Kept) -> None:
@@ -194,14 +196,15 @@ class StandingMemory:
         self.indexes.remember(_note_of(query), kept.to_bytes())
 
     def forget(self, query: StandingQuery) -> None:
-        """Delete what a query was made of."""
+        """Delete a query, and then what it was made of."""
+        self.indexes.remember(f"{_QUERY}{query.id}", b"")
         self.indexes.remember(_note_of(query), b"")
 
     def notes(self) -> dict[str, bytes]:
-        """All notes, for a backup: the list first."""
+        """All notes, for a backup: the queries first."""
         queries = self.queries()
-        names = [_LIST, *map(_note_of, queries), DELIVERED, FETCHED] if queries else []
-        return {name: kept for name in names if (kept := self.indexes.recall(name))}
+        names = [*(f"{_QUERY}{one.id}" for one in queries), *map(_note_of, queries), DELIVERED, FETCHED]
+        return {name: kept for name in names if (kept := self.indexes.recall(name))} if queries else {}
 
     def looked(self, note: str) -> dict[str, Looked]:
         """How far the queries of a note have come, by their ids; nothing for what cannot be read."""

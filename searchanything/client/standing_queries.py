@@ -153,15 +153,7 @@ class StandingQueries:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id;
         RegionIndexError.
         """
-        query = named_query(name, self._seen())
-
-        def change(check: CheckLease) -> None:
-            left = [one for one in self.memory.queries() if one.id != query.id]
-            check(now=True)
-            self.memory.keep_queries(left)
-
-        self.memory.edit(change)
-        self.memory.forget(query)
+        self.memory.forget(named_query(name, self._seen()))
 
     def test(self, name: str) -> None:
         """Send a query's webhook a message without matches. Raises: WebhookError; UsageError where it has none."""
@@ -240,6 +232,10 @@ class StandingQueries:
         self.memory.keep(query, question.kept)
         try:
             self.memory.edit(partial(self._change, query))
+            self._check_free(query.name, beside=query)  # what another one wrote late may be there by now
+        except UsageError:
+            self.memory.forget(query)
+            raise
         except BaseException:
             if query.id not in {one.id for one in self.memory.queries()}:  # what broke off may have arrived
                 self.memory.forget(query)
@@ -247,13 +243,13 @@ class StandingQueries:
         return query
 
     def _change(self, query: StandingQuery, check: CheckLease) -> None:
-        """Put the query into the list, if it is not there. Raises: UsageError."""
+        """Have the query there, if it is not. Raises: UsageError."""
         if any(one.id == query.id for one in self.memory.queries()):
             return
         queries = self._check_free(query.name)
         self._check_size([*self._seen(queries), query])
         check(now=True)
-        self.memory.keep_queries([*queries, query])
+        self.memory.keep_query(query)
 
     def _known(self, query: StandingQuery, question: StandingQuestion) -> dict[str, int]:
         """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
@@ -287,9 +283,9 @@ class StandingQueries:
             raise UsageError(f"standing query {query.name!r} has a webhook: its matches are sent")
         return [query]
 
-    def _check_free(self, name: str) -> Sequence[StandingQuery]:
-        """All queries. Raises: UsageError where a name is taken, or there are too many."""
-        queries = self.memory.queries()
+    def _check_free(self, name: str, *, beside: StandingQuery | None = None) -> Sequence[StandingQuery]:
+        """All other queries. Raises: UsageError where a name is taken, or there are too many."""
+        queries = [one for one in self.memory.queries() if beside is None or one.id != beside.id]
         seen = self._seen(queries)
         if any(one.name == name for one in seen):
             raise UsageError(f"there is a standing query {name!r}: remove it first, or take another name")

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import joined_features
-from searchanything.core.errors import ImageError, StoreError
+from searchanything.core.errors import ImageError, SearchAnythingError, StoreError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
+from searchanything.core.public_texts import public_text
 from searchanything.core.types import BoxXYXY, Codes, FloatArray, Hit, ImageRef, RGBImage
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
 from searchanything.images.crop_policy import CropPolicy
@@ -116,7 +117,8 @@ def reencode(
     with ThreadPoolExecutor(READING_THREADS) as pool:
         for start in range(0, len(images), BATCH_IMAGES):
             batch = [of_image[image] for image in images[start : start + BATCH_IMAGES]]
-            read = list(pool.map(lambda group: _read(context.read_image, group[0]), batch))
+            found = list(pool.map(lambda group: _read(context.read_image, group[0]), batch))
+            read = [public_text(one) if isinstance(one, SearchAnythingError) else one for one in found]
             yield _encoded(context.encoder, batch, read, policies or (context.encoder.crops,))
 
 
@@ -201,13 +203,13 @@ def region_row(segmentation: Segmentation, box_xyxy: BoxXYXY, rows: NDArray[np.i
     return int(rows[best]) if ious[best] >= SAME_REGION_IOU else None
 
 
-def _read(read_image: ReadImage, hit: Hit) -> RGBImage | str:
+def _read(read_image: ReadImage, hit: Hit) -> RGBImage | str | ImageError | StoreError:
     """The image of a hit as it was indexed, or why there is none."""
     try:
         etag, decode = read_image(hit.image)
         return decode() if etag == hit.etag else "changed since it was indexed"
     except (ImageError, StoreError) as error:
-        return str(error)
+        return error
 
 
 def _encoded(

@@ -320,9 +320,9 @@ def _nearest(segmentation: Segmentation, prompt: Points, *, excluded: np.ndarray
     x, y = prompt.foreground[0]
     where = f"points, the first at ({x:g}, {y:g})" if len(prompt.foreground) > 1 else f"point at ({x:g}, {y:g})"
     others = nearest_rows(segmentation, (x, y), ~excluded)
-    reason = f"no usable mask lies under the foreground {where}" + ("; the nearest are offered" if others else "")
-    if not len(excluded):
-        reason = "no region was found in this image"
+    reason = (
+        f"no usable mask lies under the foreground {where}" if len(excluded) else "no region was found in this image"
+    )
     return nothing(segmentation, rule="points", reason=reason, others=others)
 
 

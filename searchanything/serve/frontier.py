@@ -23,6 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searchanything.core.errors import AccessError, SearchAnythingError
+from searchanything.core.public_texts import numbered
 from searchanything.serve.bodies import HeldBytes, in_time, whole
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.problems import defect_response, problem_response
@@ -104,7 +105,7 @@ class Frontier:
         try:
             if scope["path"] not in PROBES:
                 self._check(headers)
-            with self._uploads.counted(receive) as counted:
+            with numbered(request), self._uploads.counted(receive) as counted:
                 await self._app(asked, await self._body(asked, headers, receive, counted), answer)
         except SearchAnythingError as error:
             await problem_response(error, request)(scope, receive, answer)

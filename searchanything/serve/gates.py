@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from searchanything.core.errors import AnswerTimeoutError, BusyError
@@ -86,7 +88,7 @@ class Gate:
                 name = f"serve-{self.name}-{self._threads}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
             future: Future[_Result] = Future()
-            self._tasks.put((work, future))
+            self._tasks.put((partial(copy_context().run, work), future))  # so that its log has the request's number
         future.add_done_callback(self._leave)
         return future
 

@@ -49,6 +49,7 @@ from searchanything.core.errors import (
     WordsMissingError,
 )
 from searchanything.core.escaping import printable
+from searchanything.core.public_texts import IN_LOG, numbered, public_text, title_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
 _QUOTED: Final = 100  # characters of a header
 _QUOTED_JSON: Final = 20  # characters of a body, from where it is no JSON on
-_IN_LOG: Final = "the log of the server has the cause under request {request}"
 _FORMLESS: Final = "The request is not of the documented form"
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
@@ -94,10 +94,6 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     ServerUnreachableError: 502,
 }
 
-# Of the server's side, in words for whoever asks. The text of any other may name the index's address, a file, a host
-# or a setting, which are no business of who only holds a key: it stays in the log.
-_SAID: Final = frozenset({ServeError, WordsMissingError, WebhookError})
-
 
 def status_of(error: SearchAnythingError) -> int:
     """The status of an error. Raises: LookupError for a class that no entry covers."""
@@ -126,9 +122,10 @@ def problem_document(kind: str, status: int, title: str, detail: str, request: s
 def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
     """One of our errors as an answer; that of this side goes into the log as well, or alone."""
     status = status_of(error)
-    if status >= 500:
+    with numbered(request):
+        detail = public_text(error)
+    if status >= 500 and detail == str(error):
         logger.warning("request %s: %s: %s", request, type(error).__name__, error)
-    title = (type(error).__doc__ or type(error).__name__).partition("\n")[0].rstrip(".")
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -138,9 +135,7 @@ def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == 503:
         headers["Retry-After"] = str(RETRY_S)
-    is_said = status < 500 or not _SAID.isdisjoint(type(error).__mro__)
-    detail = str(error) if is_said else f"{title}: {_IN_LOG.format(request=request)}"
-    document = problem_document(type(error).__name__, status, title, detail, request)
+    document = problem_document(type(error).__name__, status, title_of(error), detail, request)
     return JSONResponse(document, status, headers, MEDIA_TYPE)
 
 
@@ -171,7 +166,7 @@ def install(app: FastAPI) -> None:
 def defect_response(request: str) -> JSONResponse:
     """An error that nobody foresaw: its text stays in the log."""
     document = problem_document(
-        "SearchAnythingError", 500, "A defect of the server", _IN_LOG.format(request=request), request
+        "SearchAnythingError", 500, "A defect of the server", IN_LOG.format(request=request), request
     )
     return JSONResponse(document, 500, None, MEDIA_TYPE)
 

@@ -273,8 +273,13 @@ class MemoryIndexStore(Closing):
         with self._lock:
             return self._notes.get(name, b"")
 
+    def recall_all(self, beginning: str) -> dict[str, bytes]:
+        with self._lock:
+            return {name: kept for name, kept in self._notes.items() if kept and name.startswith(beginning)}
+
     def remember(self, name: str, data: bytes) -> None:
         with self._lock:
+            self._notes.pop(name, None)  # so that what was written last comes last
             self._notes[name] = bytes(data)
 
     def switch(self, fingerprint: str) -> None:

@@ -168,6 +168,9 @@ class MilvusIndexStore(Closing):
     def recall(self, name: str) -> bytes:
         return self._meta.note(name)
 
+    def recall_all(self, beginning: str) -> dict[str, bytes]:
+        return self._meta.notes(beginning)
+
     def remember(self, name: str, data: bytes) -> None:
         with self._connection.writing():
             self._connection.create_collection(self._meta.spec)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -184,13 +185,15 @@ class MetaCollection:
 
     def note(self, name: str) -> bytes:
         """The bytes that `keep_note` kept last under a name; empty where there are none."""
-        sets: dict[int, dict[int, Entity]] = {}
-        for row in self._rows(_note_of(name)):
-            sets.setdefault(row["number"], {})[int(row["id"].split("-")[2])] = row
-        for _, pieces in sorted(sets.items(), reverse=True):
-            if len(pieces) == int(next(iter(pieces.values()))["id"].split("-")[3]):  # else its writer was killed
-                return b"".join(base64.b64decode(pieces[number]["body"]) for number in sorted(pieces))
-        return b""
+        return _last_whole(self._rows(_note_of(name)))[1]
+
+    def notes(self, beginning: str) -> dict[str, bytes]:
+        """The notes whose names begin so, in the order they were written."""
+        rows = defaultdict[str, list[Entity]](list)
+        for row in self._rows(f"kind == {quote(_NOTE)} and fingerprint like {quote(f'{beginning}%')}"):
+            rows[row["fingerprint"]].append(row)
+        found = {name: _last_whole(some) for name, some in rows.items()}
+        return {name: data for name, (_, data) in sorted(found.items(), key=lambda one: one[1][0]) if data}
 
     def keep_note(self, name: str, data: bytes) -> None:
         """Write a note's pieces, then delete the older ones. It is the newest, whatever clock wrote the last one."""
@@ -241,6 +244,17 @@ def _pieces_of(fingerprint: str) -> str:
 
 def _note_of(name: str) -> str:
     return f"kind == {quote(_NOTE)} and fingerprint == {quote(name)}"
+
+
+def _last_whole(rows: Iterable[Entity]) -> tuple[int, bytes]:
+    """Of a note's rows, the generation and bytes of the newest that is whole; nothing where none is."""
+    sets = defaultdict[int, dict[int, Entity]](dict)
+    for row in rows:
+        sets[row["number"]][int(row["id"].split("-")[2])] = row
+    for generation, pieces in sorted(sets.items(), reverse=True):
+        if len(pieces) == int(next(iter(pieces.values()))["id"].split("-")[3]):  # else its writer was killed
+            return generation, b"".join(base64.b64decode(pieces[number]["body"]) for number in sorted(pieces))
+    return 0, b""
 
 
 def _cut(data: bytes) -> Iterator[bytes]:

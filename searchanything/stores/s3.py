@@ -39,7 +39,7 @@ _LEAST_PART_BYTES = 5 << 20  # that minio accepts
 _REQUESTER_PAYS = {"x-amz-request-payer": "requester"}
 _METADATA_HEADER = "x-amz-meta-"
 
-_NOT_FOUND = {"NoSuchKey": "no such object", "NoSuchBucket": "no such bucket", "ResourceNotFound": "no such bucket"}
+_NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
 _REFUSED = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "InvalidToken"}
 )
@@ -288,7 +288,9 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -
     """What an S3 server's own error code means."""
     code = error.code or "unknown code"
     if code in _NOT_FOUND:
-        return ObjectNotFoundError(f"{subject}: {_NOT_FOUND[code]} at {endpoint}; check the name")
+        what = "object" if code == "NoSuchKey" else "bucket"
+        at = "" if "/" in subject else f" at {endpoint}; check the name"  # of an object it is in answers of servers
+        return ObjectNotFoundError(f"{subject}: no such {what}{at}")
     if code == "ExpiredToken":  # in the midst of a run: none of its images is to count as one that failed
         return StoreUnavailableError(
             f"{subject}: the session token for {endpoint} has expired; set new keys, then repeat"

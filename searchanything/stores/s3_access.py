@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -21,7 +22,7 @@ from urllib3 import PoolManager, ProxyManager, Retry, Timeout, make_headers
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.addresses import is_loopback
-from searchanything.core.errors import SettingsError
+from searchanything.core.errors import SettingsError, StoreUnavailableError
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.stores.s3_credentials import Found, find_credentials
 
@@ -101,7 +102,7 @@ class S3Access:
     def client(self) -> Minio:
         """The client. Raises: what a request raises."""
         with self._lock:
-            if self._client is None:
+            if self._client is None or (self._found and time.monotonic() >= self._found.until):
                 self._found = find_credentials(self._settings, at_aws=self.server.by_aws, http=self._http)
                 logger.info("%s: %s", self.server.endpoint, self._found)
                 self._client = _minio(self.server, self._settings, self.region, self._found, self._http)
@@ -133,7 +134,10 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
     """
     http = http_client(settings, 1, PoolManager)
     access = S3Access(settings, bucket, http)
-    found = find_credentials(settings, at_aws=access.server.by_aws, http=http)
+    try:
+        found = str(find_credentials(settings, at_aws=access.server.by_aws, http=http))
+    except StoreUnavailableError as error:
+        found = str(error)
     server = f"{'https' if access.server.secure else 'http'}://{access.server.endpoint}"
     named = "" if settings.endpoint else " (no STORAGE__ENDPOINT is set)"
     proxy = proxy_of(settings)

@@ -1,13 +1,15 @@
 """Credentials for S3: those of our settings, else AWS's own chain, else none (anonymous access).
 
 The chain is that of AWS's programs: environment, web identity, profile, role of the container or instance. Looking for
-an instance's role never waits for long: on a laptop nobody answers there.
+an instance's role never waits for long: on a laptop nobody answers there. What is set up and cannot be had now is an
+outage, and never a reason for anonymous access.
 """
 
 from __future__ import annotations
 
 import configparser
 import json
+import math
 import os
 import re
 import shlex
@@ -27,7 +29,7 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.errors import StoreUnavailableError
-from searchanything.core.settings import StorageSettings
+from searchanything.core.settings import ENV_PREFIX, StorageSettings
 
 _NO_CREDENTIALS = (
     *(ValueError, OSError, HTTPError, MinioException),
@@ -37,22 +39,28 @@ _NO_CREDENTIALS = (
 _METADATA_WAIT: Final = Timeout(connect=0.5, read=2.0)
 _ABSENT_S: Final = 600.0  # so long nobody is asked again where no instance answered
 _PROCESS_WAIT_S: Final = 60.0
+_VENDOR: Final = Path("/sys/class/dmi/id/sys_vendor")
+_BUSY: Final = re.compile(r"HTTP status code (?:429|5\d\d)\b|failed with code \w")  # the latter: a role, but no keys
 _absent_until: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What signs requests, None for anonymous access, and what was tried, in words."""
+    """What signs requests, None for anonymous access, and what was tried, in words; and how long that counts."""
 
     provider: Provider | None
     tried: tuple[str, ...]
+    until: float = math.inf  # of the monotonic clock
 
     def __str__(self) -> str:
         return "; ".join(self.tried)
 
 
 def find_credentials(settings: StorageSettings, *, at_aws: bool, http: PoolManager) -> Found:
-    """The first credentials that there are. May ask a metadata service; secrets are never part of what is shown."""
+    """The first credentials that there are. May ask a metadata service; secrets are never part of what is shown.
+
+    Raises: StoreUnavailableError where some are set up, and cannot be had now.
+    """
     if settings.access_key is not None and settings.secret_key is not None:
         token = settings.session_token
         given = StaticProvider(
@@ -63,21 +71,43 @@ def find_credentials(settings: StorageSettings, *, at_aws: bool, http: PoolManag
         return Found(given, ("keys of the settings",))
     if settings.credentials == "anonymous" or (settings.credentials == "auto" and not at_aws):
         return Found(None, ("anonymous access, as no keys are set",))
-    tried = []
+    tried: list[str] = []
     for name, make in _chain(settings, http):
         try:
             provider = _Kept(make())
             provider.retrieve()
+        except _OutError as error:
+            raise StoreUnavailableError(
+                f"credentials for S3 are set up, and cannot be had now: {'; '.join(tried)}; {name}: no ({error}); "
+                f"repeat when they can, or set {ENV_PREFIX}STORAGE__CREDENTIALS=anonymous if the bucket is public"
+            ) from error
         except _NO_CREDENTIALS as error:
             tried.append(f"{name}: no ({_reason(error)})")
         else:
             return Found(provider, (*tried, f"{name}: found"))
-    return Found(None, (*tried, "anonymous access"))
+    return Found(None, (*tried, "anonymous access"), time.monotonic() + _ABSENT_S)
 
 
 def profile_name(settings: StorageSettings) -> str:
     """The profile that counts."""
     return settings.profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+
+
+class _OutError(ValueError):
+    """A place that is set up to give credentials gives none at present; the text is one of `_reason`."""
+
+
+class _SetUp(Provider):
+    """A place that somebody has set up: another one's credentials, or none, would not be what they want."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def retrieve(self) -> Credentials:
+        try:
+            return self._provider.retrieve()
+        except _NO_CREDENTIALS as error:
+            raise _OutError(_reason(error)) from error
 
 
 class _Kept(Provider):
@@ -139,17 +169,20 @@ def _chain(settings: StorageSettings, http: PoolManager) -> Iterator[tuple[str, 
         yield of_profile
     yield "environment (AWS_ACCESS_KEY_ID)", EnvAWSProvider
     if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
-        yield "web identity", lambda: IamAwsProvider(http_client=http)
+        yield "web identity", lambda: _SetUp(IamAwsProvider(http_client=http))
     if not settings.profile:
         yield of_profile
     if os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") or os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-        yield "role of the container", lambda: IamAwsProvider(http_client=_metadata_client())
+        yield "role of the container", lambda: _SetUp(IamAwsProvider(http_client=_metadata_client()))
     elif not os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         yield "role of the instance", _InstanceProvider
 
 
 class _InstanceProvider(Provider):
-    """The role of an EC2 instance. Where none ever answered, nobody is asked again for a while."""
+    """The role of an EC2 instance. Where none ever answered, nobody is asked again for a while.
+
+    On a machine of EC2, silence is an outage, as a failing service is anywhere.
+    """
 
     def __init__(self) -> None:
         self._is_there = False
@@ -163,13 +196,22 @@ class _InstanceProvider(Provider):
             raise ValueError("this is no instance")
         try:
             found = self._provider.retrieve()
-        except (HTTPError, OSError):
-            if self._is_there:
-                raise
+        except (HTTPError, OSError) as error:
+            if self._is_there or _is_ec2():
+                raise _OutError(_reason(error)) from error
             _absent_until[self._address] = time.monotonic() + _ABSENT_S
             raise ValueError("this is no instance") from None
+        except ValueError as error:
+            raise (_OutError(_reason(error)) if _BUSY.search(str(error)) else error) from None
         self._is_there = True
         return found
+
+
+def _is_ec2() -> bool:
+    try:
+        return _VENDOR.read_text().startswith("Amazon EC2")
+    except OSError:
+        return False
 
 
 def _metadata_client() -> PoolManager:
@@ -186,7 +228,7 @@ def _of_profile(profile: str) -> Provider:
     config.read(os.environ.get("AWS_CONFIG_FILE") or str(Path.home() / ".aws" / "config"))
     section = "default" if profile == "default" else f"profile {profile}"
     if command := config.get(section, "credential_process", fallback=""):
-        return _ProcessProvider(command)
+        return _SetUp(_ProcessProvider(command))
     instead = f'run: eval "$(aws configure export-credentials --profile {profile} --format env)"'
     if config.get(section, "sso_start_url", fallback="") or config.get(section, "sso_session", fallback=""):
         raise ValueError(f"single sign-on; {instead}")

@@ -94,6 +94,16 @@ def test_what_is_remembered_is_recalled_by_others(open_store: StoreOpener) -> No
     assert all(not manifest.fingerprint.startswith("note") for manifest in store.manifests())
 
 
+def test_notes_are_recalled_together_by_how_their_names_begin(open_store: StoreOpener) -> None:
+    store, other, name = open_store(), open_store(), f"note-{uuid4().hex}"
+    large = bytes(range(256)) * 400
+    for end, data in (("-a", b"first"), ("-b", large), ("-c", b"gone"), ("", b"other"), ("-a", b"last"), ("-c", b"")):
+        store.remember(f"{name}{end}", data)
+    found = other.recall_all(f"{name}-")
+    assert list(found.items()) == [(f"{name}-b", large), (f"{name}-a", b"last")]
+    assert other.recall_all(f"{name}-d") == {}
+
+
 def test_the_last_note_counts_whatever_clock_wrote_the_one_before(
     open_store: StoreOpener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,7 @@ def test_what_matches_a_standing_query_is_sent(bench: Bench) -> None:
             "a" * 16, "red", "regions", 1e-3, time.time_ns() // 10**6, {"kind": "points"}, webhook=address
         )
         memory.keep(query, Kept(picture_of(picture), {bench.client.manifest.feature_fingerprint: features}))
-        memory.keep_queries([query])
+        memory.keep_query(query)
         etag = bench.store.upload("watched/match.png", png(**RED))
         bench.until_indexed({"watched/match.png": etag})
 

@@ -210,6 +210,10 @@ class IndexStore(Protocol):
         """What `remember` kept last under a name; empty where that is nothing."""
         ...
 
+    def recall_all(self, beginning: str) -> dict[str, bytes]:
+        """What is kept under names that begin so, in the order it was written."""
+        ...
+
     def remember(self, name: str, data: bytes) -> None:
         """Keep bytes under a name of up to 128 letters, digits, hyphens; readers see the old or the new ones whole."""
         ...

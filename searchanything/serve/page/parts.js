@@ -35,23 +35,50 @@ export function icon(name) {
   return svg;
 }
 
-const waiting = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    waiting.unobserve(target);
-    picture(target.dataset.path).then(
-      (address) => {
-        target.src = address;
-        target.addEventListener("load", () => target.classList.add("there"), { once: true });
-      },
-      () => target.classList.add("gone"),
-    );
+const REST_MS = 1000; // so long nothing else was asked for
+const unseen = new Set(); // pictures that were not asked for yet
+let resting = 0, isBringing = false;
+
+/** Fetch a picture; whether it came. */
+async function bring(target) {
+  waiting.unobserve(target);
+  unseen.delete(target);
+  try {
+    target.src = await picture(target.dataset.path);
+    target.addEventListener("load", () => target.classList.add("there"), { once: true });
+    return true;
+  } catch {
+    target.classList.add("gone");
+    return false;
   }
+}
+
+/** What is out of view, one after the other: a page is printed whole, and no print waits for what is fetched then. */
+async function bringTheRest() {
+  if (isBringing || navigator.connection?.saveData) return;
+  isBringing = true;
+  let goesOn = true;
+  for (const target of unseen) {
+    if (!target.isConnected) unseen.delete(target);
+    else if (goesOn) goesOn = await bring(target);
+  }
+  isBringing = false;
+}
+
+function restSoon() {
+  clearTimeout(resting);
+  resting = setTimeout(bringTheRest, REST_MS);
+}
+
+const waiting = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) bring(target);
+  restSoon();
 }, { rootMargin: "300px" });
 
-/** An <img> whose picture is fetched when it comes near the window. */
+/** An <img> whose picture is fetched when it comes near the window, or when there is nothing else to do. */
 export function lazyImage(image, side, { alt, box } = {}) {
   const element = make("img", { alt: alt ?? "", decoding: "async", "data-path": picturePath(image, side, box) });
+  unseen.add(element);
   waiting.observe(element);
   return element;
 }

@@ -182,9 +182,10 @@ def test_sheet_shows_the_selection_and_nothing_for_the_whole_image():
 
 def test_nothing_selected_shows_the_nearest_candidates():
     offered, none = (
-        np.asarray(results(selection=selection("none", runners_up)).plot()) for runners_up in ((CANDIDATE,), ())
+        results(selection=selection("none", runners_up))._query_tile() for runners_up in ((CANDIDATE,), ())
     )
-    assert (offered != none).any()
+    assert (offered.image != none.image).any()
+    assert offered.subtitle == f"{none.subtitle}; the nearest regions are numbered"
 
 
 def test_sheet_is_bounded(monkeypatch):

@@ -58,7 +58,7 @@ def test_an_index_that_fails_is_a_line_until_it_does_again(
     deliveries = Deliveries(lambda: client, 30.0, WatchFigures())
     for lines in (1, 2):
         with monkeypatch.context() as patched:
-            patched.setattr(MemoryIndexStore, "recall", gone)
+            patched.setattr(MemoryIndexStore, "recall_all", gone)
             deliveries.once()
             deliveries.once()
         said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -81,7 +81,7 @@ def test_what_was_sent_is_a_line(client: Client, images: Path, caplog: pytest.Lo
 def test_nothing_indexed_yet_is_no_line(client: Client, images: Path, caplog: pytest.LogCaptureFixture) -> None:
     query = client.standing.add("red", images / "0.png", RED, webhook="http://127.0.0.1:9/")
     with opened(MemoryIndexStore()) as empty:
-        empty.standing.memory.keep_queries([query])
+        empty.standing.memory.keep_query(query)
         caplog.clear()
         Deliveries(lambda: empty, 30.0, WatchFigures()).once()
     assert caplog.messages == []

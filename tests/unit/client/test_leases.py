@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
 import pytest
 
-from searchanything.client.lease import Lease
+from searchanything.client.lease import Lease, this_machine
 from searchanything.core.errors import RegionIndexError
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -52,6 +53,18 @@ def test_who_does_not_wait_is_refused_and_leaves_the_note() -> None:
     with pytest.raises(RegionIndexError, match="another process works here"), lease_of(store).held():
         pytest.fail("it is not free")
     assert lease_of(store).holder["by"] == "another"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_refusal_names_who_has_it_and_how_to_go_on(elsewhere: bool) -> None:
+    store = MemoryIndexStore()
+    machine = "gpu7 pid:[4026531836]" if elsewhere else this_machine()
+    store.remember(NOTE, another_one(at=time.time() - 30, machine=machine, pid=os.getpid()))
+    with pytest.raises(RegionIndexError) as refused:
+        Lease(store, NOTE, "works here", 600.0).check_free()
+    said = str(refused.value)
+    assert f"process {os.getpid()} on {machine.partition(' ')[0]}, last heard of 30 s ago" in said
+    assert ("If it was killed, the same command goes on in 10 min, and on gpu7 at once" in said) == elsewhere
 
 
 def test_who_lost_it_gives_way_and_leaves_the_note_of_who_took_it() -> None:

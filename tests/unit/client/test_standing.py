@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ def test_one_query_that_cannot_be_asked_stops_no_other(client: Client, images: P
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
     lost = replace(query, id="c" * 16, name="lost")
-    memory.keep_queries([bad, lost, query])
+    for one in (bad, lost):
+        memory.keep_query(one)
     memory.keep(bad, memory.kept(query))
     draw(images / "new.png")
     client.index(images)
@@ -479,10 +481,39 @@ def test_a_backup_takes_them_along(
         assert fetched(other) == {"red": ["newer.png"]}, "as it stood"
     with opened(MemoryIndexStore()) as other:
         [query] = StandingMemory(client._parts.connection.indexes).queries()
-        StandingMemory(other._parts.connection.indexes).keep_queries([replace(query, name="own")])
+        StandingMemory(other._parts.connection.indexes).keep_query(replace(query, name="own"))
         other.restore(tmp_path / "b.tar")
         assert [one.query.name for one in other.standing.list()] == ["own"]
         assert "left out" in caplog.text
+
+
+@pytest.mark.parametrize("written", range(1, 7))
+def test_a_restore_that_was_killed_at_any_note_is_ended_by_the_next(
+    client: Client, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    for name, point in (("red", RED), ("blue", (50.0, 20.0))):
+        client.standing.add(name, images / "0.png", point)
+    client.backup(tmp_path / "b.tar")
+    remember, left = MemoryIndexStore.remember, written
+
+    def killed(self: MemoryIndexStore, note: str, data: bytes) -> None:
+        nonlocal left
+        left -= note.startswith(("standing", "restoring"))
+        if not left:
+            raise KeyboardInterrupt
+        remember(self, note, data)
+
+    with opened(MemoryIndexStore()) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryIndexStore, "remember", killed)
+            with suppress(KeyboardInterrupt):
+                other.restore(tmp_path / "b.tar")
+        assert left == 0, "there are as many notes"
+        other._parts.connection.indexes.remember("hash-apply", b"")  # whose holder is seen to be gone on its own machine
+        other.restore(tmp_path / "b.tar")
+        assert other.standing.list() == client.standing.list()
+        memory = StandingMemory(other._parts.connection.indexes)
+        assert all(memory.kept(one).features for one in memory.queries())
 
 
 def test_a_backup_without_any_can_be_read_by_programs_of_before(client: Client, tmp_path: Path) -> None:
@@ -494,10 +525,10 @@ def test_a_backup_without_any_can_be_read_by_programs_of_before(client: Client, 
 
 
 def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:
-    client._parts.connection.indexes.remember("standing", b"{")
+    client._parts.connection.indexes.remember("standing-query-1", b"{")
     with pytest.raises(RegionIndexError, match="cannot be read"):
         client.standing.list()
-    client._parts.connection.indexes.remember("standing", json.dumps({"format": 9, "queries": []}).encode())
+    client._parts.connection.indexes.remember("standing-query-1", json.dumps({"format": 9, "query": {}}).encode())
     with pytest.raises(RegionIndexError, match="update it"):
         client.standing.list()
 

@@ -255,15 +255,17 @@ def test_a_query_that_cannot_be_asked_is_said_to_be_so_and_stops_no_message(
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
     lost = replace(query, id="c" * 16, name="lost")
-    memory.keep(bad, memory.kept(query))
     if is_new:
         draw(images / "new.png")
         client.index(images)
-    for queries, failing in (([bad, query], "bad"), ([lost, query], "lost")):
-        memory.keep_queries(queries)
+    for other, failing in ((bad, "bad"), (lost, "lost")):
+        memory.keep_query(other)
+        if other is bad:
+            memory.keep(bad, memory.kept(query))
         done = client.standing.deliver()
         assert done.failed.keys() == {failing}
         assert {one.query.name: bool(one.error) for one in client.standing.list()} == {failing: True, "red": False}
+        memory.forget(other)
     assert len(hook[1].asked) == is_new
 
 
@@ -391,11 +393,11 @@ def test_names_that_look_like_markup(client: Client, capsys: pytest.CaptureFixtu
 def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
-    """The server breaks off while the list is written, which may have arrived."""
+    """The server breaks off while the query is written, which may have arrived."""
     remember = MemoryIndexStore.remember
 
     def broken(self: MemoryIndexStore, name: str, data: bytes) -> None:
-        if name != "standing":
+        if not name.startswith("standing-query-") or not data:
             return remember(self, name, data)
         if arrives:
             remember(self, name, data)
@@ -417,7 +419,9 @@ def test_a_wrong_name_does_not_list_all_of_a_thousand(client: Client, images: Pa
     client.standing.add("q", images / "0.png", RED)
     memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
-    memory.keep_queries(replace(query, id=f"{number:016}", name=f"q{number}") for number in range(1000))
+    for number in range(1000):
+        memory.keep_query(replace(query, id=f"{number:016}", name=f"q{number}"))
+    memory.forget(query)
     with pytest.raises(UsageError, match="'q9' and 990 more"):
         client.standing.remove("q")
 

@@ -12,6 +12,7 @@ import pytest
 from fakes.standing import RED, draw, fetched, opened
 
 from searchanything.client.client import Client
+from searchanything.client.lease import Lease
 from searchanything.client.standing_memory import FETCHED
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter
@@ -61,15 +62,16 @@ def test_of_two_that_add_at_once_both_are_kept_or_the_name_is_taken(
         client.standing.add("red", images / "0.png", RED)
     queries = [one.query for one in client.standing.list()]
     assert {one.name for one in queries} == {name, "red"}
-    assert len(notes_of_queries(client)) == len(queries), "nothing is left of what was refused"
+    assert len(notes_of_queries(client)) == 2 * len(queries), "nothing is left of what was refused"
 
 
-def test_who_adds_or_removes_waits_for_who_does(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for change in (lambda: client.standing.add("red", images / "0.png", RED), lambda: client.standing.remove("red")):
-        with monkeypatch.context() as patched:
-            at_a_look(patched, "standing-lease", at=2, then=hold(client, "standing"))
-            change()
-    assert client.standing.list() == []
+def test_who_adds_waits_for_who_does(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    release = hold(client, "standing")
+    at_a_look(monkeypatch, "standing-lease", at=2, then=lambda: waited.append(1) or release())
+    client.standing.add("red", images / "0.png", RED)
+    assert waited
+    assert [one.query.name for one in client.standing.list()] == ["red"]
 
 
 def test_who_fetches_waits_for_who_notes_what_was_fetched(
@@ -105,3 +107,48 @@ def test_what_two_fetch_at_once_is_noted_of_both(client: Client, images: Path) -
         assert fetched(other) == {"red": ["new.png", "newer.png"]}
     assert [match.hit.image.key for one in first.matches for match in one.matches] == ["new.png"]
     assert fetched(client) == {}
+
+
+@pytest.mark.parametrize("name", ["red", "blue"])
+def test_a_write_that_comes_late_undoes_nothing(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Both saw the lease free at the same moment, and the other one added and was done while this one's write hung."""
+    remember, late = MemoryIndexStore.remember, [True]
+
+    def remembered(self: MemoryIndexStore, note: str, data: bytes) -> None:
+        if b'"name": "red"' in data and late.pop():
+            with monkeypatch.context() as patched, opened(self) as other:
+                patched.setattr(Lease, "check_free", lambda *_, **__: None)
+                late.append(False)
+                other.standing.add(name, images / "0.png", (50, 20))
+        remember(self, note, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+    if name == "red":
+        with pytest.raises(UsageError, match="there is a standing query 'red'"):
+            client.standing.add("red", images / "0.png", RED)
+    else:
+        client.standing.add("red", images / "0.png", RED)
+    queries = [one.query for one in client.standing.list()]
+    assert sorted(one.name for one in queries) == sorted({name, "red"})
+    assert len(notes_of_queries(client)) == 2 * len(queries), "nothing is left of what was refused"
+
+
+def test_a_removal_that_comes_late_undoes_nothing(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    remember, late = MemoryIndexStore.remember, [True]
+
+    def remembered(self: MemoryIndexStore, note: str, data: bytes) -> None:
+        if not data and "lease" not in note and late:
+            late.clear()
+            with monkeypatch.context() as patched, opened(self) as other:
+                patched.setattr(Lease, "check_free", lambda *_, **__: None)
+                other.standing.add("blue", images / "0.png", (50, 20))
+        remember(self, note, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+    client.standing.remove("red")
+    assert [one.query.name for one in client.standing.list()] == ["blue"]

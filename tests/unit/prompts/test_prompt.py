@@ -274,10 +274,12 @@ def test_a_click_beside_one_mask_and_on_another_means_that_other() -> None:
     assert choose_by_points(Points((21, 5), background=(60, 60)), scene).others == (0,)
 
 
-def test_a_miss_says_that_the_nearest_are_offered_only_where_there_are_some() -> None:
+def test_a_miss_says_where_and_leaves_what_is_offered_to_who_shows_it() -> None:
+    """`combine`, `compare` and `explain` give the same reason, and offer nothing."""
     one = segmented(64, [rectangle(64, (40, 40, 48, 48))])
     missed = "no usable mask lies under the foreground point at (5, 5)"
-    assert choose_by_points(Points((5, 5)), one).reason == f"{missed}; the nearest are offered"
+    assert choose_by_points(Points((5, 5)), one).reason == missed
+    assert choose_by_points(Points((5, 5)), one).others == (0,)
     assert choose_by_points(Points((5, 5), background=(44, 44)), one).reason == missed
     for points in (Points((5, 5)), Points([(5, 5), (9, 9)], background=(44, 44))):
         assert choose_by_points(points, segmented(64, [])).reason == "no region was found in this image"

@@ -123,6 +123,7 @@ def test_each_operation_lists_the_errors_that_it_can_give(served: Served, monkey
         (Gate, "run", AnswerTimeoutError("late")),
         (index, "live", RegionIndexError("refused")),
         (index, "recall", RegionIndexError("refused")),
+        (index, "recall_all", RegionIndexError("refused")),
         (index, "live", IndexUnavailableError("away")),
         (KeyRing, "find", ServeError("keys.json cannot be read")),
     ]

@@ -203,7 +203,8 @@ class TestChain:
     def test_a_program_that_prints_none(self, monkeypatch: pytest.MonkeyPatch, machine: Path, program: str) -> None:
         monkeypatch.setattr(s3_credentials, "_PROCESS_WAIT_S", 0.2)
         profile(machine, f"[default]\ncredential_process = {program}\n", "config")
-        assert signer(self.signs()) == ""
+        with pytest.raises(StoreUnavailableError, match="profile default: no"):
+            self.signs()
 
     def test_a_programs_keys_count_until_they_expire(self, machine: Path) -> None:
         printed = machine / "keys.json"
@@ -285,6 +286,76 @@ class TestChain:
             for _ in range(4):
                 store.read("a.jpg")
         assert [signer(asked) for asked in server.asked] == ["AK1", "AK2", "AK3", "AK3", "AK3"]
+
+    @pytest.mark.parametrize("of", ["instance", "container"])
+    @pytest.mark.parametrize("status", [503, 429])
+    def test_a_service_that_is_out_at_first_is_asked_again(
+        self, monkeypatch: pytest.MonkeyPatch, of: str, status: int
+    ) -> None:
+        """It made the store anonymous for good: a private bucket refused each image."""
+        is_out = [True]
+
+        def service(asked: Asked) -> Answer:
+            if is_out[0]:
+                return status, {}, b""
+            return instance(KEYS)(asked) if of == "instance" else (200, {}, role(KEYS))
+
+        with web_server(service) as metadata, web_server(aws) as server:
+            if of == "instance":
+                monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.endpoint}")
+            else:
+                monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{metadata.endpoint}/keys")
+            store = S3Store(at_aws(server, region="eu-central-1"), "open-data")
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError, match=f"role of the {of}.*{status}.*CREDENTIALS=anonymous"):
+                    store.read("a.jpg")
+            assert not server.asked
+            is_out[0] = False
+            store.read("a.jpg")
+        assert [signer(asked) for asked in server.asked] == ["AKROLE"]
+
+    @pytest.mark.parametrize("of", ["container", "web identity", "program"])
+    def test_what_is_set_up_and_cannot_be_had_is_no_anonymous_access(
+        self, monkeypatch: pytest.MonkeyPatch, machine: Path, of: str
+    ) -> None:
+        monkeypatch.setattr(s3_access, "BACKOFF_S", 0.001)
+        match of:
+            case "container":
+                monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{NOWHERE}/keys")
+            case "web identity":
+                monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(machine / "not-yet-there"))
+                profile(machine, keys_of("default"))  # which is somebody else
+            case _:
+                profile(machine, "[default]\ncredential_process = false\n", "config")
+        with web_server(aws) as server:
+            store = S3Store(at_aws(server, region="eu-central-1"), "open-data")
+            with pytest.raises(StoreUnavailableError, match=of.replace("program", "credential_process")):
+                store.read("a.jpg")
+            assert not server.asked
+            assert signer(self.signs(credentials="anonymous")) == ""
+
+    @pytest.mark.parametrize("vendor", ["Amazon EC2\n", "LENOVO\n"])
+    def test_an_instance_whose_service_is_silent(
+        self, monkeypatch: pytest.MonkeyPatch, machine: Path, vendor: str
+    ) -> None:
+        """On a machine of EC2 that is an outage; elsewhere nobody is there, for a while."""
+        (machine / "vendor").write_text(vendor)
+        monkeypatch.setattr(s3_credentials, "_VENDOR", machine / "vendor")
+        with web_server(aws) as server:
+            store = S3Store(at_aws(server, region="eu-central-1"), "open-data")
+            if vendor.startswith("Amazon"):
+                with pytest.raises(StoreUnavailableError, match="role of the instance"):
+                    store.read("a.jpg")
+            else:
+                store.read("a.jpg")
+            with web_server(instance(KEYS)) as metadata:
+                monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.endpoint}")
+                store.read("a.jpg")
+                if not vendor.startswith("Amazon"):
+                    later = time.monotonic() + s3_credentials._ABSENT_S
+                    monkeypatch.setattr(time, "monotonic", lambda: later)
+                    store.read("a.jpg")
+        assert [signer(asked) for asked in server.asked] == ["", "", "AKROLE"][vendor.startswith("Amazon") * 2 :]
 
     def test_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")

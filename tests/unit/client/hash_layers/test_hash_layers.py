@@ -470,7 +470,7 @@ def test_two_do_not_apply_layers_at_once(
         ({"machine": lease.this_machine(), "pid": ended_process()}, False),
     ):
         client._indexes.remember("hash-apply", json.dumps(note | change).encode())
-        with pytest.raises(RegionIndexError, match="or was killed on another") if refuses else nullcontext():
+        with pytest.raises(RegionIndexError, match=r"it is process .* last heard of") if refuses else nullcontext():
             client.hash_layers.apply(layer)
             client.hash_layers.apply(another)
     monkeypatch.setattr(lease, "RENEW_S", -1.0)
@@ -562,3 +562,15 @@ def test_the_command_line(client: Client, layer: Path, capsys: pytest.CaptureFix
     assert "carried" in call("apply", first[:8])
     assert json.loads(call("drop", digest_of(layer)[:8], "--format", "json")) == {"dropped": digest_of(layer)[:8]}
     assert run(["hash", "drop", first], connect=lambda *_: client) == 2
+
+
+@pytest.mark.parametrize("encode", [True, False])
+def test_without_what_reads_kept_features_nothing_is_begun(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch, encode: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    before = dict(client._indexes._notes)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"need pyarrow: pip install .*\[parquet\]"):
+        client.hash_layers.apply(layer, encode=encode)
+    assert [one.live for one in client.hash_layers.list()] == [True]
+    assert client._indexes._notes == before  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -551,3 +552,12 @@ def test_the_command_line(client: Client, capsys: pytest.CaptureFixture[str]) ->
     assert client.manifest.fingerprint[:12] in call("hash", "layers")
     assert "replaced" in call("models", "apply", OLD)
     assert run(["models", "apply", "smal"], connect=lambda *_: client) == 2
+
+
+def test_without_what_keeps_features_no_model_is_loaded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    client._settings.ingest.keep_features = True
+    steps: list[IndexProgress] = []
+    with pytest.raises(UsageError, match=r"need pyarrow: pip install .*\[parquet\]"):
+        client.models.apply(NEW, progress=steps.append)
+    assert not steps
