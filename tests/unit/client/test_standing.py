@@ -509,7 +509,8 @@ def test_a_restore_that_was_killed_at_any_note_is_ended_by_the_next(
             with suppress(KeyboardInterrupt):
                 other.restore(tmp_path / "b.tar")
         assert left == 0, "there are as many notes"
-        other._parts.connection.indexes.remember("hash-apply", b"")  # whose holder is seen to be gone on its own machine
+        noted = other._parts.connection.indexes
+        noted.remember("hash-apply", b"")  # whose holder is seen to be gone on its own machine
         other.restore(tmp_path / "b.tar")
         assert other.standing.list() == client.standing.list()
         memory = StandingMemory(other._parts.connection.indexes)
