@@ -1,4 +1,4 @@
-"""What belongs to nobody leaves the index, what lost rows is indexed again, and nothing else: by the table of the module."""
+"""What belongs to nobody leaves the index, and what lost rows is indexed again: by the table of the module."""
 
 from __future__ import annotations
 
