@@ -126,15 +126,8 @@ class Ingestion:
         encoder = connection.models.encoder()
         scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
         job = IndexingJob(store, lambda: encoder, scratch, connection.options(), scope)
-        found = estimate_images(job, sample=images, words_bits=self._words_bits(), progress=progress)
+        found = estimate_images(job, sample=images, words_bits=_words_bits(connection), progress=progress)
         return replace(found, disk_free_bytes=wiring.free_disk_bytes(connection.settings.milvus.uri))
-
-    def _words_bits(self) -> int:
-        """Those of the words codes that indexing makes; 0 where it makes none."""
-        live = self.connection.indexes.live()
-        if live is not None and (part := self.connection.indexes.open(live.fingerprint).words) is not None:
-            return part.bits
-        return WORDS_BITS if live is None and self.connection.settings.ingest.words else 0
 
     def refresh(
         self,
@@ -264,6 +257,14 @@ def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
     """The report of a run that had counted these others as unchanged, and looked at them once more."""
     again = others.indexed + others.empty + others.failed
     return sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), replace(others, unchanged=0)))
+
+
+def _words_bits(connection: Connection) -> int:
+    """Those of the words codes that indexing makes; 0 where it makes none."""
+    live = connection.indexes.live()
+    if live is not None and (part := connection.indexes.open(live.fingerprint).words) is not None:
+        return part.bits
+    return WORDS_BITS if live is None and connection.settings.ingest.words else 0
 
 
 def _warn_if_replaced(indexes: IndexStore, index: RegionIndex) -> None:
