@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from searchanything import wiring
-from searchanything.client.change_lease import change_lease
+from searchanything.client.change_lease import change_lease, note_behind
 from searchanything.client.connection import Connection
 from searchanything.client.lease import CheckLease
 from searchanything.client.lost_images import LostImages, images_of
@@ -130,6 +130,7 @@ class Change(Generic[RunT]):
                 )
             if self.run.other.manifest.feature_fingerprint != self.live.feature_fingerprint:
                 note_replaced(indexes, self.live)  # who names its preset follows from here on
+            note_behind(indexes, fingerprint)  # until it has caught up, however this run ends
             indexes.switch(fingerprint)
             self._catch_up()
 
@@ -200,6 +201,7 @@ class Change(Generic[RunT]):
             self._erase_tiles()
             if self.run.other.words is None and self.connection.indexes.open(self.live.fingerprint).words is not None:
                 logger.warning("words codes were added meanwhile, and %s has none: index SOURCE --add-words", self.name)
+            note_behind(self.connection.indexes, "")
         except SearchAnythingError as error:
             raise RegionIndexError(
                 f"{self.name} is live by now, but what was written meanwhile may not be all there: "

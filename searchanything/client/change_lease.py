@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 APPLYING_S: Final = 600.0
 _LEASE: Final = "hash-apply"  # as it was called when only layers were applied
 _BEGUN: Final = "begun-indexes"
+_BEHIND: Final = "behind-index"
 _DOES: Final = "applies a hash layer or models, or restores a backup"
 
 
@@ -60,16 +61,20 @@ def leased(indexes: IndexStore) -> dict[str, Any]:
     return _lease(indexes).holder
 
 
-def warn_of_killed(indexes: IndexStore, fingerprint: str) -> None:
-    """Say, once, that the process which made this index live was killed before it was done."""
-    note = _lease(indexes).kept
-    if leased(indexes) or len(of := note.get("of", ())) != 2 or of[1] != fingerprint:  # a restore is of one
+def note_behind(indexes: IndexStore, fingerprint: str) -> None:
+    """Note, right before it becomes live, that this index lacks what is written meanwhile; "" when it has that."""
+    indexes.remember(_BEHIND, fingerprint.encode())
+
+
+def warn_of_ended(indexes: IndexStore, fingerprint: str) -> None:
+    """Say, once, that what made this index live was ended, in whatever way, before it was done."""
+    if leased(indexes) or indexes.recall(_BEHIND) != fingerprint.encode():
         return
     logger.warning(
         "the index is live, but what made it so was ended before it looked for what was written and deleted right "
         "before: searchanything sync repair SOURCE"
     )
-    indexes.remember(_LEASE, b"")
+    note_behind(indexes, "")
 
 
 def _lease(indexes: IndexStore) -> Lease:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client.change import Change, ChangeCounts, index_beside
-from searchanything.client.change_lease import begun_indexes, leased, warn_of_killed
+from searchanything.client.change_lease import begun_indexes, leased, warn_of_ended
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.errors import (
@@ -121,7 +121,7 @@ class HashLayers:
         hasher = self._layer(layer, live)
         wanted = rehashed(live, hasher)
         if wanted.fingerprint == live.fingerprint:
-            warn_of_killed(self.connection.indexes, live.fingerprint)
+            warn_of_ended(self.connection.indexes, live.fingerprint)
             return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
         parquet_libraries()  # which read kept features; said before anything is begun
         change = Change(

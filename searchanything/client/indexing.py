@@ -32,7 +32,7 @@ from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder, OpenEncoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
-from searchanything.hash_training.words_training import LEAST_ROWS, MOST_ROWS
+from searchanything.hash_training.words_training import LEAST_ROWS, MOST_ROWS, WORDS_BITS
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.beginning import from_first_image, nothing_to_repair
 from searchanything.ingest.contact_sheet import SheetTile
@@ -126,7 +126,7 @@ class Ingestion:
         encoder = connection.models.encoder()
         scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
         job = IndexingJob(store, lambda: encoder, scratch, connection.options(), scope)
-        found = estimate_images(job, sample=images, progress=progress)
+        found = estimate_images(job, sample=images, words_bits=_words_bits(connection), progress=progress)
         return replace(found, disk_free_bytes=wiring.free_disk_bytes(connection.settings.milvus.uri))
 
     def refresh(
@@ -257,6 +257,14 @@ def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
     """The report of a run that had counted these others as unchanged, and looked at them once more."""
     again = others.indexed + others.empty + others.failed
     return sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), replace(others, unchanged=0)))
+
+
+def _words_bits(connection: Connection) -> int:
+    """Those of the words codes that indexing makes; 0 where it makes none."""
+    live = connection.indexes.live()
+    if live is not None and (part := connection.indexes.open(live.fingerprint).words) is not None:
+        return part.bits
+    return WORDS_BITS if live is None and connection.settings.ingest.words else 0
 
 
 def _warn_if_replaced(indexes: IndexStore, index: RegionIndex) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from searchanything import wiring
 from searchanything.client.change import Change, ChangeCounts, index_beside
-from searchanything.client.change_lease import check_free, warn_of_killed
+from searchanything.client.change_lease import check_free, warn_of_ended
 from searchanything.client.connection import Connection
 from searchanything.client.hash_on_first_index import (
     LearningOptions,
@@ -100,7 +100,7 @@ class Models:
         features = manifest_of(encoder, preset).feature_fingerprint
         if features == live.feature_fingerprint:
             if hash_file is None:
-                warn_of_killed(self.connection.indexes, live.fingerprint)
+                warn_of_ended(self.connection.indexes, live.fingerprint)
                 return ModelChange(live.preset, live.hash_digest, None, seconds=time.monotonic() - start)
             raise UsageError("the index has these models already; another hash layer: searchanything hash apply")
         check_free(self.connection.indexes)

@@ -2,7 +2,7 @@
 
 The sample goes through the very pipeline that `index` is, into an index in memory that is thrown away. Sizes are those
 of the rows written, with what Milvus Lite adds to each: 60,000 rows of 360 bytes took 1,027 bytes each on disk and
-890 bytes each of its server's memory.
+890 bytes each of its server's memory. Words codes have rows of their own, like these but for the mask.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,10 +31,13 @@ IDS_BYTES: Final = 64
 _SEED: Final = 0
 
 
-def estimate_images(job: IndexingJob, *, sample: int, progress: OnProgress | None = None) -> Estimate:
+def estimate_images(
+    job: IndexingJob, *, sample: int, words_bits: int = 0, progress: OnProgress | None = None
+) -> Estimate:
     """List everything, index a random sample of it into the job's index, and extrapolate.
 
-    The job's index is a scratch one: it is filled. Free disk is left for the caller to tell.
+    The job's index is a scratch one: it is filled. `words_bits` are those of words codes, where the index is to have
+    them. Free disk is left for the caller to tell.
 
     Raises: as `index_images`.
     """
@@ -50,16 +53,16 @@ def estimate_images(job: IndexingJob, *, sample: int, progress: OnProgress | Non
     images = round(candidates * share)
     rate = done / report.seconds if done else 0.0
     rows = list(job.index.iterate_regions())
-    row_bytes = sum(map(_row_bytes, rows)) / len(rows) if rows else 0.0
     regions = round(images * len(rows) / done) if done else 0
+    number, held = _estimated_rows(rows, regions, images, words_bits)
     return Estimate(
         images=images,
         bytes=round(candidate_bytes * share),
         regions=regions,
         images_per_s=rate,
         seconds=listed_s + load_s + (images / rate if rate else 0.0),
-        disk_bytes=round((regions + images) * (row_bytes + DISK_BYTES_PER_ROW)),
-        index_memory_bytes=round((regions + images) * (row_bytes + MEMORY_BYTES_PER_ROW)),
+        disk_bytes=round(held + number * DISK_BYTES_PER_ROW),
+        index_memory_bytes=round(held + number * MEMORY_BYTES_PER_ROW),
         worker_memory_bytes=_peak_memory_bytes(),
         sample=report,
         load_seconds=load_s,
@@ -82,10 +85,27 @@ def _sample(job: IndexingJob, size: int) -> tuple[int, int, list[StoredObject]]:
     return count, total_bytes, chosen
 
 
-def _row_bytes(row: RegionRow) -> int:
-    """What a region row holds."""
-    texts: Iterable[str] = (row.image.bucket, row.image.key, row.etag, row.mask.counts, json.dumps(dict(row.metadata)))
-    return NUMBERS_BYTES + IDS_BYTES + len(row.code) + sum(len(text.encode()) for text in texts)
+def _estimated_rows(sample: Sequence[RegionRow], regions: int, images: int, words_bits: int) -> tuple[int, float]:
+    """How many rows so many regions and images have, and how many bytes these hold, by a sample of region rows."""
+    if not sample:
+        return images, 0.0
+    rows = regions + images
+    held = rows * sum(_bytes_beside_code(row) + len(row.mask.counts) + len(row.code) for row in sample) / len(sample)
+    if not words_bits:
+        return rows, held
+    words = regions * (sum(map(_bytes_beside_code, sample)) / len(sample) + words_bits / 8)
+    return rows + regions, held + words
+
+
+def _bytes_beside_code(row: RegionRow) -> int:
+    """What a region row holds beside its code and mask."""
+    texts: Iterable[str] = (
+        row.image.bucket,
+        row.image.key,
+        row.etag,
+        json.dumps(dict(row.metadata), ensure_ascii=False),
+    )
+    return NUMBERS_BYTES + IDS_BYTES + sum(len(text.encode()) for text in texts)
 
 
 def _peak_memory_bytes() -> int:

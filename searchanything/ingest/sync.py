@@ -296,7 +296,7 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Compared) -> None:
     remembered = {} if forgetting.limits.always else forgetting.memory.devices
     devices = Devices(remembered, found.omissions.devices)
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, found.omissions, devices)
-    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.listed)
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.checked)
     forgetting.keep(SourceMemory(decision.missing, unseen.devices))
     found.held = tuple(sorted(image.key for image in decision.held))
     found.orphaned.extend(image.key for image in unseen.images)

@@ -206,3 +206,20 @@ def test_failures_are_streamed_and_looked_up_by_generation_once(
         assert questions == ["generations"]
         assert client.drop_failed() == 2995
         assert set(index.newest(refs)) == set(refs[:5])
+
+
+def test_an_estimate_counts_words_codes_where_indexing_makes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the settings of a new index, and by what an index has."""
+    images = tmp_path / "images"
+    with client_of(monkeypatch, tmp_path) as client:
+        plain = client.estimate(images).disk_bytes
+        client._connection.settings.ingest.words = True
+        words = client.estimate(images).disk_bytes
+        assert words > 1.5 * plain
+        client._connection.settings.ingest.words = False
+        client.index(images)
+        assert client.estimate(images).disk_bytes == plain
+        client.index(images, add_words=True)
+        assert client.estimate(images).disk_bytes == words

@@ -144,6 +144,15 @@ def test_much_at_once_is_held_back(images: int, gone: int, held: bool) -> None:
     assert world.keys == set(names(images) if held else names(images)[gone:])
 
 
+def test_an_object_that_turns_out_to_be_no_image_does_not_make_an_emptied_source_one_with_images() -> None:
+    """Its name says nothing, so it is looked into."""
+    world = World().put(*names(3))
+    world.delete(*names(3))
+    world.store.put("LICENSE", b"any text", content_type="text/plain")
+    assert world.sync(repair=False).held == world.sync().held == tuple(names(3))
+    assert world.keys == set(names(3))
+
+
 def test_it_does_the_rest_meanwhile() -> None:
     world = World().put(*names(30))
     world.delete(*names(20))

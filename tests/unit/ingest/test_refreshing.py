@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from searchanything.core.omissions import Omissions
 from searchanything.core.rows import Outcome
 from searchanything.core.types import StoredObject
 from searchanything.images.scopes import Patterns, Scope
-from searchanything.ingest.estimate import DISK_BYTES_PER_ROW, estimate_images
+from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import Failure, IndexReport
@@ -282,14 +283,35 @@ def test_an_estimate_counts_everything_and_writes_rows_for_a_sample_alone() -> N
     setting.store.put("notes.txt", b"x")
     setting.store.put("draft.png", RED)
     scope = Scope(patterns=Patterns(exclude=("draft*",)))
+    start = time.perf_counter()
     estimate = estimate_images(job(setting, scope=scope), sample=8)
+    spent_s = time.perf_counter() - start
     assert (estimate.images, estimate.bytes, estimate.regions) == (40, 40 * len(GREEN_BLUE), 80)
     assert estimate.sample.indexed == len(setting.visible()) == 8
     assert len({key[0] for key in setting.visible()}) > 1  # from all over the listing
-    assert estimate.seconds == pytest.approx(40 / estimate.images_per_s, abs=1)
-    assert estimate.disk_bytes > 120 * DISK_BYTES_PER_ROW
+    indexing_s = 40 / estimate.images_per_s
+    assert estimate.load_seconds + indexing_s <= estimate.seconds <= spent_s + indexing_s
+    assert not replace(estimate, disk_free_bytes=estimate.disk_bytes).fits
     assert estimate.fits
-    assert not replace(estimate, disk_free_bytes=estimate.disk_bytes - 1).fits
+    assert replace(estimate, disk_free_bytes=estimate.disk_bytes + 1).fits
+
+
+def test_an_estimate_is_of_the_bytes_of_all_rows_those_of_words_codes_included() -> None:
+    """Of 12 images with two regions, and of as many objects that turn out to be no images."""
+    setting, again = Setting(), Setting()
+    for number in range(12):
+        setting.store.put(f"{number:02}.png", GREEN_BLUE, metadata={"shelf": "ä"})
+        setting.store.put(f"{number:02}", b"text", content_type="text/plain")
+    plain = estimate_images(job(setting), sample=100)
+    words = estimate_images(replace(job(again), store=setting.store), sample=100, words_bits=256)
+    assert (plain.images, plain.regions) == (words.images, words.regions) == (12, 24)
+    rows = list(setting.index.iterate_regions())
+    beside = 80 + 64 + len((setting.store.bucket + "00.png" + rows[0].etag + '{"shelf": "ä"}').encode())
+    masks = sum(len(row.mask.counts) for row in rows) / 24
+    assert plain.disk_bytes == round(36 * (beside + masks + 8 + 670))
+    assert plain.index_memory_bytes == round(36 * (beside + masks + 8 + 530))
+    assert words.disk_bytes - plain.disk_bytes == 24 * (beside + 32 + 670)
+    assert words.index_memory_bytes - plain.index_memory_bytes == 24 * (beside + 32 + 530)
 
 
 def test_an_estimate_of_nothing_is_nothing() -> None:

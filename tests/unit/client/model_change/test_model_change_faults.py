@@ -146,16 +146,30 @@ def test_segments_are_those_of_the_models_that_a_question_goes_by(
         assert machine.seen() == (seen[0] + 1, seen[1] + 1)
 
 
-def test_a_run_that_was_killed_right_after_the_switch_is_said_to_have_been(
-    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [KeyboardInterrupt, IndexUnavailableError], ids=["interrupted", "unanswered"])
+@pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed"])
+def test_a_run_that_ended_right_after_the_switch_is_said_to_have(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
+    is_killed: bool,
 ) -> None:
     """The same command has nothing left to do; what was deleted between its last look and the switch may be there."""
-    notes: list[bytes] = []
-    at_the_switch(monkeypatch, lambda: notes.append(client._indexes.recall("hash-apply")), before=False)
-    client.models.apply(NEW)
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
-    client._indexes.remember("hash-apply", json.dumps(json.loads(notes[0]) | {"pid": ended.pid}).encode())
+    leases: list[bytes] = []
+
+    def ended() -> None:
+        leases.append(client._indexes.recall("hash-apply"))
+        raise error("the answer is lost")
+
+    with monkeypatch.context() as patch:
+        at_the_switch(patch, ended, before=False)
+        with pytest.raises(error):
+            client.models.apply(NEW)
+    if is_killed:  # then the lease is that of a process that has ended
+        with subprocess.Popen([sys.executable, "-c", ""]) as process:
+            process.wait()
+        client._indexes.remember("hash-apply", json.dumps(json.loads(leases[0]) | {"pid": process.pid}).encode())
     for _ in range(2):
         assert client.models.apply(NEW).replaced is None
     assert [("sync repair SOURCE" in one, "was ended" in one) for one in caplog.messages if "is live, but" in one] == [
