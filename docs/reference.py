@@ -30,23 +30,24 @@ Nothing needs to be set to begin. `searchanything doctor` says which settings ar
 
 These pages name a setting by its group and name: `search.rescore`. It is written differently in each place:
 
-| where | how |
-|---|---|
-| the environment, or a settings file | `SEARCHANYTHING_`, then group and name in capitals with two underscores between them: `SEARCHANYTHING_SEARCH__RESCORE=400` |
-| the command line | some settings have an option that replaces them for one command: `--rescore 400`. For `milvus.uri` it is `--uri`, for `models.preset` `--preset`. Any other is set before the command: `SEARCHANYTHING_INGEST__TILES=1280 searchanything index scans`. |
-| Python, for one client | `settings`, below |
+- **In the environment or a settings file**: `SEARCHANYTHING_`, then group and name in capitals with two underscores
+  between them: `SEARCHANYTHING_SEARCH__RESCORE=400`.
+- **On the command line** some settings have an option that replaces them for one command: `--rescore 400`. For
+  `milvus.uri` it is `--uri`, for `models.preset` `--preset`. Any other is set before the command:
+  `SEARCHANYTHING_INGEST__TILES=1280 searchanything index scans`.
+- **In Python**, for one client:
 
-```python
-import searchanything
-from searchanything.core.settings import load_settings
+    ```python
+    import searchanything
+    from searchanything.core.settings import load_settings
 
-settings = load_settings()
-settings.search.rescore = 400
-client = searchanything.connect("trial.db", settings=settings)
-```
+    settings = load_settings()
+    settings.search.rescore = 400
+    client = searchanything.connect("trial.db", settings=settings)
+    ```
 
-A list is written with commas: `SEARCHANYTHING_INGEST__EXCLUDE=*.tif,thumbs/*`. In tables, `…__NAME` stands for the part that is the same as in
-the variable before.
+A list is written with commas: `SEARCHANYTHING_INGEST__EXCLUDE=*.tif,thumbs/*`. On these pages, `…__NAME` stands for the
+part that is the same as in the variable before.
 
 ## Where it is read
 
@@ -119,10 +120,10 @@ neither, a folder or mirror is trusted, and what it gave is recorded. A mirror o
 """
 PRESET_TAIL = """## What to know before choosing
 
-- **`small` or `base`? Begin with `small`.** How well either searches was not measured, so no figure says that `base` finds
-  more. `base` fetches 1,814 MB in place of 629, and its encoder takes 2.7 to 2.8 times as long for a crop on a CPU
-  ([measured](performance.md#figures) with random weights). Its encoder is newer. To find out on your own images, compare
-  the two: [Other models](upgrading.md#other-models) says how.
+- **`small` or `base`? Begin with `small`.** How well either searches was not measured, so no figure says that `base`
+  finds more. `base` fetches 1,814 MB in place of 629, and its encoder takes 2.7 to 2.8 times as long for a crop on a
+  CPU ([measured](performance.md#figures) with random weights). Its encoder is newer. To find out on your own images,
+  compare the two: [Other models](upgrading.md#other-models) says how.
 - **`pico` knows pictograms, and has seen street and grocery photographs**, and no others ([card](pico.md)). It is
   loaded by the same classes as the large models. Use it for the demo, tests and trials.
 - **{untrained} have no trained hash.** A new index first trains one on a sample of its source
