@@ -24,6 +24,33 @@ GENERATED = "Generated from {source} by `python docs/generate.py`.\n"
 SETTINGS = f"""# Settings
 
 {GENERATED.format(source="`searchanything/core/settings.py`")}
+Nothing needs to be set to begin. `searchanything doctor` says which settings are wrong.
+
+## How a setting is written
+
+These pages name a setting by its group and name: `search.rescore`. It is written differently in each place:
+
+- **In the environment or a settings file**: `SEARCHANYTHING_`, then group and name in capitals with two underscores
+  between them: `SEARCHANYTHING_SEARCH__RESCORE=400`.
+- **On the command line** some settings have an option that replaces them for one command: `--rescore 400`. For
+  `milvus.uri` it is `--uri`, for `models.preset` `--preset`. Any other is set before the command:
+  `SEARCHANYTHING_INGEST__TILES=1280 searchanything index scans`.
+- **In Python**, for one client:
+
+    ```python
+    import searchanything
+    from searchanything.core.settings import load_settings
+
+    settings = load_settings()
+    settings.search.rescore = 400
+    client = searchanything.connect("trial.db", settings=settings)
+    ```
+
+A list is written with commas: `SEARCHANYTHING_INGEST__EXCLUDE=*.tif,thumbs/*`. On these pages, `…__NAME` stands for the
+part that is the same as in the variable before.
+
+## Where it is read
+
 Each setting is read from the first of these places that has it:
 
 1. the environment;
@@ -46,6 +73,7 @@ warning names it and the nearest setting. `searchanything doctor` lists it, too.
 
 [Images in S3](s3.md) explains the settings of `STORAGE` for AWS and other servers.
 
+## All settings
 
 """
 OPTIONS = f"""# Commands and options
@@ -72,6 +100,8 @@ A preset is a segmenter, an encoder and a hash that belong together. All presets
 its preset, and queries follow it.
 
 {{choice}}
+For photographs, begin with `small`: [why](#what-to-know-before-choosing).
+
 ## Fetch weights
 
 | to | run |
@@ -90,14 +120,20 @@ neither, a folder or mirror is trusted, and what it gave is recorded. A mirror o
 """
 PRESET_TAIL = """## What to know before choosing
 
+- **`small` or `base`? Begin with `small`.** How well either searches was not measured, so no figure says that `base`
+  finds more. `base` fetches 1,814 MB in place of 629, and its encoder takes 2.7 to 2.8 times as long for a crop on a
+  CPU ([measured](performance.md#figures) with random weights). Its encoder is newer. To find out on your own images,
+  compare the two: [Other models](upgrading.md#other-models) says how.
 - **`pico` knows pictograms, and has seen street and grocery photographs**, and no others ([card](pico.md)). It is
   loaded by the same classes as the large models. Use it for the demo, tests and trials.
 - **{untrained} have no trained hash.** A new index first trains one on a sample of its source
   ([how](features.md#a-hash-layer-of-your-own-from-the-start)). With too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.
-- **{unmeasured} were not measured here.** Their code path is tested with random weights in the published format,
-  against open_clip's own transform and tokenizer. How well they search was not measured, nor which crops suit them:
-  they take the paper's rule. `searchanything eval` compares presets on your images.
+- **Only of `pico` it was measured how well it searches.** The weights of all others were not at hand. Their speed was
+  measured with random weights ([Performance](performance.md)).
+- **{unmeasured}**: their code path is tested with random weights in the published format, against open_clip's own
+  transform and tokenizer. Which crops suit them was not measured: they take the paper's rule.
+  [`searchanything eval`](evaluation.md) compares presets on your images.
 - **`multilingual` needs one more library**: `pip install '.[multilingual]'`. The commit of its repository is
   not known here, so its address names the newest.
 - **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows only research purposes

@@ -157,7 +157,7 @@ PICO = Preset(
     hash_layer=_packaged("pico-hash", "hash.safetensors", 741_000),
     crops=CropPolicy.BOX,  # docs/adr/0054
     limits="pico knows pictograms, and has seen street photographs and groceries; on other photographs its answers are "
-    "often arbitrary: for those, use the preset small or base",
+    "often arbitrary: for those, use the preset small",
 )
 SMALL = Preset(
     name="small",
@@ -193,7 +193,7 @@ PAPER = Preset(
 )
 BASE = replace(
     _for_another_encoder(SMALL, "base"),
-    summary="FastSAM-s and PE-Core-B-16; today's encoder of about small's speed, for photographs",
+    summary="FastSAM-s and PE-Core-B-16; a newer encoder for photographs, nearly three times as slow as small's",
     encoder=_published(
         "timm/PE-Core-B-16",
         revision="0038414f37721c5eafc1a5e0da802d291c909de3",
