@@ -106,7 +106,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for name, scene in generate_demo_scenes(12, seed=options.seed):
             Image.fromarray(scene.image).save(Path(folder) / name)
         client.index(folder)
-        index = client._connection.read_index()  # noqa: SLF001 - rows are made up
+        index = client._parts.connection.read_index()  # noqa: SLF001 - rows are made up
         codes, now = made_codes("uniform", options.regions, seed=1), time.time_ns() // 1_000_000
         for first in range(0, len(codes), PER_IMAGE * 200):
             regions, images = [], []
@@ -144,7 +144,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> float:
     """Milliseconds of a look at queries each of which one new region matches, after they were fetched."""
     client.standing.memory.keep_queries(queries)
-    index, now = client._connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
+    index, now = client._parts.connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
     regions, images = [], []
     for one in queries:
         wanted = client.standing._look().wanted(one, first_look(one)).wanted  # noqa: SLF001

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from searchanything.client.remote import RemoteClient
     from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
+    from searchanything.core.many_answers import ManyAnswer
     from searchanything.core.settings import Settings
     from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
     from searchanything.images.scopes import Patterns
@@ -45,6 +46,7 @@ __all__ = [
     "ImageRef",
     "IndexReport",
     "IndexStatus",
+    "ManyAnswer",
     "Mask",
     "Patterns",
     "Points",
@@ -76,6 +78,7 @@ _HOMES = {
     "answers.comparison": ("Comparison",),
     "core.conditions": ("Where",),
     "core.errors": ("SearchAnythingError",),
+    "core.many_answers": ("ManyAnswer",),
     "answers.duplicates": ("Duplicates",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),

@@ -215,10 +215,10 @@ def test_an_estimate_counts_words_codes_where_indexing_makes_them(
     images = tmp_path / "images"
     with client_of(monkeypatch, tmp_path) as client:
         plain = client.estimate(images).disk_bytes
-        client._connection.settings.ingest.words = True
+        client._parts.connection.settings.ingest.words = True
         words = client.estimate(images).disk_bytes
         assert words > 1.5 * plain
-        client._connection.settings.ingest.words = False
+        client._parts.connection.settings.ingest.words = False
         client.index(images)
         assert client.estimate(images).disk_bytes == plain
         client.index(images, add_words=True)

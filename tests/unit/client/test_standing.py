@@ -277,7 +277,7 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
         with pytest.raises(UsageError, match="at least 200 regions"):
             few.standing.add("q", images / "0.png", RED)
     with opened(MemoryIndexStore()) as plain:
-        plain._connection.settings.ingest.words = False
+        plain._parts.connection.settings.ingest.words = False
         plain.index(images)
         with pytest.raises(WordsMissingError):
             plain.standing.add("q", text="red")

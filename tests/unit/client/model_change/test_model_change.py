@@ -312,7 +312,7 @@ def test_models_of_before_leave_memory(images: Path) -> None:
         for one in (settled, other):
             one.query(images / "0.png")
             one.segment(images / "0.png")
-        held = weakref.ref(settled._connection.open_to_ask()[1].embedder)
+        held = weakref.ref(settled._parts.connection.open_to_ask()[1].embedder)
         other.models.apply(NEW)
         for one in (settled, other):
             one.query(images / "1.png")
