@@ -5,8 +5,8 @@ python benchmarks/query.py [--uri FILE|http://host:port] [--images 40] [--querie
 
 Pictogram scenes are indexed with preset `pico` (into collections of their own, `bench…`). Cold: the first query of a
 process, its imports, models and segmentation included. Warm: the image was segmented before, so what is left is prompt,
-encoder and index. Another image: the models are loaded, the image is new. `--at-most-ms` makes the program fail where
-the median of warm clicks is above.
+encoder and index. Another image: the models are loaded, the image is new. Of a list: the same by `query_many`, and
+the time of all divided by their number. `--at-most-ms` makes the program fail where the median of warm clicks is above.
 """
 
 from __future__ import annotations
@@ -113,7 +113,22 @@ def of_prompts(client: Client, files: list[Path], point: tuple[int, int], count:
     for name, call in kinds.items():
         call()
         rows.append(row_of(name, 1, timed(count, call)))
-    return [*rows, row_of("click, warm", CLIENTS, by_many(count, kinds["click, warm"]))]
+    rows.append(row_of("click, warm", CLIENTS, by_many(count, kinds["click, warm"])))
+    return [*rows, *from_lists(client, files, stored, count)]
+
+
+def from_lists(client: Client, files: list[Path], stored: RegionRef, count: int) -> list[dict[str, Any]]:
+    """Questions by `query_many`: the mean of each, since a batch is answered at once."""
+    lists: dict[str, list[Any]] = {
+        "click, another image, of a list": [(files[1 + one % (len(files) - 1)], (150, 150)) for one in range(count)],
+        "stored region, of a list": [stored] * count,
+    }
+    rows = []
+    for name, questions in lists.items():
+        start = time.perf_counter()
+        answered = sum(1 for _ in client.query_many(questions, limit=10))
+        rows.append(row_of(name, 1, [(time.perf_counter() - start) * 1000 / answered] * answered))
+    return rows
 
 
 def row_of(name: str, clients: int, spent: list[float]) -> dict[str, Any]:
