@@ -1,4 +1,4 @@
-# Each target does its own set-up. PYTHON may name another interpreter (3.11 to 3.13).
+# Each target does its own set-up. PYTHON may name another interpreter (3.11 to 3.14).
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -10,10 +10,12 @@ export UV_SYSTEM_CERTS := 1
 
 setup: .venv/.ready .venv-milvus/.ready
 
-# The lock has hashes and no addresses; --no-deps because it is complete.
+# The lock has hashes and no addresses; --no-deps because it is complete. Without Debian's python3-venv, `venv` leaves
+# a folder with a Python and no pip: the next run completes it.
 .venv/.ready: requirements/dev.lock pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)) else 'Python 3.11 to 3.13 is needed; set PYTHON=…')"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 15) else '$(PYTHON) is Python %d.%d; \
+	3.11 to 3.14 is needed: make setup PYTHON=python3.13, for example' % sys.version_info[:2])"
+	$(BIN)/python -c "import pip" 2>/dev/null || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.files import whole_file
 from searchanything.core.protocols import FileStore
+from searchanything.core.reading import kind_at
 
 END: Final = "end.json"
 MEMBER_BYTES: Final = 1 << 29  # far above what is written: bounds the memory that a foreign file can take
@@ -57,9 +58,9 @@ class TarPlace:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[WriteMember]:
-        if self._file.exists():
+        if kind_at(self._file, "the name of a new file"):
             raise UsageError(f"{self._file} exists, and a backup overwrites nothing: name another file")
-        if not self._file.parent.is_dir():
+        if kind_at(self._file.parent, "a folder") != "folder":
             raise UsageError(f"{self._file}: there is no folder {self._file.parent}; make it, or name another place")
         with (
             whole_file(self._file, private=True) as file,
@@ -68,7 +69,7 @@ class TarPlace:
             yield partial(_add_to_tar, tar)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
-        if not self._file.is_file():
+        if kind_at(self._file, "a backup") != "file":
             raise UsageError(f"{self._file}: expected a backup, there is no such file")
         try:
             with tarfile.open(self._file, mode="r|") as tar:

@@ -130,8 +130,8 @@ def run_checks(session: Session, *, uri: str | None, preset: str | None, source:
 def python_version() -> Finding:
     """Whether this Python is one that the package is made for."""
     found = ".".join(str(part) for part in sys.version_info[:3])
-    if not (3, 11) <= sys.version_info[:2] < (3, 14):
-        return Finding("python", "broken", f"{found}; expected 3.11, 3.12 or 3.13", "use another Python")
+    if not (3, 11) <= sys.version_info[:2] < (3, 15):
+        return Finding("python", "broken", f"{found}; expected 3.11 to 3.14", "use another Python")
     return Finding("python", "ok", found)
 
 

@@ -17,6 +17,7 @@ from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
+from searchanything.core.reading import kind_at
 from searchanything.core.skips import Skipped
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def hash_choice(text: str | None) -> HashChoice:
         return None
     if text == "untrained":
         return "untrained"
-    if not Path(text).is_file():
+    if kind_at(Path(text), "a hash layer, or untrained") != "file":
         raise UsageError(f"--hash {text}: no such file; expected a hash layer, or untrained")
     return Path(text)
 

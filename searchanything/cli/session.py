@@ -190,20 +190,18 @@ def say(message: str) -> None:
 
 def check_image(text: str) -> None:
     """Refuse a file that is not there before anything is loaded. Raises: UsageError."""
+    from searchanything.core.reading import kind_at
     from searchanything.images.inputs import folder_message, named_image
 
     named = named_image(text)
-    if isinstance(named, Path) and _is(named, Path.is_dir):
+    if not isinstance(named, Path):
+        return
+    expected = "an image file or s3://bucket/key"
+    kind = kind_at(named, expected)
+    if kind == "folder":
         raise UsageError(folder_message(text))
-    if isinstance(named, Path) and not _is(named, Path.is_file):
-        raise UsageError(f"{text}: no such file; expected an image file or s3://bucket/key")
-
-
-def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    try:
-        return kind(path)
-    except (OSError, ValueError):  # a name too long, a folder that must not be entered
-        return False
+    if kind != "file":
+        raise UsageError(f"{text}: no such file; expected {expected}")
 
 
 def save_where_asked(path: Path | None, write: Callable[[Path], object]) -> None:

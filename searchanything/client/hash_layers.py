@@ -26,6 +26,7 @@ from searchanything.core.errors import (
 )
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.reading import kind_at
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
 from searchanything.features.parquet import parquet_libraries
@@ -167,7 +168,7 @@ class HashLayers:
     def _layer(self, layer: str | Path, live: IndexManifest) -> HashLayer:
         """Raises: UsageError; ModelError for one that does not take the index's features."""
         indexes = self.connection.indexes
-        if isinstance(layer, Path) or Path(layer).is_file():
+        if isinstance(layer, Path) or kind_at(Path(layer), "a hash layer") == "file":
             data = wiring.hash_layer_of(live.preset, Path(layer), self.connection.settings)
         else:
             data = indexes.hash_layer(self._named(layer, of=live).fingerprint)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from searchanything.core.arguments import check_kind
 from searchanything.core.errors import UsageError
+from searchanything.core.reading import kind_at
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,9 +38,9 @@ def check_save_path(
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}, got {target.suffix or 'none'}")
-    if target.is_dir():
+    if kind_at(target, "the name of a file") == "folder":
         raise UsageError(f"{target}: expected the name of a file, this is a folder")
-    if not target.parent.is_dir():
+    if kind_at(target.parent, "a folder") != "folder":
         raise UsageError(f"{target}: there is no folder {target.parent}; make it, or name another place")
     for given in inputs:
         if _is_same_file(target, Path(given)):

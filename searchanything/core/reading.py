@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
+
+from searchanything.core.errors import SearchAnythingError, UsageError
 
 MAX_FILE_BYTES: Final = 1 << 30  # of a file that is read whole
 _KINDS: Final = (
@@ -15,6 +17,25 @@ _KINDS: Final = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def kind_at(
+    path: Path, expected: str, *, raised: type[SearchAnythingError] = UsageError
+) -> Literal["file", "folder", "other"] | None:
+    """What lies at a path that a user names, links followed; None for nothing.
+
+    `Path.is_file` and the like do not serve: below a folder that this user may not enter they raise PermissionError up
+    to Python 3.13, and say from 3.14 on that nothing is there.
+
+    Raises: `raised`, which says what was `expected`, where what lies there cannot be known.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise raised(f"{path}: expected {expected}: {error}") from error
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from searchanything.core.errors import SettingsError
+from searchanything.core.reading import kind_at
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +62,13 @@ def settings_files() -> list[tuple[Path, int]]:
     Raises: SettingsError for a file that was asked for and is not there, and for an own one that others may write.
     """
     files = []
-    if (own := own_file()).is_file():
+    own = own_file()
+    if kind_at(own, "settings", raised=SettingsError) == "file":
         _check_is_own(own)
         files.append((own, OWN))
     if asked := os.environ.get(ENV_FILE):
         path = Path(asked).expanduser()
-        if not path.is_file():
+        if kind_at(path, f"the settings that {ENV_FILE} names", raised=SettingsError) != "file":
             raise SettingsError(f"{ENV_FILE} names {path}, and there is no such file; correct or unset it")
         files.append((path, ASKED))
     _warn_of_neighbour({path.resolve() for path, _ in files})

@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError, WeightsMissingError
-from searchanything.core.reading import read_file
+from searchanything.core.reading import kind_at, read_file
 from searchanything.core.types import Codes, FloatArray
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class HashLayer:
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Raises: WeightsMissingError, ModelError."""
-        if not path.is_file():
+        if kind_at(path, "a hash layer", raised=ModelError) != "file":
             raise WeightsMissingError(f"expected a hash layer at {path}, there is no such file")
         return cls.from_bytes(read_file(path))
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from searchanything.core.errors import ModelError, PresetError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
+from searchanything.core.reading import kind_at
 from searchanything.core.settings import ModelSettings
 from searchanything.encode.cut_batch import Cutter
 from searchanything.images.crop_policy import CropPolicy
@@ -378,7 +379,7 @@ def fetch_statuses(directory: Path) -> list[FetchStatus]:
     for preset in PRESETS.values():
         for record in preset.records:
             path = record.path_in(directory).absolute()
-            present = path.exists()
+            present = kind_at(path, record.name, raised=ModelError) is not None
             sha256 = recorded_digest(path) if present else None
             statuses.append(FetchStatus(record, path if present else None, record.sha256 or sha256))
     return statuses

@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 
 from searchanything.core.errors import ModelError, UsageError, WeightsMissingError
 from searchanything.core.files import write_whole
+from searchanything.core.reading import kind_at
 from searchanything.models.downloads import OnBytes, copy, discard, download, finish, is_unprotected, part_of
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def locate(record: WeightsRecord, directory: Path) -> Path:
     Raises: WeightsMissingError, which says how to get them; ModelError if they are others.
     """
     path = record.path_in(directory).absolute()
-    if path.exists():
+    if kind_at(path, record.name, raised=ModelError):
         _check_there(record, path)
         return path
     if record.address is None:
@@ -95,11 +96,12 @@ def digest_of(path: Path) -> str:
     that an encoder is made of count: what else lies there, as `.DS_Store`, changes nothing.
     Raises: WeightsMissingError, or ModelError if the file is not the one that was recorded.
     """
-    if path.is_dir():
+    kind = kind_at(path, "weights", raised=ModelError)
+    if kind == "folder":
         files = sorted(entry for entry in path.iterdir() if entry.name in _FOLDER_FILES and entry.is_file())
         listing = "".join(f"{_hash_file(entry)}  {entry.name}\n" for entry in files)
         return hashlib.sha256(listing.encode()).hexdigest()
-    if not path.is_file():
+    if kind != "file":
         raise WeightsMissingError(f"expected weights at {path}, there is no such file")
     recorded = recorded_digest(path)
     if recorded is None:
@@ -121,7 +123,7 @@ def digest_of(path: Path) -> str:
 def recorded_digest(path: Path) -> str | None:
     """The sha256 recorded beside a file; None where there is no record. Raises: ModelError if it cannot be read."""
     sidecar = _sidecar(path)
-    if not sidecar.is_file():
+    if kind_at(sidecar, "a checksum", raised=ModelError) != "file":
         return None
     match = re.match(r"([0-9a-f]{64})\s", _text_of(sidecar))
     if match is None:
@@ -144,7 +146,7 @@ def fetch_weights(
     path = record.path_in(directory).absolute()
     if record.address is None:
         return locate(record, directory)
-    if path.is_file():
+    if kind_at(path, record.name, raised=ModelError) == "file":
         _check_there(record, path)
         return path
     asked = _address(record, source)

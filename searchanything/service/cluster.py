@@ -27,6 +27,7 @@ from distributed.security import Security
 from distributed.utils import get_ip
 
 from searchanything.core.errors import SearchAnythingError, SettingsError
+from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 from searchanything.service.work import warm_up
 
@@ -86,7 +87,7 @@ def cluster_security(settings: ServiceSettings) -> Security:
     """
     file = settings.cluster_key_file
     if file is not None:
-        if not file.is_file():
+        if kind_at(file, "the cluster's key", raised=SettingsError) != "file":
             raise SettingsError(
                 f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE: expected the cluster's key, got no file: {file}"
             )

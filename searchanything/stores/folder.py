@@ -19,6 +19,7 @@ from pathlib import Path
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
+from searchanything.core.reading import kind_at
 from searchanything.core.settings import StorageSettings
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.decoding import format_of
@@ -75,7 +76,7 @@ class FolderStore:
         Raises: ObjectNotFoundError if there is no such folder; StoreError if it cannot be read, or, without
         `omissions`, at the very end if a part of it cannot.
         """
-        if not self._root.is_dir():
+        if kind_at(self._root, "a folder", raised=StoreError) != "folder":
             raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
         noted = Omissions() if omissions is None else omissions
         ends: list[Path] = []

@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 import time
+import weakref
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -104,6 +105,7 @@ class FolderDigests:
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file.touch(mode=0o600)
                 self._database = sqlite3.connect(self._file, timeout=_BUSY_S, check_same_thread=False)
+                weakref.finalize(self, self._database.close)  # Python 3.13 warns of one that is only collected
                 self._database.execute(_TABLE)
             except (OSError, sqlite3.Error) as error:
                 self._give_up(error)

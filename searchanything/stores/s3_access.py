@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import SettingsError, StoreUnavailableError
+from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.stores.s3_credentials import Found, find_credentials
 
@@ -208,7 +209,7 @@ def _authorities(settings: StorageSettings) -> str:
     if settings.ca_file is None:
         return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where()
     path = Path(settings.ca_file).expanduser()
-    if not path.is_file():
+    if kind_at(path, "certificates", raised=SettingsError) != "file":
         raise SettingsError(f"{ENV_PREFIX}STORAGE__CA_FILE names {path}, and there is no such file")
     return str(path)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, Opener, StoredFile
-from searchanything.core.reading import open_file
+from searchanything.core.reading import kind_at, open_file
 from searchanything.core.settings import Settings, StorageSettings
 from searchanything.stores.files import BucketFiles
 from searchanything.stores.folder import FolderStore
@@ -103,9 +103,10 @@ def find_files(location: str, settings: Settings, *, suffixes: tuple[str, ...]) 
 
 
 def _files_on_disk(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not path.exists():
+    kind = kind_at(path, f"a {suffixes[0]} file or a folder of such")
+    if kind is None:
         raise UsageError(f"{path}: no such file; {_expected(suffixes)}")
-    files = sorted(path.rglob(f"*{suffixes[0]}")) if path.is_dir() else [path]
+    files = sorted(path.rglob(f"*{suffixes[0]}")) if kind == "folder" else [path]
     if not files:
         raise UsageError(f"{path} holds no {suffixes[0]} file; {_expected(suffixes)}")
     return files
@@ -125,10 +126,11 @@ def _bucket(text: str, bucket: str, prefix: str) -> Source:
 
 
 def _folder(path: Path) -> Source:
+    expected = "a folder or s3://bucket/prefix"
     try:
         path = path.expanduser()
-        if path.is_file():
-            raise UsageError(f"{path}: is a file; expected a folder (here: {path.parent}) or s3://bucket/prefix")
-        return Source("folder", str(path.resolve()))
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a zero byte
-        raise UsageError(f"{path}: expected a folder or s3://bucket/prefix: {error}") from error
+    except RuntimeError as error:  # no such user's home
+        raise UsageError(f"{path}: expected {expected}: {error}") from error
+    if kind_at(path, expected) == "file":
+        raise UsageError(f"{path}: is a file; expected a folder (here: {path.parent}) or s3://bucket/prefix")
+    return Source("folder", str(path.resolve()))

@@ -277,7 +277,7 @@ def test_a_server_that_cannot_write_any_more_is_replaced(file: Path) -> None:
 
 @pytest.fixture
 def read_only() -> Iterator[Path]:
-    """An index that this process, which is not root meanwhile, may read but not write."""
+    """An index that may be read but not written, by all but root."""
     folder = Path(tempfile.mkdtemp(prefix="sa-"))
     made(folder / "index.db", 1)
     (folder / "index.db").chmod(0o444)
@@ -296,6 +296,7 @@ def test_an_index_that_cannot_be_written_is_read_and_not_written(
             add(store.open(NAME), 2)
         assert keys(store) == {1}
         monkeypatch.undo()
+        read_only.chmod(0o600)
         add(store.open(NAME), 2)  # made writable meanwhile
         assert keys(store) == {1, 2}
 

@@ -32,7 +32,8 @@ class Mute:
         self._held = ExitStack()
         self.asked = threading.Event()
         self.requests: list[str] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     @property
     def settings(self) -> StorageSettings:
@@ -41,6 +42,8 @@ class Mute:
         return StorageSettings(endpoint=f"127.0.0.1:{port}", secure=False, timeout_s=600, **keys)
 
     def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread, which could else hold one more connection
+        self._thread.join()
         self._server.close()
         self._held.close()
 

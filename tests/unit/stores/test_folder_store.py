@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -202,6 +203,12 @@ def test_two_folders_share_no_digests(root: Path) -> None:
     assert (FolderDigests(root / "1", root).find("a.jpg", state), two.find("a.jpg", state)) == ("digest", None)
 
 
+def test_the_database_is_closed_with_its_store(root: Path) -> None:
+    database = FolderDigests(root, root)._opened()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")
+
+
 @pytest.mark.parametrize("recent", ["st_mtime_ns", "st_ctime_ns"])
 def test_a_file_that_was_just_changed_is_not_settled(recent: str) -> None:
     times = {"st_mtime_ns": 1, "st_ctime_ns": 1, recent: time.time_ns()}
@@ -367,7 +374,7 @@ class TestSources:
 
     def test_a_file_is_no_source(self, root: Path) -> None:
         (root / "a.jpg").write_bytes(b"x")
-        with pytest.raises(UsageError, match="is a file; expected a folder"):
+        with pytest.raises(UsageError, match=rf"^{root}/a.jpg: is a file; expected a folder"):
             parse_source(root / "a.jpg")
 
     def test_stores_are_opened_by_kind(self, root: Path) -> None:
@@ -384,7 +391,8 @@ class TestSources:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("long" * 100, "File name too long"), ("~nobody-here/x", "home directory"), ("a\0b", "null byte")]
+    ("name", "why"),
+    [("long" * 100, "File name too long"), ("~nobody-here/x", "home directory"), ("a\0b", "embedded null")],
 )
 def test_a_source_that_no_folder_can_have_as_its_name(name: str, why: str) -> None:
     for source in (name, Path(name)):
