@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping  # noqa: F401 - hints of what is inherited
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -19,13 +19,14 @@ from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
+from searchanything.client.calls import Call  # noqa: F401 - as above
 from searchanything.client.remote import RemoteClient, not_offered
-from searchanything.client.remote_results import RemoteAnswer, RemoteResults
+from searchanything.client.remote_results import Marks, RemoteAnswer, RemoteResults  # noqa: F401 - as above
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
 from searchanything.client.remote_standing import RemoteNewMatches, RemoteStanding
 from searchanything.core.errors import UsageError
 from searchanything.core.many_answers import ManyAnswer
-from searchanything.core.types import Filter
+from searchanything.core.types import Filter, Hit, Selection  # noqa: F401 - as above
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -140,8 +140,10 @@ def test_the_twin_has_every_method_that_asks(kind: type) -> None:
     twin, reading = TWINS[kind]
     methods = {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
     asking = methods - {name for name in dir(reading) if not name.startswith("_")} - SENDS
-    assert asking == {name for one, name in QUESTIONS if one is kind}
-    assert all(inspect.iscoroutinefunction(getattr(twin, name)) for name in asking)
+    streams = {"query_many"} & asking
+    assert asking - streams == {name for one, name in QUESTIONS if one is kind}
+    assert all(inspect.iscoroutinefunction(getattr(twin, name)) for name in asking - streams)
+    assert all(inspect.isasyncgenfunction(getattr(twin, name)) for name in streams)
 
 
 def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: tuple[Thinking, str]) -> None:
