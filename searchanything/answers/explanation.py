@@ -183,7 +183,11 @@ class Explanation(PickledAlone):
         if self.expected_box_xyxy is not None:
             marks.append(BoxMark(self.expected_box_xyxy, FOREGROUND))
         shown = draw_marks(pixels, marks, longest_side_px=_TILE_PX)
-        legend = "the regions that stand for the parts" if self.parts else "green: expected; blue: compared; grey: other regions"
+        legend = (
+            "the regions that stand for the parts"
+            if self.parts
+            else "green: expected; blue: compared; grey: other regions"
+        )
         return Tile(shown, self.expected.key, legend, badge=badge, accent=accent)
 
 

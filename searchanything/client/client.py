@@ -19,9 +19,8 @@ from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
-from searchanything.core.types import Filter, ImageRef, Place, RGBImage
+from searchanything.core.types import NONE_RATE, Filter, ImageRef, Place, RGBImage
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
-from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.stored import list_images, stored_image, stored_regions
 

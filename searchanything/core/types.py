@@ -38,6 +38,7 @@ Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
+NONE_RATE = 1e-3  # a region that is as near to what no image is to hold as fewer unrelated ones are
 
 
 def source_of(bucket: str) -> str:

@@ -33,7 +33,6 @@ LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LEAST_COMPARED: Final = 10  # below, a code cannot stand out from so few
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 _GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
-NONE_RATE: Final = 1e-3  # a region that is as near to what no image is to hold as fewer unrelated ones are
 _LOW, _HIGH = 0.05, 0.20
 _LOW_CODES, _HIGH_CODES = 2, 8  # of fewer than 40 codes the quantiles are higher, so that they lie on so many
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059

@@ -23,8 +23,8 @@ from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 from searchanything.core.short_reprs import ShortRepr
-from searchanything.core.types import Codes, Filter, ImageRef
-from searchanything.search.calibration import LEAST_CODES, NONE_RATE, Rates
+from searchanything.core.types import NONE_RATE, Codes, Filter, ImageRef
+from searchanything.search.calibration import LEAST_CODES, Rates
 from searchanything.search.committed import committed
 
 _DEPTH: Final = 4096  # regions that each part brings
