@@ -21,7 +21,9 @@ class ServeSettings(BaseModel):
         None, description="Keys and uploads; by default beside the index. Servers behind one balancer share it."
     )
     allowed_hosts: PatternList = Field(
-        (), description="Names by which browsers may reach the server, as `search.example.org`; addresses always may."
+        (),
+        description="Names by which browsers may reach the server, as `search.example.org`, where keys are demanded; "
+        "addresses always may.",
     )
     webhooks: PatternList = Field(
         (),

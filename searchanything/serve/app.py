@@ -53,6 +53,7 @@ def make_app(desk: Desk) -> ASGIApp:
         openapi_url="/openapi.json",
         docs_url=None,  # FastAPI's page fetches its parts from another host
         redoc_url=None,
+        redirect_slashes=False,  # to http, where a proxy has the TLS: with the key in plain sight
         lifespan=lifespan,
     )
     problems.install(app)

@@ -33,12 +33,14 @@ _BACKLOG: Final = 1024
 def key_ring(settings: Settings) -> KeyRing | None:
     """The keys that requests must show; None where none is demanded. Raises: SettingsError where there is none yet."""
     serve = settings.serve
-    if is_loopback(serve.host) and serve.keys == "auto":
+    through_a_proxy = any(not is_loopback(name) for name in serve.allowed_hosts)
+    if is_loopback(serve.host) and not through_a_proxy and serve.keys == "auto":
         return None
     ring = KeyRing(serve_folder(settings))
     if not any(key.revoked_at_ms is None for key in ring.all()):
+        places = " and as ".join((serve.host, *serve.allowed_hosts))
         raise SettingsError(
-            f"to listen on {serve.host} the server needs a key, and there is none yet; "
+            f"to listen on {places} the server needs a key, and there is none yet; "
             "make one: searchanything keys add NAME"
         )
     return ring

@@ -17,19 +17,20 @@ from typing import Any, Final, TypeVar
 
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
-from searchanything.core.errors import (
-    IndexNotFoundError,
-    IndexUnavailableError,
-    RegionIndexError,
-    SearchAnythingError,
-)
+from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError, SearchAnythingError
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import levels_of
-from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
+from searchanything.stores.milvus_errors import (
+    CollectionReleasedError,
+    NotAllowedError,
+    NotNowError,
+    TooLateError,
+    index_error,
+)
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer, check_fields, fields_of
 
@@ -287,9 +288,9 @@ class MilvusConnection:
             self.load(name)
             try:
                 return call()
-            except CollectionReleasedError:
+            except CollectionReleasedError as still:
                 self._load(name)  # the reason why it could not be
-                raise
+                raise NotNowError(str(still)) from still  # such as a server that has just started
 
     def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         try:
@@ -307,7 +308,7 @@ class MilvusConnection:
         client = self._once("connect", connect)
         try:
             return self._once(doing, lambda: call(client, self._timeout_s))
-        except TooLateError:
+        except (TooLateError, NotNowError):
             raise  # other threads' calls may be well under way
         except IndexUnavailableError:
             with self._lock:

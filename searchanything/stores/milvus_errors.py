@@ -11,10 +11,18 @@ _CODE_UNAVAILABLE: Final = 2
 _CODE_ALIAS_TAKEN: Final = 1601
 _MOST_CAUSES: Final = 100  # pymilvus tries again, and each attempt's error names the one before as its context
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_AWAY: Final = (
+    "Cannot invoke RPC",  # gRPC's ValueError on a channel that another thread closed, or pymilvus' error of it
+    "find no available",  # a part of Milvus that another part cannot reach: it has no code of its own (65535)
+)
 
 
 class TooLateError(IndexUnavailableError):
     """The time was up: trying again would double the wait."""
+
+
+class NotNowError(IndexUnavailableError):
+    """The server answers, but a part of it is not ready, or overloaded: the same may succeed soon."""
 
 
 class NotAllowedError(RegionIndexError):
@@ -36,12 +44,24 @@ _OF_COLLECTIONS: Final[dict[int | None, type[RegionIndexError]]] = {
     1600: IndexNotFoundError,  # no such alias
 }
 
+_NOT_NOW: Final = frozenset({
+    4, 8, 9, 11, 12,  # too many requests, too fast, back pressure of its quotas, time ticks are late, no resources
+    103, 106, 110, 202,  # a collection (partition) that is being loaded or recovered, or whose schema is changing
+    305, 400, 401,  # a resource group, or a replica
+    500, 501, 503, 504, 505, 507,  # a channel
+    600, 601, 602, 604, 605,  # a segment
+    901, 902, 903, 904, 905, 906,  # a node
+    1001, 1002, 1003, 1302,  # the storage, or the message queue
+    10000, 10001,  # the server itself gave up, or waited too long for one of its parts
+})  # fmt: skip
+"""Codes of Milvus' `merr`, releases 2.3 to 3.0. Not all are flagged as retriable there, nor is the flag kept by all."""
+
 
 def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     """The error of ours for one of pymilvus, gRPC or the operating system."""
     what = f"{uri}: could not {doing}: {_message(error)}"
-    if isinstance(error, grpc.RpcError):
-        status = error.code() if isinstance(error, grpc.Call) else None
+    status = _status(error)
+    if status is not None or isinstance(error, grpc.RpcError):
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
             return TooLateError(f"{what} (no answer in time)")
         if status is grpc.StatusCode.PERMISSION_DENIED:
@@ -60,7 +80,16 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
         )
     if code == _CODE_UNAVAILABLE:
         return IndexUnavailableError(f"{what}; is the server running, and the address right?")
-    return RegionIndexError(what)
+    if code in _NOT_NOW or (isinstance(error, MilvusException) and error.retriable):
+        return NotNowError(what)
+    return IndexUnavailableError(what) if any(words in what for words in _AWAY) else RegionIndexError(what)
+
+
+def _status(error: Exception) -> grpc.StatusCode | None:
+    """gRPC's, which pymilvus gives as the code of an error of its own where it tried again until the time was up."""
+    if isinstance(error, MilvusException):
+        return error.code if isinstance(error.code, grpc.StatusCode) else None
+    return error.code() if isinstance(error, grpc.Call) else None
 
 
 def _is_unauthenticated(error: BaseException) -> bool:

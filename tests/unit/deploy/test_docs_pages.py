@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from searchanything.core.rows import Outcome
+from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import SizeClass
+from searchanything.serve.frontier import MAX_JSON_BYTES
 from searchanything.stores.milvus_schema import images_spec, regions_spec
 
 ROOT = Path(__file__).parents[3]
@@ -113,6 +115,20 @@ def test_no_block_mixes_python_and_commands() -> None:
         if python.search(block) and command.search(block)
     }
     assert mixed == {}
+
+
+def test_the_proxy_of_the_docs_lets_through_what_the_server_takes() -> None:
+    [nginx] = [block for block in blocks_of(pages()["docs/serve.md"]) if "proxy_pass" in block]
+    largest, longest = (
+        re.search(r"client_max_body_size (\d+)m;", nginx),
+        re.search(r"proxy_read_timeout (\d+)s;", nginx),
+    )
+    assert largest is not None
+    assert longest is not None
+    settings = ServeSettings()
+    assert int(largest[1]) * 2**20 >= settings.upload_bytes + MAX_JSON_BYTES, "a form has a question as well"
+    assert int(longest[1]) > settings.timeout_s
+    assert f"proxy_pass http://127.0.0.1:{settings.port};" in nginx
 
 
 ENDLESS = re.compile(

@@ -284,6 +284,24 @@ def test_beyond_loopback_keys_are_demanded(tmp_path: Path, host: str, loopback: 
         key_ring(settings)
 
 
+@pytest.mark.parametrize(
+    ("names", "demanded"), [((), False), (("localhost",), False), (("localhost", "search.example.org"), True)]
+)
+def test_a_name_for_others_demands_keys_on_loopback_too(tmp_path: Path, names: tuple[str, ...], demanded: bool) -> None:
+    """A proxy on this machine passes on what anybody asks."""
+    KeyRing(tmp_path).add("one")
+    assert (key_ring(settings_of(tmp_path, allowed_hosts=names)) is not None) == demanded
+
+
+def test_nobody_is_sent_to_another_address(served: Served) -> None:
+    """It would be one of http, even where a proxy speaks TLS."""
+    shown(served)
+    for path in ("/docs/", "/v1/status/", "/v1/images/"):
+        answer = served.http.get(path, headers=served.headers, follow_redirects=False)
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+
+
 @pytest.mark.parametrize("host", ["nosuchhost", "n" * 64])
 def test_a_host_without_an_address_is_said_before_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str

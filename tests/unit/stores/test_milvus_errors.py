@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pymilvus.exceptions
 import pytest
+from contracts.index_rows import BITS, manifest_of
 from pydantic import SecretStr
 from pymilvus import MilvusClient
+from pymilvus.decorators import retry_on_rpc_failure
 
 from searchanything.core.errors import (
     IndexMismatchError,
@@ -20,8 +23,10 @@ from searchanything.core.errors import (
     SettingsError,
 )
 from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import Filter
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_errors import index_error
+from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_opening import open_milvus
 
 
@@ -126,7 +131,12 @@ def test_no_error_of_pymilvus_gets_through(kind: type[Exception]) -> None:
         (RpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED), RegionIndexError),
         (ConnectionResetError("reset"), IndexUnavailableError),
         (TimeoutError("late"), IndexUnavailableError),
-        (ValueError("Cannot invoke RPC on closed channel!"), RegionIndexError),
+        (ValueError("Cannot invoke RPC on closed channel!"), IndexUnavailableError),
+        (
+            pymilvus.MilvusException(message="Unexpected error, message=<Cannot invoke RPC: Channel closed!>"),
+            IndexUnavailableError,
+        ),
+        (pymilvus.MilvusException(message="no such field"), RegionIndexError),
     ],
     ids=repr,
 )
@@ -135,6 +145,149 @@ def test_what_an_error_becomes(error: Exception, expected: type[RegionIndexError
     assert isinstance(mapped, expected)
     assert isinstance(mapped, IndexUnavailableError) == issubclass(expected, IndexUnavailableError)
     assert mapped.__cause__ is error
+
+
+NOT_NOW = {
+    1: "service not ready[standalone=1]: Abnormal",
+    4: "request limit exceeded",
+    8: "rate limit exceeded[rate=1]",
+    9: "quota exceeded[reason=memory quota exceeded]",
+    11: "time tick long delay",
+    12: "service resource insufficient",
+    103: "collection not fully loaded",
+    106: "collection on recovering",
+    110: "collection schema version not ready",
+    202: "partition not fully loaded",
+    305: "resource group service unavailable",
+    400: "replica not found",
+    401: "replica not available",
+    500: "channel not found",
+    501: "channel lacks",
+    503: "channel lacks[channel=channel not subscribed]: channel not available[channel=dml_2v0]",
+    504: "channel checkpoint exceed max lag",
+    505: "channel tsafe stalled",
+    507: "channel misrouted: not owned by this node",
+    600: "segment not found",
+    601: "segment not loaded",
+    602: "segment lacks",
+    604: "segment load failed",
+    605: "segment request resource failed",
+    901: "node not found",
+    902: "node offline",
+    903: "node lacks",
+    904: "node not match",
+    905: "node not available",
+    906: "node state unexpected",
+    1001: "IO failed",
+    1002: "unexpected EOF",
+    1003: "too many requests",
+    1302: "message queue internal error",
+    10000: "context canceled",
+    10001: "context deadline exceeded",
+    65535: "empty grpc client: find no available rootcoord, check rootcoord state",
+}
+FOR_GOOD = {
+    3: "memory limit exceeded",
+    5: "service internal error",
+    7: "disk limit exceeded",
+    10: "service unimplemented",
+    102: "exceeded the limit number of collections",
+    105: "illegal collection schema",
+    109: "collection schema mismatch",
+    250: "general capacity exceeded",
+    502: "channel reduplicates",
+    701: "index type not supported",
+    800: "database not found",
+    1000: "key not found",
+    1100: "invalid parameter",
+    1102: "parameter too large",
+    1401: "privilege not permitted",
+    1700: "field not found",
+    2000: "segcore error",
+    3000: "unsupported operation",
+    65535: "unexpected error",
+}
+
+
+@pytest.mark.parametrize("code", NOT_NOW)
+def test_what_a_server_cannot_do_now_is_tried_again(code: int) -> None:
+    """Codes of Milvus' `merr`, releases 2.3 to 3.0; the messages of 1, 503 and 65535 are those of a server of 2.3.5."""
+    mapped = raised(pymilvus.MilvusException(code=code, message=NOT_NOW[code], retriable=code == 1))
+    assert isinstance(mapped, IndexUnavailableError)
+    assert NOT_NOW[code] in str(mapped)
+
+
+@pytest.mark.parametrize("code", FOR_GOOD)
+def test_what_a_server_refuses_for_good_is_not(code: int) -> None:
+    assert not isinstance(raised(pymilvus.MilvusException(code=code, message=FOR_GOOD[code])), IndexUnavailableError)
+
+
+def test_a_server_can_say_itself_that_the_same_may_succeed() -> None:
+    assert isinstance(raised(pymilvus.MilvusException(code=4242, message="new", retriable=True)), IndexUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("status", "away"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, True),
+        (grpc.StatusCode.CANCELLED, True),
+        (grpc.StatusCode.INTERNAL, False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, True),
+    ],
+)
+def test_a_server_that_pymilvus_tried_to_reach_until_the_time_was_up_is_away(
+    status: grpc.StatusCode, away: bool
+) -> None:
+    @retry_on_rpc_failure()
+    def ask(_handler: object, timeout: float) -> None:  # noqa: ARG001
+        raise RpcFailure(status)
+
+    with pytest.raises((pymilvus.MilvusException, grpc.RpcError)) as caught:
+        ask(object(), timeout=0.01)
+    assert isinstance(raised(caught.value), IndexUnavailableError) == away
+
+
+class Answering:
+    """A client of a server that answers with an error, once or always."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.closed = False
+
+    def has_collection(self, name: str, timeout: float) -> bool:
+        raise pymilvus.MilvusException(code=self.code, message=f"{name} {timeout}")
+
+    def nearest(self, asked: object, timeout_s: float) -> list[object]:  # noqa: ARG002
+        raise pymilvus.MilvusException(code=self.code, message="no")
+
+    def load_collection(self, name: str, timeout: float) -> None:
+        """It is loaded."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("code", "closed"), [(503, False), (2, True)])
+def test_a_server_that_answers_keeps_its_connection(monkeypatch: pytest.MonkeyPatch, code: int, closed: bool) -> None:
+    """Other threads' writes would be cut off in the middle."""
+    connection = MilvusConnection(MilvusSettings(uri=URI))
+    monkeypatch.setattr(connection, "_connect", lambda _: client)
+    client = Answering(code)
+    with pytest.raises(IndexUnavailableError):
+        connection.has_collection("a")
+    assert client.closed == closed
+
+
+@pytest.mark.parametrize("code", [101, 503])
+def test_a_question_with_an_expression_is_no_wrong_question_while_the_server_cannot_answer(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """101 although it is loaded: as of a server that has just started."""
+    connection = MilvusConnection(MilvusSettings(uri=URI))
+    monkeypatch.setattr(connection, "_connect", lambda _: Answering(code))
+    index = MilvusRegionIndex(connection, manifest_of("f" * 64), ("regions", "images"), kind="BIN_FLAT")
+    with pytest.raises(IndexUnavailableError):
+        index.search(np.zeros((1, BITS // 8), np.uint8), limit=1, filter=Filter(expression="area_px > 1"))
 
 
 def test_refused_credentials_are_no_server_that_is_away() -> None:
