@@ -6,6 +6,7 @@ line; the wanted file appears as a whole, when all are answered.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -183,8 +184,9 @@ class AnswerFile:
         text.detach()
 
     def close(self) -> None:
-        """Leave what is there to whoever goes on."""
-        self._file.close()
+        """Leave what is there to whoever goes on. What a full disk did not take was said by `add`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _csv_answer(document: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED, cure_of, type_of
 from searchanything.cli.options import CommonOptions, expanded, option
-from searchanything.cli.progress import passing_progress
+from searchanything.cli.progress import indexing_progress
 from searchanything.cli.prompting import FilterOptions, HitsOptions
 from searchanything.cli.questions import MaxFalseMatch, indexed_question
 from searchanything.cli.session import answer, client_of, plain, say
@@ -100,7 +100,7 @@ class _Asking:
             max_false_match=self.max_false_match,
             rescore=self.page.rescore,
         )
-        with passing_progress("asking") as show:
+        with indexing_progress("asking") as show:
             for one in found:
                 self._add_wrong(waiting)
                 question, _ = waiting.popleft()

@@ -2,8 +2,9 @@
 
     questions ── read (threads) ──► batch n+2 ── encode (one thread) ──► n+1 ── search (threads) ──► n, in order
 
-An answer holds no pixels: thousands of them can be kept. What needs pixels (a picture, a receipt, `explain`) reads the
-image again.
+An answer holds no pixels of an image with a name: thousands of them can be kept. What needs pixels (a picture, a
+receipt, `explain`) reads the image again. An array or PIL image is copied as it is taken, for whoever gives it may use
+its memory again (frames of a video), and its answer keeps the copy.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from searchanything import wiring
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.questions import kept_name, question_document
+from searchanything.answers.questions import kept_name
 from searchanything.answers.results import SearchResults
 from searchanything.client.asking import Asking, ImageQuestion
 from searchanything.client.combining import PartInput
 from searchanything.client.stored_questions import check_no_prompt, stored_or_image
 from searchanything.core.addresses import check_no_file
 from searchanything.core.arguments import shown
-from searchanything.core.batching import batches
 from searchanything.core.errors import ImageError, SearchAnythingError, UsageError
 from searchanything.core.many_answers import QUESTION_FORMS, ManyAnswer, is_of_one_question
 from searchanything.core.protocols import RegionIndex
@@ -40,9 +42,11 @@ from searchanything.search.locate import IndexedImage
 from searchanything.search.search import PageRequest, refuse_as_a_search
 
 AT_ONCE: Final = 16  # questions of a batch
-READERS: Final = 8  # threads that read images
+BATCH_PIXELS: Final = 2**26  # of its images, 200 MB; a batch that has as many takes no further one
+READERS: Final = 8  # threads that read images, and questions that are read beyond a batch
 SEARCHERS: Final = 4  # threads that ask the index
 ManyQuestion: TypeAlias = PartInput | Sequence[Hit | RegionRef]
+_NO_PIXELS: Final = np.zeros((1, 1, 3), dtype=np.uint8)
 _Item = TypeVar("_Item")
 _Begun = TypeVar("_Begun")
 
@@ -66,10 +70,11 @@ def query_many(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Picture:
-    """An image, which is being read, and a prompt for it."""
+    """An image, which is being read, and a prompt for it: its name for a receipt, and what reads it once more."""
 
-    image: ImageInput
-    prompt: object
+    name: ImageInput
+    again: ImageInput
+    prompt: Prompt
     pixels: Future[RGBImage]
 
 
@@ -105,9 +110,9 @@ class _Many:
         readers, encoders, searchers = pools
         images = _Reading(self.asking, readers)
         try:
-            read = _one_ahead(batches(enumerate(questions), AT_ONCE), images.begin)
-            encoded = _one_ahead(read, lambda batch: encoders.submit(self._encode, batch))
-            found = _one_ahead(encoded, lambda batch: [searchers.submit(_answer, one) for one in batch.result()])
+            read = _batches(_ahead(enumerate(questions), images.begin, READERS))
+            encoded = _ahead(read, lambda batch: encoders.submit(self._encode, batch))
+            found = _ahead(encoded, lambda batch: [searchers.submit(_answer, one) for one in batch.result()])
             for batch in found:
                 for answer in batch:
                     yield answer.result()
@@ -153,9 +158,8 @@ class _Many:
             if isinstance(query, SearchAnythingError):
                 yield query
                 continue
-            name = kept_name(picture.image)
-            question = ImageQuestion(name, pixels, prompt, self.request, self.filter, self.rate)
-            yield partial(self._ask, index, question, query, picture.image, shares)
+            question = ImageQuestion(picture.name, pixels, prompt, self.request, self.filter, self.rate)
+            yield partial(self._ask, index, question, query, picture.again, shares)
 
     def _ask(
         self,
@@ -169,7 +173,7 @@ class _Many:
         watch = Stopwatch()
         watch.timings_ms.update(shares)
         found = self.asking.answer(index, question, query, watch)
-        asked = partial(_document, self.asking, image, question.prompt, self.request, self.filter)
+        asked = partial(_document, self.asking, image, replace(question, pixels=_NO_PIXELS))
         again = partial(self._explain, image, question.prompt)
         return replace(found, query_image=partial(self.asking.load, image), asked=asked, explainer=again)
 
@@ -180,38 +184,47 @@ class _Many:
         return again.explain(wanted, box_xyxy)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Reading:
-    """Reads the images of batches, one that several questions of a batch or of the one before name once."""
+    """Reads images as questions are taken; one that another question waits for or is asked with is read once."""
 
     asking: Asking
     readers: ThreadPoolExecutor
-    _of_batch: dict[object, Future[RGBImage]] = field(default_factory=dict)
+    _known: WeakValueDictionary[object, Future[RGBImage]] = field(default_factory=WeakValueDictionary)
 
-    def begin(self, batch: Sequence[tuple[int, object]]) -> list[_Asked]:
-        """The questions, with their images being read."""
-        known, self._of_batch = self._of_batch, {}
-        return [_Asked(number, question, self._begin(question, known)) for number, question in batch]
-
-    def _begin(
-        self, question: object, known: Mapping[object, Future[RGBImage]]
-    ) -> tuple[RegionRef, ...] | str | _Picture | SearchAnythingError:
+    def begin(self, numbered: tuple[int, object]) -> _Asked:
+        """The question, with its image being read. Raises: what concerns all questions."""
+        number, question = numbered
         try:
             by = _parsed(question)
+            return _Asked(number, question, self._picture(by) if isinstance(by, _Unread) else by)
         except SearchAnythingError as error:
-            return _own(error)
-        if not isinstance(by, _Unread):
-            return by
-        key = by.image if isinstance(by.image, ImageRef | str | bytes) else id(by.image)
-        if key not in self._of_batch:
-            self._of_batch[key] = known.get(key) or self.readers.submit(self.asking.load, by.image)
-        return _Picture(by.image, by.prompt, self._of_batch[key])
+            return _Asked(number, question, _own(error))
+
+    def _picture(self, by: _Unread) -> _Picture:
+        image, name = by.image, kept_name(by.image)
+        if isinstance(image, ImageRef | str | bytes | Path):
+            pixels = self._known.get(image)
+            if pixels is None:
+                pixels = self._known[image] = self.readers.submit(self.asking.load, image)
+            return _Picture(name, image if isinstance(image, bytes) else name, by.prompt, pixels)
+        copy = self._copy(id(image), self.asking.load(image))
+        return _Picture(name, copy.result(), by.prompt, copy)
+
+    def _copy(self, key: int, pixels: RGBImage) -> Future[RGBImage]:
+        """The pixels of what may change; those of the question before where they are the same."""
+        known = self._known.get(key)
+        if known is not None and np.array_equal(known.result(), pixels):
+            return known
+        copy = self._known[key] = Future[RGBImage]()
+        copy.set_result(pixels)
+        return copy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unread:
     image: ImageInput
-    prompt: object
+    prompt: Prompt
 
 
 def _parsed(question: Any) -> tuple[RegionRef, ...] | str | _Unread:  # noqa: ANN401 - anything may be given
@@ -224,20 +237,19 @@ def _parsed(question: Any) -> tuple[RegionRef, ...] | str | _Unread:  # noqa: AN
         case Hit() | RegionRef() | list():
             return stored_or_image(question)  # type: ignore[return-value]  # a list of others is refused
         case (image, prompt):
-            stored = stored_or_image(image)
+            wanted, stored = as_prompt(prompt), stored_or_image(image)
             if isinstance(stored, tuple):
-                check_no_prompt(as_prompt(prompt))
+                check_no_prompt(wanted)
                 return stored
-            return _Unread(image, prompt)
+            return _Unread(image, wanted)
     raise UsageError(f"expected {QUESTION_FORMS}, got {shown(question)}; a whole image is (image, None)")
 
 
 def _checked(picture: _Picture) -> tuple[RGBImage, Prompt]:
     """The pixels, and the prompt for them. Raises: ImageError, UsageError, PromptError, StoreError."""
-    prompt = as_prompt(picture.prompt)
     pixels = picture.pixels.result()
-    check_units(prompt, *pixels.shape[:2])
-    return pixels, prompt
+    check_units(picture.prompt, *pixels.shape[:2])
+    return pixels, picture.prompt
 
 
 def _encode_queries(
@@ -255,10 +267,8 @@ def _encode_queries(
         return [ImageError(f"an image of {width} × {height}", f"cannot be encoded: {type(error).__name__}: {reason}")]
 
 
-def _document(
-    asking: Asking, image: ImageInput, prompt: Prompt, request: PageRequest, filter: Filter | None
-) -> Mapping[str, Any]:
-    return question_document(kept_name(image), asking.load(image), prompt, request, filter)
+def _document(asking: Asking, image: ImageInput, question: ImageQuestion) -> Mapping[str, Any]:
+    return replace(question, pixels=asking.load(image)).document()
 
 
 def _answer(one: _Encoded) -> ManyAnswer[SearchResults]:
@@ -271,18 +281,48 @@ def _answer(one: _Encoded) -> ManyAnswer[SearchResults]:
         return ManyAnswer(number, question, error=_own(error))
 
 
-def _one_ahead(items: Iterable[_Item], begin: Callable[[_Item], _Begun]) -> Iterator[_Begun]:
-    """What was begun for each item, given when the next one is begun; where that fails, what was begun before first."""
+def _batches(asked: Iterable[_Asked]) -> Iterator[list[_Asked]]:
+    """Up to `AT_ONCE` questions each, whose images are read and have about `BATCH_PIXELS`."""
+    batch: list[_Asked] = []
+    pixels: dict[int, int] = {}  # of each image
+    try:
+        for one in asked:
+            if isinstance(one.by, _Picture) and one.by.pixels.exception() is None:
+                pixels[id(one.by.pixels)] = one.by.pixels.result()[..., 0].size
+            batch.append(one)
+            del one  # what waits for the next question holds no image
+            if len(batch) == AT_ONCE or sum(pixels.values()) >= BATCH_PIXELS:
+                pixels.clear()
+                yield _emptied(batch)
+    except Exception:
+        if batch:
+            yield _emptied(batch)
+        raise
+    if batch:
+        yield _emptied(batch)
+
+
+def _emptied(batch: list[_Item]) -> list[_Item]:
+    taken = batch.copy()
+    batch.clear()
+    return taken
+
+
+def _ahead(items: Iterable[_Item], begin: Callable[[_Item], _Begun], most: int = 1) -> Iterator[_Begun]:
+    """What was begun for each item, `most` ahead of what is given; where that fails, what was begun before first."""
     waiting: list[_Begun] = []
     try:
         for item in items:
             waiting.append(begin(item))
-            if len(waiting) > 1:
+            del item  # it may hold images
+            if len(waiting) > most:
                 yield waiting.pop(0)
     except Exception:
-        yield from waiting
+        while waiting:
+            yield waiting.pop(0)
         raise
-    yield from waiting
+    while waiting:
+        yield waiting.pop(0)
 
 
 def _own(error: SearchAnythingError) -> SearchAnythingError:

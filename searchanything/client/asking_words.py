@@ -79,7 +79,7 @@ def ask_words(index: RegionIndex, encoder: Encoder, question: WordsQuestion, jud
         match = _judged(index, encoder, values, first[0]) if first else None
         matching = scale.matching(page, most, before=request.offset)
     return SearchResults(
-        query_image=np.full((*CANVAS_PX, 3), 255, dtype=np.uint8),
+        query_image=np.broadcast_to(np.uint8(255), (*CANVAS_PX, 3)),  # of one value: answers are kept by the thousand
         prompt_description={"kind": "words", "text": text},
         selection=_selection(text, match),
         hits=matching.hits,

@@ -125,7 +125,7 @@ class Client(Closing):
         A question is (image, prompt), or (image, None) for a whole image; a `Hit`, a `RegionRef`, a list of them; or
         words. They may be a stream of any length, which is read up to 80 ahead. One that cannot be answered has its
         error, and the others go on; what concerns all is raised. Answers hold no pixels, so all can be kept: pictures,
-        receipts and `explain` read the image again. Raises: as `query`.
+        receipts and `explain` read the image again; of an array or PIL image they keep a copy. Raises: as `query`.
         """
         with importing():
             from searchanything.client.asking_many import query_many

@@ -36,6 +36,14 @@ class ManyAnswer(Generic[Found]):
     results: Found | None = None
     error: SearchAnythingError | None = None
 
+    def __post_init__(self) -> None:
+        """Errors are kept as answers are: without the frames that raised them, which hold images of a whole batch."""
+        waiting: list[BaseException | None] = [self.error]
+        while waiting:
+            if (error := waiting.pop()) is not None and error.__traceback__ is not None:
+                error.__traceback__ = None
+                waiting += [error.__cause__, error.__context__]
+
 
 def is_of_one_question(error: SearchAnythingError) -> bool:
     """Whether the other questions can still be answered: what is wrong is this one, not the store or the index."""

@@ -17,6 +17,7 @@ import numpy as np
 from searchanything.core.errors import DeviceError, ModelError
 from searchanything.core.types import RGBImage
 from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
 _SIDE_PX: Final = 96
@@ -34,7 +35,10 @@ def check_models(encoder: Encoder) -> None:
     embedder = encoder.embedder
     while isinstance(embedder, WrappedEmbedder):
         embedder = embedder.embedder
-    encoder = replace(encoder, embedder=embedder)
+    segmenter = encoder.segmenter
+    while isinstance(segmenter, RememberingSegmenter):
+        segmenter = segmenter.segmenter
+    encoder = replace(encoder, segmenter=segmenter, embedder=embedder)
     try:
         image, watch = [canary()], Stopwatch()
         encoder.embed_batch(encoder.cut_batch(image, encoder.segmenter.segment(image), watch), watch)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -16,13 +16,14 @@ from searchanything.core.types import RGBImage
 from searchanything.encode.wrapped_segmenter import WrappedSegmenter
 
 REMEMBERED_BYTES: Final = 2**27  # 30 to 150 images of pico, four of paper
+DIGEST_THREADS: Final = 4  # hashlib releases the GIL
 
 
 class RememberingSegmenter(WrappedSegmenter):
-    """A `Segmenter` that keeps the segmentations of the last single images, up to `max_bytes` of them. Thread-safe.
+    """A `Segmenter` that keeps the segmentations of the last images, up to `max_bytes` of them. Thread-safe.
 
-    An image is told by its pixels' digest. Batches pass through: they are images of the index, seen once. Whoever asks
-    for an image that another thread is segmenting waits for it.
+    An image is told by its pixels' digest. Whoever asks for one image that another thread is segmenting by itself waits
+    for it; a batch waits for nothing, for its failure is not that of each of its images.
     """
 
     def __init__(self, segmenter: Segmenter, *, max_bytes: int = REMEMBERED_BYTES) -> None:
@@ -39,9 +40,27 @@ class RememberingSegmenter(WrappedSegmenter):
             return sum(self._sizes.values())
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
-        if len(images) != 1:
-            return self.segmenter.segment(images)
-        return [self._one(images[0])]
+        return [self._one(images[0])] if len(images) == 1 else self._several(images)
+
+    def _several(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+            keys = list(pool.map(_digest_of, images))
+        found: dict[bytes, Segmentation] = {}
+        with self._lock:
+            for key in dict.fromkeys(keys).keys() & self._sizes.keys():
+                self._known.move_to_end(key)
+                found[key] = self._known[key].result()
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
+        if new:
+            found.update(zip(new, self.segmenter.segment(list(new.values())), strict=True))
+        for key in new:
+            done = Future[Segmentation]()
+            done.set_result(found[key])
+            with self._lock:
+                is_mine = self._known.setdefault(key, done) is done
+            if is_mine:
+                self._keep(key, _bytes_of(found[key], self.feature_dimension))
+        return [found[key] for key in keys]
 
     def _one(self, image: RGBImage) -> Segmentation:
         key = _digest_of(image)

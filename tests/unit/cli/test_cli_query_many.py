@@ -213,6 +213,16 @@ def test_rows_are_read_with_their_own_errors(tmp_path: Path) -> None:
     assert questions[-1].id == "0"
 
 
+def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> None:
+    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {})
+    answers._file.close()
+    answers._file = Path("/dev/full").open("wb")  # noqa: SIM115 - it is closed below
+    with pytest.raises(UsageError, match="cannot be written: No space left"):
+        answers.add({"error": None})
+    answers.close()
+    assert (answers.done, answers._file.closed) == (0, True)
+
+
 def test_odd_letters_stay(tmp_path: Path) -> None:
     answers = AnswerFile.open(tmp_path / "a.jsonl", [], {})
     documents = [{"id": "名\u2028\x85", "error": None}, {"id": "\udc80", "error": {"type": "E"}}]

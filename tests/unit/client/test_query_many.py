@@ -246,6 +246,115 @@ def replace_image(results: Any) -> Any:
     return dataclasses.replace(results, query_image=np.zeros((1, 1, 3), np.uint8), asked={})
 
 
+def test_a_buffer_that_is_used_again_is_asked_as_it_was(client: Client) -> None:
+    """As frames of a video are: each question is of what the array, or PIL image, held when it was taken."""
+    frames = [IMAGES["a/red.png"], IMAGES["b/blue.png"], IMAGES["b/blue.png"], IMAGES["a/two.png"]]
+    buffer, picture = frames[0].copy(), Image.fromarray(frames[0])
+
+    def stream(*, of_pil: bool) -> Iterator[Any]:
+        for frame in frames:
+            buffer[:] = frame
+            picture.paste(Image.fromarray(frame))
+            yield (picture if of_pil else buffer), (30, 20)
+        buffer[:] = 0
+
+    alone = [client.query(frame, (30, 20)) for frame in frames]
+    for of_pil in (False, True):
+        answers = [one.results for one in client.query_many(stream(of_pil=of_pil))]
+        assert [said(one) for one in answers] == [said(one) for one in alone]
+        assert [np.array_equal(one.image, frame) for one, frame in zip(answers, frames, strict=True)] == [True] * 4
+        digests = [one.receipt()["image"]["pixels_sha256"] for one in answers]
+        assert digests == [one.receipt()["image"]["pixels_sha256"] for one in alone]
+
+
+def test_images_asked_before_are_not_segmented_again(client: Client, machine: Machine, folder: Path) -> None:
+    questions = [(folder / name, (30, 20)) for name in IMAGES]
+    client.query(*questions[0])
+    machine.segmenter.batch_sizes.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking_many, "AT_ONCE", 3)
+        assert len(list(client.query_many(questions * 3))) == 9
+    assert machine.segmenter.batch_sizes == [2]
+
+
+def test_large_images_are_few_in_a_batch_and_few_are_read_ahead(
+    client: Client, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_many, "BATCH_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr(asking_many, "READERS", 2)
+    taken = []
+
+    def stream() -> Iterator[Any]:
+        for number in range(40):
+            taken.append(number)
+            yield drawn(64, 96, red=(number, 4, number + 30, 60)), (number + 10, 20)
+
+    answers = client.query_many(stream())
+    next(answers)
+    assert len(taken) <= 2 * 5 + 2
+    assert [one.error for one in answers] == [None] * 39
+    assert machine.segmenter.batch_sizes == [2] * 20
+
+
+def test_errors_that_are_kept_hold_no_frames(client: Client, folder: Path, served: tuple[Served, str]) -> None:
+    (folder / "text.jpg").write_text("no image")
+    two = str(folder / "a/two.png")
+    bad = [
+        (two, (1000, 10)), (str(folder / "text.jpg"), None), (str(folder / "none.png"), None), (two, object()),
+        (poisoned(IMAGES["a/two.png"]), (1, 1)), RegionRef(ImageRef(str(folder), "gone.png"), 0),
+    ]  # fmt: skip
+    with RemoteClient(served[1]) as remote:
+        for answers in (client.query_many([(two, (10, 10)), *bad]), remote.query_many([*bad[:4], bad[5]])):
+            errors: list[Any] = [one.error for one in answers if one.error]
+            assert len(errors) in (5, 6)
+            while errors:
+                error = errors.pop()
+                assert error.__traceback__ is None, repr(error)
+                errors += [one for one in (error.__cause__, error.__context__) if one is not None]
+
+
+def test_answers_by_words_hold_no_canvas(client: Client) -> None:
+    (answer,) = client.query_many(["blue"])
+    assert answer.results.image.strides == (0, 0, 0)
+    assert answer.results.image.shape == (240, 320, 3)
+    assert len(answer.results._repr_html_()) > 0
+
+
+def test_a_receipt_names_its_image_wherever_the_process_goes(
+    client: Client, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    alone = client.query("a/two.png", (10, 10))
+    (answer,) = client.query_many([("a/two.png", (10, 10))])
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert answer.results.receipt()["image"] == alone.receipt()["image"]
+    assert np.array_equal(answer.results.image, alone.image)
+
+
+def test_what_was_taken_before_the_questions_fail_is_answered(client: Client, folder: Path) -> None:
+    def stream(count: int) -> Iterator[Any]:
+        for _ in range(count):
+            yield str(folder / "a/two.png"), (10, 10)
+        raise LookupError("no more")
+
+    for count in (0, 1, 5, 16, 20):
+        answers, numbers = client.query_many(stream(count)), list[int]()
+        with pytest.raises(LookupError):
+            numbers.extend(one.number for one in answers)
+        assert numbers == list(range(count))
+
+
+def test_a_segmenter_that_falls_sick_is_found_though_it_knew_the_known_image(machine: Machine, folder: Path) -> None:
+    client = connect("memory://", preset="pico")
+    client.index(folder)
+    (answer,) = client.query_many([(poisoned(IMAGES["a/two.png"]), (10, 10))])
+    assert isinstance(answer.error, ImageError)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine.segmenter, "segment", SickDevice(healthy_calls=0).segment)
+        with pytest.raises(DeviceError):
+            list(client.query_many([(IMAGES["b/blue.png"], (30, 20))]))
+
+
 def test_a_server_answers_the_same(served: tuple[Served, str], remote: RemoteClient) -> None:
     one, url = served
     two, red = str(one.folder / "a/two.png"), RegionRef(ImageRef(one.bucket, "a/red.png"), 0)

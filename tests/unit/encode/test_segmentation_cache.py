@@ -40,12 +40,31 @@ def test_the_same_bytes_in_another_shape_are_another_image() -> None:
     assert inner.batch_sizes == [1, 1, 1]
 
 
-def test_batches_pass_through() -> None:
+def test_what_is_new_in_a_batch_is_segmented_at_once_and_kept() -> None:
     inner = FakeSegmenter()
     remembering = RememberingSegmenter(inner)
-    assert len(remembering.segment(IMAGES[:3])) == 3
+    (first,) = remembering.segment(IMAGES[:1])
+    batch = remembering.segment([*IMAGES[:3], IMAGES[2].copy()])
+    assert (batch[0] is first, batch[2] is batch[3]) == (True, True)
+    assert [remembering.segment([image])[0] is one for image, one in zip(IMAGES, batch[:3], strict=False)] == [True] * 3
+    assert [one.boxes_xyxy.tolist() for one in batch[:3]] == [
+        one.boxes_xyxy.tolist() for one in FakeSegmenter().segment(IMAGES[:3])
+    ]
     assert remembering.segment([]) == []
-    assert (inner.batch_sizes, remembering.held_bytes) == ([3, 0], 0)
+    assert inner.batch_sizes == [1, 2]
+    with pytest.raises(RuntimeError):
+        remembering.segment([poisoned(IMAGES[4]), IMAGES[5]])
+    assert remembering.segment(IMAGES[4:6])[0].boxes_xyxy.shape[1] == 4
+    assert inner.batch_sizes[2:] == [2, 2]
+
+
+def test_a_batch_holds_no_more_than_the_memory() -> None:
+    inner = FakeSegmenter()
+    one = RememberingSegmenter(inner)
+    one.segment(IMAGES[:1])
+    remembering = RememberingSegmenter(inner, max_bytes=2 * one.held_bytes)
+    assert len(remembering.segment(IMAGES)) == 8
+    assert 0 < remembering.held_bytes <= 2 * one.held_bytes
 
 
 def test_memory_is_bounded_and_the_last_used_stay() -> None:
