@@ -27,6 +27,7 @@ from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject, source_of
+from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
@@ -124,7 +125,7 @@ class Asking:
         check_units(wanted, *pixels.shape[:2])
         state_limits(index.manifest.preset)
         wiring.load_models(encoder, watch)
-        encoded = encoder.encode_query(pixels, wanted, watch)
+        encoded = encode_one(encoder, pixels, wanted, watch)
         question = ImageQuestion(kept_name(image), pixels, wanted, request, filter, max_false_match)
         return self.answer(index, question, encoded, watch)
 

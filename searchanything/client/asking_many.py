@@ -28,12 +28,12 @@ from searchanything.client.combining import PartInput
 from searchanything.client.stored_questions import check_no_prompt, stored_or_image
 from searchanything.core.addresses import check_no_file
 from searchanything.core.arguments import shown
-from searchanything.core.errors import ImageError, SearchAnythingError, UsageError
+from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.many_answers import QUESTION_FORMS, ManyAnswer, is_of_one_question
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRef, RGBImage
-from searchanything.encode.canary import check_models, encoding_errors
-from searchanything.encode.encoder import EncodedQuery, Encoder, Stopwatch
+from searchanything.encode.encode_queries import encode_each
+from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.images.inputs import ImageInput
 from searchanything.models.limits import state_limits
 from searchanything.prompts.prompt import Prompt, Text, as_prompt, check_units
@@ -152,7 +152,7 @@ class _Many:
         state_limits(index.manifest.preset)
         watch = Stopwatch()
         wiring.load_models(encoder, watch)
-        encoded = _encode_queries(encoder, [(pixels, prompt) for _, pixels, prompt in pictures], watch)
+        encoded = encode_each(encoder, [(pixels, prompt) for _, pixels, prompt in pictures], watch)
         shares = {stage: spent / len(pictures) for stage, spent in watch.timings_ms.items()}
         for (picture, pixels, prompt), query in zip(pictures, encoded, strict=True):
             if isinstance(query, SearchAnythingError):
@@ -250,21 +250,6 @@ def _checked(picture: _Picture) -> tuple[RGBImage, Prompt]:
     pixels = picture.pixels.result()
     check_units(picture.prompt, *pixels.shape[:2])
     return pixels, picture.prompt
-
-
-def _encode_queries(
-    encoder: Encoder, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch
-) -> Sequence[EncodedQuery | SearchAnythingError]:
-    """Each of a batch that fails by itself. Raises: DeviceError where a known image fails as well."""
-    try:
-        return encoder.encode_queries(queries, watch)
-    except encoding_errors() as error:
-        if len(queries) > 1:
-            return [one for query in queries for one in _encode_queries(encoder, [query], watch)]
-        check_models(encoder)
-        height, width = queries[0][0].shape[:2]
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
-        return [ImageError(f"an image of {width} × {height}", f"cannot be encoded: {type(error).__name__}: {reason}")]
 
 
 def _document(asking: Asking, image: ImageInput, question: ImageQuestion) -> Mapping[str, Any]:

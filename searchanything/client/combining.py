@@ -18,6 +18,7 @@ from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, RegionRef
+from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import Encoder
 from searchanything.explain.parts import PartsQuestion
 from searchanything.images.inputs import ImageInput, named_image
@@ -87,7 +88,7 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     image, prompt = part
     pixels, wanted = asking.load(image), as_prompt(prompt)
     check_units(wanted, *pixels.shape[:2])
-    encoded = encoder.encode_query(pixels, wanted)
+    encoded = encode_one(encoder, pixels, wanted)
     if encoded.choice.kind != "region":
         raise UsageError(
             f"each part must be a region, and in {_title_of(image)} none is selected: {encoded.choice.reason}"

@@ -21,6 +21,7 @@ from searchanything.core.errors import ModelError, SearchAnythingError, WordsMis
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoolMask, Codes, MaskRLE, RGBImage
+from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import Encoder
 from searchanything.features.parquet import FeatureBatch
 from searchanything.ingest.reports import IndexProgress, OnProgress
@@ -125,7 +126,7 @@ def _encoded(query: StandingQuery, kept: Kept, encoder: Encoder, *, max_pixels: 
         return text_features(encoder.embedder.embed_texts([query.text]))
     pixels = kept.pixels(query.name, max_pixels=max_pixels)
     prompt = WholeImage() if query.mask is None else Mask(_mask_in(query.mask, pixels))
-    features = encoder.encode_query(pixels, prompt).features
+    features = encode_one(encoder, pixels, prompt).features
     if features is None:
         raise ModelError(f"standing query {query.name!r}: these models find nothing where its thing is")
     return features

@@ -18,6 +18,7 @@ from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import MaskRLE, RegionRef
+from searchanything.encode.encode_queries import encode_one
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, Prompt, WholeImage, as_prompt, check_units, describe_prompt
@@ -66,7 +67,7 @@ def _of_image(asking: Asking, image: ImageInput | StoredInput, prompt: object) -
         given, wanted, described = _of_row(index, given[0])
     pixels = asking.load(given)
     check_units(wanted, *pixels.shape[:2])
-    encoded = encoder.encode_query(pixels, wanted)
+    encoded = encode_one(encoder, pixels, wanted)
     selection = selection_of_choice(encoded.choice, encoded.segmentation)
     if encoded.features is None:
         raise PromptError(f"the prompt selects nothing that could be looked for: {selection.reason}")

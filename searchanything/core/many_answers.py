@@ -39,8 +39,10 @@ class ManyAnswer(Generic[Found]):
     def __post_init__(self) -> None:
         """Errors are kept as answers are: without the frames that raised them, which hold images of a whole batch."""
         waiting: list[BaseException | None] = [self.error]
+        seen = set[int]()
         while waiting:
-            if (error := waiting.pop()) is not None and error.__traceback__ is not None:
+            if (error := waiting.pop()) is not None and id(error) not in seen:
+                seen.add(id(error))
                 error.__traceback__ = None
                 waiting += [error.__cause__, error.__context__]
 

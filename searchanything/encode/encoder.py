@@ -168,6 +168,8 @@ class Encoder:
     run's first code. `at_once` is for runs. `cutter` makes their crops on a device, where there is one.
     """
 
+    # Over 200 lines: images and queries go through the same steps, so that a region has the same code in both.
+
     segmenter: Segmenter
     embedder: RegionEncoder
     hasher: Hasher

@@ -25,6 +25,7 @@ from searchanything.core.arguments import whole_number_of
 from searchanything.core.codes import joined_features
 from searchanything.core.errors import PromptError
 from searchanything.core.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage, size_class_of
+from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
 from searchanything.explain.reencode import SearchContext, cosines, reencode
 from searchanything.images.crop_policy import CropPolicy
@@ -63,7 +64,7 @@ def compare(
     if isinstance(prompt, WholeImage):
         raise PromptError("a comparison is about a region, and whole images have no mask: add a prompt")
     candidates = whole_number_of(candidates, "candidates", least=1)
-    query = context.encoder.encode_query(image, prompt)
+    query = encode_one(context.encoder, image, prompt)
     hits: Sequence[Hit] = ()
     request = PageRequest(limit=candidates)
     if query.choice.kind == "none":

@@ -23,6 +23,7 @@ from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
 from searchanything.core.public_texts import public_text
 from searchanything.core.types import BoxXYXY, Codes, FloatArray, Hit, ImageRef, RGBImage
+from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice
@@ -148,7 +149,7 @@ class Recollection:
             known = self._choices.get(fingerprint)
         if known is not None:
             return EncodedQuery(context.encoder.segmenter.segment([image])[0], *known)
-        query = context.encoder.encode_query(image, prompt)
+        query = encode_one(context.encoder, image, prompt)
         self.keep_query(fingerprint, query)
         return query
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fakes.machine import Machine
 from fakes.models import SickDevice, drawn, poisoned
-from fakes.serving import Served
+from fakes.serving import Served, png_of
 from fakes.standing import add_noise
 from PIL import Image
 
@@ -194,6 +194,20 @@ def test_an_image_that_no_model_takes_is_its_own_error(client: Client) -> None:
     answers = list(client.query_many([(good, (10, 10)), (bad, (10, 10)), (good, (60, 10))]))
     assert [type(one.error) for one in answers] == [type(None), ImageError, type(None)]
     assert "cannot be encoded: RuntimeError: the segmenter choked" in str(answers[1].error)
+
+
+def test_one_question_by_it_says_the_same_here_and_of_a_server(client: Client, remote: RemoteClient) -> None:
+    bad = poisoned(IMAGES["a/two.png"])
+    for ask in (
+        lambda: client.query(bad, (10, 10)),
+        lambda: client.compare(bad, (10, 10)),
+        lambda: client.combine(all_of=[(bad, (10, 10))]),
+        lambda: remote.query(png_of(bad), (10, 10)),
+    ):
+        with pytest.raises(ImageError, match="cannot be encoded: RuntimeError"):
+            ask()
+    answers = list(remote.query_many([(png_of(bad), (10, 10)), "blue"]))
+    assert [type(one.error) for one in answers] == [ImageError, type(None)]
 
 
 def test_a_sick_device_is_no_question_s_fault(machine: Machine, folder: Path) -> None:
