@@ -120,7 +120,7 @@ class Client(Closing):
         max_false_match: float | None = None,
         rescore: int | None = None,
     ) -> Iterator[given.ManyAnswer[given.SearchResults]]:
-        """The answers to many questions, in their order: each as `query` gives it, in less time than one by one.
+        """The answers to many questions, in their order: each as `query` gives it, by batches.
 
         A question is (image, prompt), or (image, None) for a whole image; a `Hit`, a `RegionRef`, a list of them; or
         words. They may be a stream of any length, which is read up to 80 ahead. One that cannot be answered has its
