@@ -118,7 +118,7 @@ def of_prompts(client: Client, files: list[Path], point: tuple[int, int], count:
 
 
 def from_lists(client: Client, unseen: list[Path], stored: RegionRef, count: int) -> list[dict[str, Any]]:
-    """Questions by `query_many`, of images not asked about before: the mean of each, for a batch is answered at once."""
+    """Questions by `query_many`, of images not asked about before: the mean of each, as a batch is answered at once."""
     lists: dict[str, list[Any]] = {
         "click, another image, of a list": [(file, (150, 150)) for file in unseen[:count]],
         "stored region, of a list": [stored] * count,
