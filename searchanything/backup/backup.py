@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +30,7 @@ from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
+from searchanything.core.patience import patiently
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, MaskRLE
@@ -206,11 +208,11 @@ def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow]
     while images := list(islice(remaining, at_once)):
         waiting: set[ImageRef] = set(images)
         for _ in range(TRIES):
-            newest = index.newest(waiting) if waiting else {}
+            newest = patiently(partial(index.newest, waiting)) if waiting else {}
             at_once = _as_many_as_fit(newest.values(), at_once)
             waiting = set()  # one without a row was deleted meanwhile
             for some in bounded_batches(newest.values(), _PART_BYTES, size_of=_bytes_of):
-                rows, regions = _whole(index, some)
+                rows, regions = patiently(partial(_whole, index, some))
                 waiting |= {row.image for row in some} - {row.image for row in rows}
                 yield rows, regions, 0
         if waiting:

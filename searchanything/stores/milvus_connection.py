@@ -33,6 +33,7 @@ from searchanything.stores.milvus_errors import (
 )
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer, check_fields, fields_of
+from searchanything.stores.row_pages import PAGE_ROWS, RowPages
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -42,7 +43,6 @@ SEARCHING: Final = "search"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_PAGE_ROWS, _MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 1000, 8192, 64  # of a stream's first pages, and of any
 
 
 class MilvusConnection:
@@ -211,34 +211,20 @@ class MilvusConnection:
     def iterate(
         self, name: str, expression: str, fields: list[str], *, page_rows: int | None = None
     ) -> Iterator[Entity]:
-        """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page.
+        """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page (`RowPages`).
 
-        The server looks at the ids of all rows for each page: pages grow with what was read, so that there are few.
-        It refuses answers above 64 or 100 MiB: then half as many rows are asked for. `page_rows` are asked for first.
+        `page_rows` are asked for first.
         """
-        most, done, first = _MOST_PAGE_ROWS, 0, page_rows or _PAGE_ROWS
 
-        def ask(asked: RowPage) -> list[Entity]:
+        def ask(after: str, rows: int) -> list[Entity]:
+            asked = RowPage(name, expression, fields, after, rows, as_of)
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
-        def page(after: str) -> list[Entity]:
-            nonlocal most
-            while True:
-                size = min(most, max(first, done // 8))
-                try:
-                    return ask(RowPage(name, expression, fields, after, size, as_of))
-                except RegionIndexError as error:
-                    if type(error) is not RegionIndexError or size <= _FEWEST_PAGE_ROWS:
-                        raise
-                    most = size // 2
-
+        pages = RowPages(ask, first=page_rows or PAGE_ROWS, patient=not self.embedded)
         with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
             as_of = self.now()
-            rows = page("")
-        while rows:
-            yield from rows
-            done += len(rows)
-            rows = page(str(rows[-1]["id"]))
+            rows = pages.page("")
+        yield from pages.rest(rows)
 
     def search(
         self,

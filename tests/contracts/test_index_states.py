@@ -56,7 +56,7 @@ def test_states_and_attempts_are_as_much_of_the_rows_as_a_sync_needs(bench: Benc
 def test_streams_have_each_row_once_whatever_fits_into_a_page(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(milvus_connection, "_PAGE_ROWS", most)
+    monkeypatch.setattr(milvus_connection, "PAGE_ROWS", most)
     for number in range(5):
         put(bench, f"{number}.jpg", 10 - number, rows=2)
     found = [(row.image.key, row.region) for row in bench.index.iterate_regions(bucket=bench.bucket)]
@@ -70,7 +70,7 @@ def test_streams_have_each_row_once_whatever_fits_into_a_page(
 
 def test_rows_that_are_too_large_for_one_answer_are_streamed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """70 MB: a Milvus server sends 64 MiB at once, Milvus Lite as much."""
-    monkeypatch.setattr(milvus_connection, "_PAGE_ROWS", 1400)
+    monkeypatch.setattr(milvus_connection, "PAGE_ROWS", 1400)
     generation, metadata = next_generation(), {"note": "x" * 50_000}
     images = [bench.image(f"{number}.jpg") for number in range(56)]
     for image in images:

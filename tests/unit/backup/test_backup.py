@@ -19,8 +19,15 @@ from contracts.test_restored import F, filled
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
 from searchanything.backup.files import MEMBER_BYTES, ObjectsPlace, Sealed, TarPlace, packed, unzipped
+from searchanything.core import patience
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
+from searchanything.core.errors import (
+    BackupError,
+    IndexUnavailableError,
+    RegionIndexError,
+    SearchAnythingError,
+    UsageError,
+)
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
@@ -116,6 +123,39 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
     assert {key: row.regions for key, row in rows.items()} == {"still": 2, "once": 3}
     for region in other.open(F).iterate_regions():
         assert region.generation == rows[region.image.key].generation
+
+
+class Failing(MemoryRegionIndex):
+    """An index whose server is away every second time that it is asked for rows."""
+
+    asked = 0
+
+    def _be_away(self) -> None:
+        self.asked += 1
+        if self.asked % 2:
+            raise IndexUnavailableError("find no available rootcoord")
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        self._be_away()
+        return super().newest(images)
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        self._be_away()
+        return super().regions_of(images)
+
+
+def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    store, index = MemoryIndexStore(), Failing(manifest_of(F))
+    store.create(manifest_of(F), HASH_LAYER)
+    store._entries[F] = replace(store._entries[F], index=index)
+    store.switch(F)
+    for number in range(3):
+        put(index, ImageRef("b", str(number)), 2)
+    report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (report.images, report.regions, report.left_out) == (3, 6, 0)
+    assert slept == [patience.PAUSES_S[0]] * 2, "once for the images, once for their regions"
 
 
 def test_nothing_is_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None:
