@@ -5,15 +5,19 @@ python -m benchmarks.choosing [--preset pico] [--scenes 100] [--seed 11] [--json
 
 Each thing of generated scenes (and of annotated street photographs, as in `benchmarks.ranking_data`) is clicked on its
 innermost pixel, on its rim (1.5 to 3.5 px inside), anywhere, and several times: on its innermost pixel and on others.
+Where the first click's mask is poor (IoU below 0.75) and mostly too large, up to three more clicks correct it: each in
+the middle of the largest wrong piece, in the background where it is too much, else in the foreground.
 It is boxed tightly, loosely and too tightly, by boxes that are centred on it. Printed is the share of prompts whose
 mask has an IoU of at least 0.5 with the thing, and the mean IoU, by a simpler rule and by the rule: exact clicks and
-clicks that may touch; the masks of several clicks merged, and those that are needed; boxes by IoU alone, and by fit.
+clicks that may touch; the masks of several clicks merged, and those that are needed; boxes by IoU alone, and by fit;
+corrections that take masks out, and that cut them where none is left.
 `best`: the ceiling's share, by the best mask of each segmentation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +28,10 @@ from numpy.typing import NDArray
 from benchmarks import measuring
 from benchmarks.ranking_clicks import Annotated, scene_clicks, street_clicks
 from benchmarks.ranking_data import load_preset
-from searchanything.core.geometry import decode_rle, innermost_point
+from searchanything.core.geometry import GRID_STRIDE, decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY
-from searchanything.prompts.choose import box_ious, choose_by_box, choose_by_points
+from searchanything.prompts.choose import Choice, box_ious, choose_by_box, choose_by_points
 from searchanything.prompts.points_on_grid import PointsOnGrid
 from searchanything.prompts.prompt import Box, Point, Points
 
@@ -36,6 +40,10 @@ LEAST_PX: Final = 100  # of a thing: smaller ones are crumbs
 BOX_MIN_IOU: Final = 0.1  # the setting's default
 LOOSER: Final = (-0.15, 0.0, 0.1, 0.25, 0.5, 1.0)
 SEVERAL: Final = (2, 3, 5)
+CORRECTIONS: Final = 3
+GOOD_IOU: Final = 0.75  # who sees as much corrects nothing
+LEAST_WRONG: Final = 0.1  # of the thing's area, for somebody to correct it
+LEAST_DEPTH: Final = 1.5  # cells from the middle of a piece to its rim, for somebody to see it
 COLUMNS: Final = ("simpler", "rule", "best", "IoU, s.", "IoU, rule", "prompts")
 
 
@@ -57,6 +65,44 @@ def several_clicks(mask: BoolMask, rng: np.random.Generator) -> Iterator[tuple[s
     points = (innermost_point(mask), *((x + 0.5, y + 0.5) for y, x in drawn))
     for count in SEVERAL:
         yield f"{count} clicks", points[:count]
+
+
+def corrected(thing: BoolMask, on_grid: BoolMask, segmentation: Segmentation) -> Iterator[tuple[str, Choice]]:
+    """What the first, second and third correction select, if the first is a background click; else nothing."""
+    prompt = Points((innermost_point(thing),))
+    choice, again = choose_by_points(prompt, segmentation), True
+    for number in range(1, CORRECTIONS + 1):
+        wrong = wrong_piece(choice.mask, on_grid, segmentation) if again else None
+        again = wrong is not None
+        if wrong is not None:
+            name, point = wrong
+            prompt = replace(prompt, **{name: (*getattr(prompt, name), point)})
+            choice = choose_by_points(prompt, segmentation)
+        if not prompt.background:
+            return
+        yield f"{number} corrected", choice
+
+
+def wrong_piece(mask: BoolMask, thing: BoolMask, segmentation: Segmentation) -> tuple[str, Point] | None:
+    """The largest piece by which two grid masks differ, if somebody would correct it: the kind of click that does, and
+    where.
+    """
+    if overlap(mask, thing, segmentation) >= GOOD_IOU:
+        return None
+    largest: tuple[int, str, BoolMask] = 0, "", np.zeros_like(mask)
+    for name, wrong in (("background", mask & ~thing), ("foreground", thing & ~mask)):
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8), connectivity=4)
+        areas = np.append(0, stats[1:, cv2.CC_STAT_AREA])
+        if areas.max() > largest[0]:
+            largest = int(areas.max()), name, labels == areas.argmax()
+    area, name, piece = largest
+    depth = cv2.distanceTransform(np.pad(piece, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    if area < LEAST_WRONG * thing.sum() or depth.max() < LEAST_DEPTH:
+        return None
+    y, x = (float(cell) for cell in np.unravel_index(depth.argmax(), depth.shape))
+    cell = np.array([[x, y, x + 1, y + 1]], dtype=np.float32) * GRID_STRIDE
+    x1, y1, x2, y2 = segmentation.letterbox.boxes_to_image(cell)[0].tolist()
+    return name, ((x1 + x2) / 2, (y1 + y2) / 2)
 
 
 def boxes(mask: BoolMask) -> Iterator[tuple[str, BoxXYXY]]:
@@ -96,6 +142,8 @@ def measured(
     for name, points in several_clicks(thing, rng):
         alone = [choose_by_points(Points((point,)), segmentation).mask for point in points]
         chosen[name] = np.any(alone, axis=0), choose_by_points(Points(points), segmentation).mask
+    for name, choice in corrected(thing, on_grid, segmentation):
+        chosen[name] = np.any(segmentation.masks[list(choice.rows)], axis=0), choice.mask
     for name, box in boxes(thing):
         by_fit = choose_by_box(Box(*box), segmentation, min_iou=BOX_MIN_IOU).mask
         chosen[f"box, {name}"] = by_iou_alone(box, segmentation), by_fit

@@ -17,6 +17,7 @@ from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
 from searchanything.prompts.containers import COVERED_SHARE, RowNumbers, covered_by_parts
+from searchanything.prompts.cuts import CUT, CutMasks
 from searchanything.prompts.points_on_grid import PointsOnGrid
 from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
@@ -76,31 +77,36 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     if prompt.rule == "fastsam":
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
     usable = points.within_reach & ~points.excluded[:, None]
-    if not usable.any():
+    reach = np.where(np.any(usable, axis=0), usable, points.under)  # where a background leaves no mask, it is cut
+    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in reach.T]
+    meant = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
+    picked = {number: row for number, row in meant.items() if usable[row, number]}
+    cut = CutMasks.of({number: row for number, row in meant.items() if number not in picked}, points, segmentation)
+    if not picked and not cut.rows:
         return _nearest(segmentation, prompt, excluded=points.excluded)
-    held = np.flatnonzero(np.any(usable, axis=1))
-    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in usable.T]
-    picked = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
     by_default = prompt.granularity is None and prompt.rule == "searchanything"
     chosen = needed(segmentation, points, picked) if by_default else sorted(set(picked.values()))
+    held = np.flatnonzero(np.any(usable, axis=1))
     rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
-    missed = sum(not len(order) for order in orders)
     how = _HOW[prompt.granularity or prompt.rule]
     beside = int(np.any(points.beside & usable, axis=0).sum())
-    where = "under" if not beside else "beside" if beside == len(orders) - missed else "under or beside"
-    reason = f"{how} of {counted(len(held), 'mask')} {where} {counted(len(orders) - missed, 'foreground point')}"
-    if missed:
-        reason += f"; {counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask"
+    where = "under" if not beside else "beside" if beside == len(picked) else "under or beside"
+    why = (
+        [f"{how} of {counted(len(held), 'mask')} {where} {counted(len(picked), 'foreground point')}"] if picked else []
+    )
+    if cut.rows:
+        why.append(f"{how} under {counted(cut.points, 'foreground point')}, {CUT}")
+    if missed := len(orders) - len(picked) - cut.points:
+        why.append(f"{counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask")
     if superfluous := len(set(picked.values())) - len(chosen):
-        reason += f"; {counted(superfluous, 'mask')} left out, as the rest lies under or beside each point"
-    mask = np.any(segmentation.masks[chosen], axis=0)
+        why.append(f"{counted(superfluous, 'mask')} left out, as the rest lies under or beside each point")
     return Choice(
         kind="region",
-        mask=mask,
-        box_xyxy=merged_box(segmentation.boxes_xyxy[chosen]),
-        score=float(segmentation.scores[chosen].max()),
+        mask=np.any(np.concatenate([segmentation.masks[chosen], cut.masks]), axis=0),
+        box_xyxy=merged_box(np.concatenate([segmentation.boxes_xyxy[chosen], cut.boxes_xyxy])),
+        score=float(segmentation.scores[[*chosen, *cut.rows]].max()),
         rule=f"points/{prompt.granularity or _RULE_NAMES[prompt.rule]}",
-        reason=reason,
+        reason="; ".join(why),
         others=tuple(int(row) for row in rest[:RUNNERS_UP]),
         rows=tuple(chosen),
     )

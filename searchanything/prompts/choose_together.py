@@ -39,6 +39,8 @@ from searchanything.prompts.choose import (
     shares_in_box,
     things_first,
 )
+from searchanything.prompts.containers import RowNumbers
+from searchanything.prompts.cuts import CUT, CutMasks
 from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
 
@@ -158,7 +160,18 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
     group = scene.usable & scene.points.within_reach[:, number]
     if scene.similarities is not None:
         return _by_text(scene, scene.similarities, group, where)
-    return _by_click(scene, group, where)
+    held = np.flatnonzero(scene.points.under[:, number])
+    return _by_click(scene, group, where) if group.any() or not len(held) else _cut(scene, number, held, where)
+
+
+def _cut(scene: _Scene, number: int, held: RowNumbers, where: str) -> _Pick:
+    """Of the mask that a click would mean if there were no background, what lies nearer to the foreground."""
+    row = int(things_first(scene.segmentation, held)[0])
+    cut = CutMasks.of({number: row}, scene.points, scene.segmentation)
+    if not cut.rows:
+        return _Pick(f"no mask {where}")
+    box, score = merged_box(cut.boxes_xyxy), float(scene.segmentation.scores[row])
+    return _Pick(f"the best {where}, {CUT} ({score:.2f})", own=cut.masks[0], box_xyxy=box, score=score, by="thing")
 
 
 def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:
@@ -201,7 +214,7 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     where = " under its points" if len(points) > 1 else f" under {_point_in_words(scene, points[0])}" if points else ""
     or_inside = " or lies mostly inside" if points else ""
     sentence = f"{name} itself{less}, as no usable mask{where} reaches IoU {scene.min_iou:g}{or_inside}"
-    return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order)
+    return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order, by="itself")
 
 
 def _merged(scene: _Scene, picks: Sequence[_Pick]) -> Choice:
@@ -233,7 +246,7 @@ def _rule(prompt: Prompts, found: Sequence[_Pick]) -> str:
     given = "+".join(name for name, value in parts.items() if value)
     if prompt.text is not None:
         return f"{given}/cosine"
-    ways = {"itself" if pick.own is not None else pick.by for pick in found}
+    ways = {pick.by for pick in found}
     return f"{given}/{ways.pop() if len(ways) == 1 else 'iou'}"
 
 

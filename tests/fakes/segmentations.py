@@ -7,7 +7,7 @@ blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from fakes.models import GridMap
@@ -91,6 +91,40 @@ def meant_by(
     on_one = any(held(mask, point) for mask in masks)
     rows = range(len(masks)) if usable is None else usable
     return [row for row in rows if (held if on_one else touched)(masks[row], point)]
+
+
+def cut_half_way(
+    mask: NDArray[np.bool_], foreground: Sequence[tuple[float, float]], background: Sequence[tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """The rule in words: the blocks of a mask that are nearer to a foreground point's block than to a background's."""
+    left = np.zeros_like(mask)
+    for y in range(0, mask.shape[0], 4):
+        for x in range(0, mask.shape[1], 4):
+            ours, theirs = (
+                min(math.dist((x, y), (px // 4 * 4, py // 4 * 4)) for px, py in points)
+                for points in (foreground, background)
+            )
+            left[y : y + 4, x : x + 4] = mask[y, x] and ours < theirs
+    return left
+
+
+def cut_for_clicks(
+    masks: Sequence[NDArray[np.bool_]],
+    usable: Sequence[int],
+    points: Sequence[tuple[float, float]],
+    order: Callable[[list[int]], list[int]],
+    *,
+    foreground: Sequence[tuple[float, float]],
+    background: Sequence[tuple[float, float]],
+) -> dict[int, NDArray[np.bool_]]:
+    """The rule in words: what is left of the first mask, by row, of each point all of whose masks are excluded."""
+    rows = [
+        [row for row in range(len(masks)) if held(masks[row], one)]
+        for one in points
+        if not meant_by(one, masks, usable)
+    ]
+    cut = {order(one)[0]: cut_half_way(masks[order(one)[0]], foreground, background) for one in rows if one}
+    return {row: mask for row, mask in cut.items() if mask.any()}
 
 
 def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:

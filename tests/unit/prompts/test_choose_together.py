@@ -8,6 +8,7 @@ from fakes.segmentations import (
     MIN_IOU,
     SEEDS,
     WIDTH,
+    cut_for_clicks,
     fit,
     held,
     in_pixels,
@@ -99,6 +100,8 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     groups = {point: meant_by(point, masks, usable) for point in alone}
     picked = {point: things_in_order(masks, rows)[0] for point, rows in groups.items() if rows}
     parts += [masks[row] for row in needed_rows(masks, picked, alone)]
+    points = {"foreground": foreground, "background": background}
+    parts += cut_for_clicks(masks, usable, alone, lambda rows: things_in_order(masks, rows), **points).values()
     expected = [part for part in parts if part is not None]
 
     prompt = Prompts(boxes, tuple(foreground), tuple(background))  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from fakes.segmentations import (
     MIN_IOU,
     SEEDS,
     WIDTH,
+    cut_for_clicks,
     fit,
     held,
     in_pixels,
@@ -83,21 +84,27 @@ def test_each_point_chooses_one_of_the_masks_that_hold_it_or_that_it_touches(
     picked = {point: ranked(rows, masks, way)[0] for point, rows in zip(foreground, under, strict=True) if rows}
     chosen = set(needed_rows(masks, picked, foreground) if way == "thing" else picked.values())
     rest = sorted({row for rows in under for row in rows} - chosen)
+    points = {"foreground": foreground, "background": background}
+    cut = cut_for_clicks(masks, usable, foreground, lambda rows: ranked(rows, masks, way), **points)
 
     choice = choose_by_points(
         Points(tuple(foreground), tuple(background), granularity, rule),  # type: ignore[arg-type]
         segmented(height, masks),
     )
 
-    if not chosen:
+    if not chosen and not cut:
         assert choice.kind == "none"
         assert not choice.mask.any()
         return
     assert choice.kind == "region"
-    np.testing.assert_array_equal(in_pixels(choice, height), np.any([masks[row] for row in chosen], axis=0))
+    expected = np.any([*(masks[row] for row in chosen), *cut.values()], axis=0)
+    np.testing.assert_array_equal(in_pixels(choice, height), expected)
+    assert choice.rows == tuple(sorted(chosen)), "what is cut is none of them"
+    ys, xs = np.nonzero(expected)
+    assert choice.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     assert choice.others == tuple(ranked(rest, masks, way)[:RUNNERS_UP])
     assert choice.rule == f"points/{'score' if way == 'surest' else way}"
-    assert choice.score == pytest.approx(0.9 - 0.6 * min(chosen) / max(len(masks) - 1, 1))
+    assert choice.score == pytest.approx(0.9 - 0.6 * min({*chosen, *cut}) / max(len(masks) - 1, 1))
 
 
 def test_a_click_on_a_wheel_is_the_wheel_and_granularity_overrides() -> None:
@@ -154,6 +161,28 @@ def test_a_background_point_takes_its_masks_out() -> None:
     choice = choose_by_points(Points((12, 44), background=(60, 20)), scene)
     np.testing.assert_array_equal(in_pixels(choice, 64), wheel)
     assert choice.others == ()
+
+
+def test_a_background_point_cuts_a_mask_where_it_leaves_no_other() -> None:
+    """Jars that the segmenter takes for one mask of 64 x 16 px: the click's at the left, another at the right."""
+    jars = rectangle(64, (0, 24, 64, 40))
+    scene = segmented(64, [jars])
+    choice = choose_by_points(Points((8, 32), background=(56, 32)), scene)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 24, 32, 40)))
+    assert (choice.kind, choice.rows, choice.box_xyxy) == ("region", (), (0, 24, 32, 40))
+    assert choice.reason == (
+        "the surest for its size under 1 foreground point, cut half way to the background points, "
+        "which lie on all masks there"
+    )
+    closer = choose_by_points(Points((8, 32), background=((56, 32), (24, 32))), scene)
+    np.testing.assert_array_equal(in_pixels(closer, 64), rectangle(64, (0, 24, 16, 40)))
+    both = choose_by_points(Points(((8, 32), (40, 32)), background=(56, 32)), scene)
+    np.testing.assert_array_equal(in_pixels(both, 64), rectangle(64, (0, 24, 48, 40)))
+    assert choose_by_points(Points((8, 32), background=(9, 33)), scene).kind == "none", "the same cell"
+    one_apart = segmented(64, [jars, rectangle(64, (0, 0, 16, 16))])
+    two = choose_by_points(Points(((8, 32), (8, 8)), background=(56, 32)), one_apart)
+    assert two.rows == (1,), "the other click has a mask of its own"
+    assert "of 1 mask under 1 foreground point; the surest for its size under 1 foreground point, cut" in two.reason
 
 
 def test_two_points_merge_their_masks_and_boxes() -> None:
@@ -270,8 +299,9 @@ def test_a_click_on_the_rim_of_a_thing_means_the_thing() -> None:
 def test_a_click_beside_one_mask_and_on_another_means_that_other() -> None:
     scene = segmented(64, [rectangle(64, (0, 0, 20, 20)), rectangle(64, (20, 0, 64, 64))])
     assert choose_by_points(Points((21, 5)), scene).rows == (1,)
-    assert choose_by_points(Points((21, 5), background=(60, 60)), scene).kind == "none", "that other is excluded"
-    assert choose_by_points(Points((21, 5), background=(60, 60)), scene).others == (0,)
+    cut = choose_by_points(Points((21, 5), background=(60, 60)), scene)
+    assert cut.kind == "region", "that other"
+    assert not in_pixels(cut, 64)[:, :20].any()
 
 
 def test_a_miss_says_where_and_leaves_what_is_offered_to_who_shows_it() -> None:

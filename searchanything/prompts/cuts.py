@@ -1,0 +1,54 @@
+"""What is left of masks that hold a foreground point and a background point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.geometry import boxes_of
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMask, BoolMasks, FloatArray
+from searchanything.prompts.points_on_grid import Cells, PointsOnGrid
+
+CUT: Final = "cut half way to the background points, which lie on all masks there"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutMasks:
+    """The masks of foreground points for which background points leave no mask, cut half way between both.
+
+    A segmenter that made one mask of two things knows no border between them. Half way between the clicks is nearer to
+    it than nothing (docs/adr/0090). `rows` (K,) of the segmentation, `masks` (K, gh, gw) bool, none empty, `boxes_xyxy`
+    (K, 4) float32 in image pixels, and the number of foreground `points` that they answer.
+    """
+
+    rows: list[int]
+    masks: BoolMasks
+    boxes_xyxy: FloatArray
+    points: int
+
+    @classmethod
+    def of(cls, picked: Mapping[int, int], points: PointsOnGrid, segmentation: Segmentation) -> Self:
+        """`picked`: the row that each of these foreground points, by its number, would pick without a background."""
+        ours = nearer_to_foreground(points, segmentation.letterbox.grid_size) if picked else None
+        cut = {row: segmentation.masks[row] & ours for row in sorted(set(picked.values()))}
+        left = {row: mask for row, mask in cut.items() if mask.any()}
+        masks = np.array(list(left.values()), dtype=np.bool_).reshape(-1, *segmentation.letterbox.grid_size)
+        answered = sum(row in left for row in picked.values())
+        return cls(list(left), masks, boxes_of(masks, segmentation.letterbox), answered)
+
+
+def nearer_to_foreground(points: PointsOnGrid, grid: tuple[int, int]) -> BoolMask:
+    """(gh, gw) bool: the cells that are nearer to a foreground point than to each background point; both are there."""
+    return np.asarray(_squares(points.foreground, grid) < _squares(points.background, grid), dtype=np.bool_)
+
+
+def _squares(cells: Cells, grid: tuple[int, int]) -> NDArray[np.int64]:
+    """(gh, gw) squared distances of all cells to the nearest of these (P, 2), P ≥ 1."""
+    rows, columns = np.ogrid[: grid[0], : grid[1]]
+    squares = [(rows - row) ** 2 + (columns - column) ** 2 for row, column in cells]
+    return np.asarray(np.minimum.reduce(squares), dtype=np.int64)
