@@ -85,7 +85,7 @@ class StandingQuery:
         read = {
             "mask": None if mask is None else mask_of(mask),
             "filter": filter_of(document["filter"]),
-            "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("places", ())),
+            "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document["places"]),
         }
         return cls(**{**document, **read})
 

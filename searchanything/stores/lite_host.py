@@ -278,8 +278,7 @@ class LiteHost:
     def _served_address(self) -> str | None:
         """Where the server of the file answers: of the one that has the name now."""
         address = self._note(ADDRESS)
-        served = self._note(SERVED) or self.identity  # an earlier version's server has no note
-        return address if address and served == self.identity and _answers(address) else None
+        return address if address and self._note(SERVED) == self.identity and _answers(address) else None
 
     def _note(self, name: str) -> str:
         """What a small file of the folder says; "" where there is none."""
@@ -301,8 +300,6 @@ class LiteHost:
     def _try_lock(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
         descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if os.fstat(descriptor).st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)  # an earlier version's: who can read a file can lock it
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
