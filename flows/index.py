@@ -17,6 +17,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
+from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
@@ -139,10 +140,9 @@ async def _wave(
     settings = load_settings().service
     asked = {"source": source, "force": force, "said": said}
     runner = _BatchRunner(engine, asked, settings, urgent=urgent)
-    size = settings.batch_keys
-    batches = [list(keys[first : first + size]) for first in range(0, len(keys), size)]
-    tiles = [len(range(number, settings.sheet_images, len(batches))) for number in range(len(batches))]
-    done = await asyncio.gather(*map(runner.run, batches, tiles), return_exceptions=True)
+    parts = list(batches(keys, settings.batch_keys))
+    tiles = [len(range(number, settings.sheet_images, len(parts))) for number in range(len(parts))]
+    done = await asyncio.gather(*map(runner.run, parts, tiles), return_exceptions=True)
     done += [await runner.run_alone(key) for key in runner.suspects]
     for one in done:
         if isinstance(one, BaseException):

@@ -323,14 +323,11 @@ def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:
 
     Raises: ModelLoadError.
     """
-    from searchanything.encode.wrapped_segmenter import WrappedSegmenter
     from searchanything.models.compute import arithmetic
     from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
     encoder.settle()
-    segmenter, embedder = encoder.segmenter, encoder.embedder
-    while isinstance(segmenter, WrappedSegmenter):
-        segmenter = segmenter.segmenter
+    segmenter, embedder = _innermost(encoder.segmenter), encoder.embedder
     if not (isinstance(segmenter, LazySegmenter) and isinstance(embedder, LazyEncoder)):
         return encoder
     of_both = {"segmenter": segmenter.precision, "encoder": embedder.precision}
@@ -359,14 +356,20 @@ def load_models(encoder: Encoder, watch: Stopwatch) -> None:
     """Load what of an encoder is not loaded yet, as a stage of its own. Raises: ModelError."""
     from searchanything.models.lazy import LazyModel
 
-    segmenter = encoder.segmenter
-    while not isinstance(segmenter, LazyModel) and hasattr(segmenter, "segmenter"):  # those that hold another one
-        segmenter = segmenter.segmenter
-    parts = (segmenter, encoder.embedder)
+    parts = (_innermost(encoder.segmenter), encoder.embedder)
     if waiting := [part for part in parts if isinstance(part, LazyModel) and not part.loaded]:
         with watch.stage("load_models"):
             for part in waiting:
                 part.load()
+
+
+def _innermost(segmenter: Segmenter) -> Segmenter:
+    """The segmenter itself, whatever is wrapped around it."""
+    from searchanything.encode.wrapped_segmenter import WrappedSegmenter
+
+    while isinstance(segmenter, WrappedSegmenter):
+        segmenter = segmenter.segmenter
+    return segmenter
 
 
 def _chosen(preset: str | None) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import rounded_rate
+from searchanything.core.counting import counted
 from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.files import save_image
@@ -99,7 +100,6 @@ class CombinedResults(PickledAlone, Sequence[CombinedHit]):
     def sentence(self) -> str:
         """How the answer came about, and what it may miss."""
         page = self.page
-        noun = "image" if len(self) == 1 else "images"
         excluded = f", {page.excluded:,} of them left out by none_of" if page.excluded else ""
         excluded += f", {page.unsure:,} without a part that is near enough" if page.unsure else ""
         weak = sum(any(map(is_weak_part, hit.parts)) for hit in self)
@@ -109,7 +109,7 @@ class CombinedResults(PickledAlone, Sequence[CombinedHit]):
             if page.exact
             else "images in which every part lies beyond its nearest regions were not looked at and may be missed"
         )
-        return f"{len(self):,} {noun}{doubt}; {page.looked_at:,} compared whole{excluded}; {missing}"
+        return f"{counted(len(self), 'image')}{doubt}; {page.looked_at:,} compared whole{excluded}; {missing}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything combine --format json`."""

@@ -165,15 +165,15 @@ def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
     return Filter(
         bucket=document["bucket"],
         key_prefix=document["key_prefix"],
-        images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
+        images=_refs_of(document["images"]),
         exclude=_refs_of(document["exclude"]),
-        within=tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("within", ())),
+        within=tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document["within"]),
         area_px=_range_of(document["area_px"]),
         size_class=None if size_class is None else SizeClass(size_class),
         metadata=dict(document["metadata"]),
         indexed_at_ms=_range_of(document["indexed_at_ms"]),
         expression=document["expression"],
-        where=tuple(Where(one["name"], one["comparison"], one["value"]) for one in document.get("where", ())),
+        where=tuple(Where(one["name"], one["comparison"], one["value"]) for one in document["where"]),
     )
 
 

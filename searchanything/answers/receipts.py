@@ -111,15 +111,16 @@ class Receipt:
             raise UsageError(f"expected a receipt of format {RECEIPT_FORMAT}, got {form or type(document).__name__}")
         try:
             page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
-            rescore = int(page.get("rescore", 0))  # receipts from before there was rescoring have none
             _check_answer(document)
             return cls(
                 image=image_of_receipt(document["image"]),
                 prompt=prompt_of_receipt(document["prompt"], size, max_pixels),
-                request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"]), rescore),
+                request=PageRequest(
+                    int(page["limit"]), int(page["offset"]), bool(page["group_by_image"]), int(page["rescore"])
+                ),
                 filter=filter_of(document["filter"]),
                 document=document,
-                max_false_match=document.get("max_false_match"),
+                max_false_match=document["max_false_match"],
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -168,13 +169,13 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
     if (places := then.get("positions")) is not None:  # the receipt of a part
         there = tuple(place for place in places if place < len(results))
         results = replace(results, hits=tuple(results[place] for place in there), positions=there)
-    return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
+    return Replay(results, tuple(differences), str(then["version"]), _notes(then, now))
 
 
 def _notes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
     """A collection's name holds its fingerprint: another one of the same models is another index, no other answer."""
-    named = then.get("collection")
-    if named in (None, now["collection"]) or then["fingerprint"] != now["fingerprint"]:
+    named = then["collection"]
+    if named == now["collection"] or then["fingerprint"] != now["fingerprint"]:
         return ()
     return (
         f"the answer came from collection {named} then, from {now['collection']} now: "
@@ -264,7 +265,7 @@ def _check_answer(document: Mapping[str, Any]) -> None:
     """What `compare_runs` will look at is there. Raises: KeyError, TypeError, ValueError."""
     selection = document["selection"]
     check_rle(mask_of(selection["mask"]))
-    parts = [({"fingerprint"}, document), (SELECTION_FIELDS, selection)]
+    parts = [({"version", "fingerprint", "collection"}, document), (SELECTION_FIELDS, selection)]
     parts += [(HIT_FIELDS, hit) for hit in document["hits"]]
     for names, part in parts:
         if missing := sorted(set(names) - part.keys()):

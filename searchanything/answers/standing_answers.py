@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import urlsplit
@@ -61,21 +61,12 @@ class StandingQuery:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, to be kept."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "kind": self.kind,
-            "max_false_match": self.max_false_match,
-            "created_at_ms": self.created_at_ms,
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {
             "prompt": dict(self.prompt),
-            "image": self.image,
             "mask": None if self.mask is None else mask_document(self.mask),
             "filter": None if self.filter is None else filter_document(self.filter),
-            "webhook": self.webhook,
-            "new_from_ms": self.new_from_ms,
             "known": dict(self.known),
             "places": list(map(list, self.places)),
-            "added_by": self.added_by,
         }
 
     @classmethod
@@ -85,7 +76,7 @@ class StandingQuery:
         read = {
             "mask": None if mask is None else mask_of(mask),
             "filter": filter_of(document["filter"]),
-            "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("places", ())),
+            "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document["places"]),
         }
         return cls(**{**document, **read})
 

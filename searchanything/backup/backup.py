@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 _FORMAT: Final = "searchanything-backup"
 FORMAT_VERSION: Final = 1
-WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
-NOTES_VERSION: Final = 3  # with standing queries, likewise
 WORDS_MEMBER: Final = "words.safetensors"
 NOTE: Final = "note-"  # and its name: what lies beside the index, after all rows
 _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no other
@@ -83,8 +81,7 @@ def back_up(
     total = _images_of(index)
     with place.writing() as write:
         sealed = Sealed(write)
-        head = _head(live, replaced_models(indexes), words=index.words is not None, notes=bool(notes))
-        sealed.write("manifest.json", head)
+        sealed.write("manifest.json", _head(live, replaced_models(indexes)))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
@@ -181,10 +178,10 @@ def _undisturbed(
         yield member
 
 
-def _head(manifest: IndexManifest, before: Before, *, words: bool, notes: bool) -> bytes:
+def _head(manifest: IndexManifest, before: Before) -> bytes:
     head = {
         "format": _FORMAT,
-        "version": NOTES_VERSION if notes else WORDS_VERSION if words else FORMAT_VERSION,
+        "version": FORMAT_VERSION,
         "program": package_version(),
         "manifest": asdict(manifest),
         "presets_before": before,
@@ -262,15 +259,15 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
     head = json_of(name, data, location)
     if head.get("format") != _FORMAT:
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
-    if head.get("version") not in (FORMAT_VERSION, WORDS_VERSION, NOTES_VERSION):
+    if head.get("version") != FORMAT_VERSION:
         raise BackupError(
-            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION} to {NOTES_VERSION}: "
+            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION}: "
             f"restore it with searchanything {head.get('program')}"
         )
     try:
         manifest = IndexManifest(**head["manifest"])
-        noted = head.get("presets_before", {})  # backups of before have none
-        before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted.items()}
+        noted = head["presets_before"].items()
+        before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted}
     except (AttributeError, KeyError, TypeError) as error:
         raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
     if manifest.schema_version != schema_version:
@@ -376,7 +373,7 @@ def _bits_of(layer: bytes, location: str) -> int:
 def _region_of(document: Mapping[str, Any]) -> RegionRow:
     height, width, counts = document["mask"]
     mask = MaskRLE((height, width), counts)
-    words = base64.b64decode(document.get("words_code", ""), validate=True)  # backups of before have none
+    words = base64.b64decode(document["words_code"], validate=True)
     values = _values(document) | {"words_code": words}
     return RegionRow(**values | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
 

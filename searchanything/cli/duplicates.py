@@ -10,6 +10,7 @@ from searchanything.cli.export import BucketOption, KeyPrefixOption
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.progress import passing_progress
 from searchanything.cli.session import answer, check_save, client_of, save_where_asked
+from searchanything.core.counting import counted
 from searchanything.core.types import ImageRef, RegionRef
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     what, groups = "images" if document["whole_images"] else "regions", document["groups"]
-    noun = "group" if len(groups) == 1 else "groups"
-    lines = [f"{document['compared']:,} {what} compared, {len(groups):,} {noun} within {document['max_bits']} bits"]
+    found = counted(len(groups), "group")
+    lines = [f"{document['compared']:,} {what} compared, {found} within {document['max_bits']} bits"]
     for number, group in enumerate(groups[:_SHOWN], start=1):
         lines.append(f"{number}: {len(group)} {what}")
         lines += [f"   {one['distance_bits']:>2} bits  {_name(one)}" for one in group]

@@ -62,12 +62,11 @@ PrefixOrdered = Annotated[
 ]
 ClassColumn = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--class-column",
-        metavar="NAME",
-        help="Column of the .parquet files with regions' classes, null or empty where not known: "
+        "NAME",
+        "Column of the .parquet files with regions' classes, null or empty where not known: "
         "directions in which regions of one class differ count less.",
-        show_default=False,
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]

@@ -30,6 +30,7 @@ from searchanything.core.types import Candidate, Filter, Hit, ImageRef, RegionRe
 
 Result = TypeVar("Result")
 _TYPE_PREFIX: Final = "urn:searchanything:problem:"
+_HIT_SAME: Final = ("etag", "region", "area_px", "score", "distance_bits", "metadata", "similarity", "false_match")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +166,12 @@ def sent_filter(filter: Filter | None) -> dict[str, Any]:
 def hit_of(one: Mapping[str, Any]) -> Hit:
     """A hit as an index would give it."""
     return Hit(
+        **{name: one[name] for name in _HIT_SAME},
         image=ImageRef(one["bucket"], one["key"]),
-        etag=one["etag"],
-        region=one["region"],
         box_xyxy=_box(one["box_xyxy"]),
         mask=None if one["mask"] is None else mask_of(one["mask"]),
-        area_px=one["area_px"],
-        score=one["score"],
-        distance_bits=one["distance_bits"],
         image_width=one["image"]["width"],
         image_height=one["image"]["height"],
-        metadata=one["metadata"],
-        similarity=one["similarity"],
-        false_match=one["false_match"],
     )
 
 

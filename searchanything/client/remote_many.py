@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from searchanything.client.calls import asked_words
@@ -30,15 +29,11 @@ def ask_many(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[Remot
 
 
 def _answers(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[RemoteResults]]:
+    from searchanything.ingest.ahead import map_ahead  # which one question does not need
+
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="searchanything")
-    begun: deque[Future[ManyAnswer[RemoteResults]]] = deque()
     try:
-        for number, question in enumerate(questions):
-            begun.append(pool.submit(_answer, ask, number, question))
-            if len(begun) > AHEAD:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        yield from map_ahead(pool, lambda numbered: _answer(ask, *numbered), enumerate(questions), most=AHEAD)
     finally:
         pool.shutdown(cancel_futures=True)
 

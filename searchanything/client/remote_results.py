@@ -144,7 +144,7 @@ class RemoteAnswer(Sliced[Hit]):
     @property
     def hint(self) -> str:
         """Why the filter lets nothing through, where that can be said; else empty."""
-        return str(self.document.get("hint", ""))
+        return str(self.document["hint"])
 
     @property
     def matching(self) -> Mapping[str, Any] | None:

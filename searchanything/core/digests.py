@@ -59,10 +59,7 @@ class KnownImages:
         return self.rows["generation"][numbers] if len(self.rows) else np.zeros(len(numbers), dtype=np.int64)
 
     def agree(self, numbers: Numbers, states: Iterable[tuple[str, int]]) -> NDArray[np.bool_]:
-        """For each numbered row whether it is a good one of this etag and `modified_at_ms`; -1 never is.
-
-        Nor is an empty image's row without a code, as an older version wrote it.
-        """
+        """For each numbered row whether it is a good one of this etag and `modified_at_ms`; -1 never is."""
         if not len(self.rows):
             return np.zeros(len(numbers), dtype=np.bool_)
         rows = self.rows[numbers]

@@ -45,5 +45,5 @@ def note_before(indexes: IndexStore, before: Before) -> None:
 
 def replaced_models(indexes: IndexStore) -> Before:
     """All models that the index had before. Raises: RegionIndexError."""
-    kept = json.loads(indexes.recall(_BEFORE) or b"{}")
-    return kept if isinstance(kept, dict) else {preset: {} for preset in kept}  # names alone, at first
+    before: Before = json.loads(indexes.recall(_BEFORE) or b"{}")
+    return before

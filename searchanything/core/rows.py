@@ -15,8 +15,6 @@ from searchanything.core.short_reprs import ShortRepr
 from searchanything.core.types import BoxXYXY as BoxXYXY  # of a field that `RegionRow` inherits
 from searchanything.core.types import ImageRef, IndexedRegion, MaskRLE, Metadata
 
-NO_REGION = "no region was found in it; a search for whole images finds it"
-
 
 class Outcome(StrEnum):
     """What became of an image at its last attempt."""
@@ -54,20 +52,18 @@ class ImageState(ShortRepr):
     regions: int
     modified_at_ms: int = 0
     sidecar_etag: str = ""
-    message: str = ""
 
     @property
     def is_findable(self) -> bool:
         """True if the row has a code that searches for whole images compare with: see `ImageRow`."""
-        return self.outcome is Outcome.INDEXED or (self.outcome is Outcome.EMPTY and bool(self.message))
+        return self.outcome is not Outcome.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ImageRow(ImageState):
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
-    `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
-    an `EMPTY` one has `NO_REGION` as its message: without it, an older version wrote the row, whose code is zero.
+    `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed.
     `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content. The first
     of them was at `first_at_ms`; where one succeeded after others had failed, the first that succeeded.
     """
@@ -75,6 +71,7 @@ class ImageRow(ImageState):
     id: str
     code: bytes
     error: str
+    message: str
     attempts: int
     first_at_ms: int
     last_at_ms: int

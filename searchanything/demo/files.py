@@ -9,14 +9,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from searchanything.core.errors import UsageError
+from searchanything.core.files import write_whole
 
 
 def save_bytes(path: Path, data: bytes) -> None:
-    """Write beside the target and rename; parent folders are made."""
+    """Write a file as a whole; parent folders are made. Raises: UsageError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_whole(path, lambda file: file.write(data))
 
 
 @contextmanager

@@ -17,12 +17,12 @@ import subprocess
 import sysconfig
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pydantic import SecretStr
 
 from searchanything import wiring
+from searchanything.core.closing import Closing
 from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.extras import install_command
 from searchanything.core.files import privately
@@ -43,7 +43,7 @@ _PROBE_S = 2.0
 _BINARY = "weed"
 
 
-class LocalS3:
+class LocalS3(Closing):
     """A SeaweedFS server over `folder`; use it as a context manager, or call `start` and `stop`.
 
     The same folder may be served again later: buckets and objects stay, address and keys are new each time. A
@@ -132,9 +132,8 @@ class LocalS3:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """As `stop`."""
         self.stop()
 
     def _launch(self) -> subprocess.Popen[bytes]:

@@ -238,14 +238,11 @@ class Encoder:
         """The third stage, of the encoder: crops to features to codes."""
         with self.at_once.sharing(), watch.stage("embed"):
             embedded = self.embedder.embed_many(cut.crops)
+        with watch.stage("hash"):
+            codes = self.hasher.encode(cut.pooled, embedded)
         ends = np.cumsum([len(one.masks) + 1 for one in cut.regions])[:-1]
-        features = [
-            FeatureBatch(*pair) for pair in zip(np.split(cut.pooled, ends), np.split(embedded, ends), strict=True)
-        ]
-        codes = self._codes(features, watch)
-        return [
-            self._encoded(one, of_image, seen) for one, of_image, seen in zip(cut.regions, codes, features, strict=True)
-        ]
+        rows = (np.split(of_all, ends) for of_all in (cut.pooled, embedded, codes))
+        return [self._encoded(*of_image) for of_image in zip(cut.regions, *rows, strict=True)]
 
     def encode_query(self, image: RGBImage, prompt: Prompt, watch: Stopwatch | None = None) -> EncodedQuery:
         """Segment an image, apply a prompt and encode what it chose. Raises: PromptError."""
@@ -280,13 +277,16 @@ class Encoder:
                     jobs[number] = choice, RegionJob.of_choice(image, segmentation, choice)
         if not jobs:
             return found
-        features = self._features([job for _, job in jobs.values()], watch)
+        of_one_row = [job for _, job in jobs.values()]
+        with watch.stage("pool"):
+            pooled = self.pool_masks(of_one_row)
+        embedded = self.embed_regions(of_one_row, watch=watch)
         with watch.stage("hash"):
-            seen = np.concatenate([one.image for one in features])
-            projections = self.hasher.project(np.concatenate([one.mask for one in features]), seen)
-            made = zip(pack_signs(projections), projections, self._words_codes(seen), features, strict=True)
-        for (number, (choice, job)), values in zip(jobs.items(), made, strict=True):
-            found[number] = EncodedQuery(job.segmentation, choice, *values)
+            projections = self.hasher.project(pooled, embedded)
+            made = zip(pack_signs(projections), projections, self._words_codes(embedded), strict=True)
+        for row, ((number, (choice, job)), values) in enumerate(zip(jobs.items(), made, strict=True)):
+            features = FeatureBatch(pooled[row : row + 1], embedded[row : row + 1])
+            found[number] = EncodedQuery(job.segmentation, choice, *values, features)
         return found
 
     def _nothing(self) -> tuple[Codes, FloatArray, Codes]:
@@ -358,27 +358,13 @@ class Encoder:
         rows = list(choice.rows)
         return replace(choice, text_match=self._judge.judge(similarities[rows], regions[rows])) if rows else choice
 
-    def _features(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[FeatureBatch]:
-        """Features of each job's regions: pooled per image, embedded in one batch for all."""
-        with watch.stage("pool"):
-            pooled = self.pool_masks(jobs)
-        embedded = self.embed_regions(jobs, watch=watch)
-        ends = np.cumsum([len(job.masks) + job.whole_image for job in jobs])[:-1]
-        return [FeatureBatch(*pair) for pair in zip(np.split(pooled, ends), np.split(embedded, ends), strict=True)]
-
-    def _codes(self, features: Sequence[FeatureBatch], watch: Stopwatch) -> list[Codes]:
-        """The codes of all features, hashed in one batch."""
-        with watch.stage("hash"):
-            mask = np.concatenate([batch.mask for batch in features])
-            codes = self.hasher.encode(mask, np.concatenate([batch.image for batch in features]))
-        return np.split(codes, np.cumsum([len(batch.mask) for batch in features])[:-1])
-
     def _words_codes(self, image_features: FloatArray) -> Codes:
         if self.words is None:
             return np.zeros((len(image_features), 0), dtype=np.uint8)
         return self.words.encode(image_features)
 
-    def _encoded(self, kept: KeptRegions, codes: Codes, features: FeatureBatch) -> EncodedImage:
+    def _encoded(self, kept: KeptRegions, pooled: FloatArray, embedded: FloatArray, codes: Codes) -> EncodedImage:
+        """One image of a batch: the rows of its regions, then that of the whole image."""
         regions, (height, width) = len(kept.masks), kept.size
         return EncodedImage(
             height=height,
@@ -389,8 +375,8 @@ class Encoder:
             masks=kept.masks,
             codes=codes[:regions],
             image_code=codes[regions],
-            features=features,
-            words_codes=self._words_codes(features.image[:regions]),
+            features=FeatureBatch(pooled, embedded),
+            words_codes=self._words_codes(embedded[:regions]),
         )
 
 

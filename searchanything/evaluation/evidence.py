@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Final, Self, TypeAlias
+from typing import IO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.closing import Closing
 from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.asking import Vocabulary
@@ -103,7 +103,7 @@ PROMPTS: Final = ("box", "point", "text", "naming")
 MILLIONTHS: Final = 1_000_000
 
 
-class Collector:
+class Collector(Closing):
     """Gathers observations, image by image, and makes `Evidence` of them. A context: it owns files on disk."""
 
     def __init__(self, vocabulary: Vocabulary, attributes: tuple[str, ...]) -> None:
@@ -116,12 +116,8 @@ class Collector:
         self._spools: dict[str, Spool] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Remove the files."""
         self._stack.close()
 
     @property

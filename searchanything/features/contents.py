@@ -11,10 +11,11 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.closing import Closing
 from searchanything.core.errors import StoreError
 from searchanything.core.protocols import ImageFeatures, StoredFile
 from searchanything.core.rows import row_id
@@ -46,7 +47,7 @@ class KeptImage:
     regions: int
 
 
-class CachedFile:
+class CachedFile(Closing):
     """One opened file of features.
 
     Raises: StoreError, at construction, for what this program did not write; ObjectNotFoundError if it has gone.
@@ -81,10 +82,8 @@ class CachedFile:
                 raise
             raise self._damaged(error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Read no more of it."""
         self._file.close()
 
     def _damaged(self, error: Exception) -> StoreError:

@@ -17,7 +17,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
 from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
-from searchanything.core.rows import NO_REGION, ImageRow, Outcome, RegionRow, row_id
+from searchanything.core.rows import ImageRow, Outcome, RegionRow, row_id
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import EncodedImage, box_tuple
 
@@ -239,7 +239,6 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
     if image is None:
         failed = failed or Failed("ModelError", "no result")
     outcome = Outcome.FAILED if failed else Outcome.INDEXED if regions else Outcome.EMPTY
-    reason = NO_REGION if outcome is Outcome.EMPTY else ""
     return ImageRow(
         id=row_id(stored.ref, attempt.generation),
         code=bytes(code_bytes) if image is None else image.image_code.tobytes(),
@@ -248,7 +247,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         generation=attempt.generation,
         outcome=outcome,
         error=failed.error if failed else "",
-        message=failed.message if failed else reason,
+        message=failed.message if failed else "",
         attempts=previous.attempts + 1 if previous and again else 1,
         first_at_ms=_first_at(attempt, outcome) or now_ms,
         last_at_ms=now_ms,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import StoreError
 from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.core.omissions import Omissions
@@ -31,7 +32,7 @@ class Failure:
 
     def to_dict(self) -> dict[str, str]:
         """As the documents of the command line show it."""
-        return {"key": self.key, "error": self.error, "message": self.message}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,17 +276,8 @@ class FailedImage:
 
     def to_dict(self) -> dict[str, Any]:
         """As `searchanything failed list --format json` shows it."""
-        return {
-            "bucket": self.image.bucket,
-            "key": self.image.key,
-            "etag": self.etag,
-            "error": self.error,
-            "message": self.message,
-            "attempts": self.attempts,
-            "first_at_ms": self.first_at_ms,
-            "last_at_ms": self.last_at_ms,
-            "exhausted": self.exhausted,
-        }
+        document = asdict(self)
+        return {**document.pop("image"), **document}
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +326,7 @@ class Estimate:
 
 def images_are(count: int, what: str = "") -> str:
     """`1 image is` or `2 images are`, with a word before the noun."""
-    noun = f"{what} image" if what else "image"
-    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+    return f"{counted(count, f'{what} image' if what else 'image')} {'is' if count == 1 else 'are'}"
 
 
 def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:

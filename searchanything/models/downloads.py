@@ -142,11 +142,9 @@ def _fetched(way: _Way, address: str, part: Path, headers: dict[str, str], progr
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise ValueError(f"expected the bytes from {start} on, got {response.headers.get('Content-Range')}")
         total = None if length is None else start + int(length)
-        digest = hashlib.sha256()
         with part.open("r+b") as file:
             file.truncate(start)
-            while piece := file.read(_CHUNK_BYTES):
-                digest.update(piece)
+            digest = hashlib.file_digest(file, "sha256")
             _write_note(part, address, response.headers)
             return _streamed(response, file, digest, progress, (start, total))
 

@@ -228,10 +228,9 @@ def _record_digest(path: Path, digest: str) -> None:
 
 
 def _as_recorded(path: Path) -> bool:
-    """Whether a file has the size and time that its record carries; records of earlier versions carry no size."""
+    """Whether a file has the size and time that its record carries."""
     sidecar, there = _sidecar(path), path.stat()
-    size = re.search(r"^# (\d+) bytes$", _text_of(sidecar), re.MULTILINE)
-    same_size = size is None or int(size.group(1)) == there.st_size
+    same_size = f"# {there.st_size} bytes" in _text_of(sidecar).splitlines()
     return same_size and sidecar.stat().st_mtime_ns == there.st_mtime_ns
 
 

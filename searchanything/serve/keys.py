@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from searchanything.core.errors import AccessError, ServeError, UsageError
-from searchanything.core.files import save_json
+from searchanything.core.files import whole_file
 from searchanything.core.settings_files import ENV_PREFIX
 from searchanything.core.types import Place
 
@@ -158,8 +158,8 @@ class KeyRing:
             yield keys
             if keys != before:
                 document = {"format": _FORMAT, "keys": [asdict(key) for key in keys]}
-                save_json(document, self._file)
-                self._file.chmod(0o600)
+                with whole_file(self._file, private=True) as file:
+                    file.write(json.dumps(document, indent=1).encode())
         finally:
             os.close(guard)
 

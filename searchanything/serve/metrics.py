@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from searchanything.serve.cache import ByteCache
+from searchanything.core.byte_cache import ByteCache
 from searchanything.serve.gates import Gate
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -41,7 +41,7 @@ class Metrics:
         for stage, milliseconds in timings_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
 
-    def watch(self, gates: Iterable[Gate], thumbnails: ByteCache, *, models_loaded: Callable[[], bool]) -> None:
+    def watch(self, gates: Iterable[Gate], thumbnails: ByteCache[bytes], *, models_loaded: Callable[[], bool]) -> None:
         """Show what these hold whenever the figures are read."""
         inside = Gauge("searchanything_inside", "Requests that work or wait.", ["gate"], registry=self._registry)
         for gate in gates:

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from searchanything.core.byte_cache import ByteCache
 from searchanything.core.types import BoxXYXY, RGBImage
-from searchanything.serve.cache import ByteCache
 
 SIDES: Final = (96, 160, 320, 640, 1280, 2048)
 THUMBNAIL_TYPE: Final = "image/webp"
@@ -22,7 +22,7 @@ class Thumbnails:
     """Thumbnails by image, content, side and box, kept in memory up to a limit. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        self.cache = ByteCache(max_bytes)
+        self.cache = ByteCache[bytes](max_bytes, len)
 
     def get(
         self, content: Hashable, pixels: Callable[[], RGBImage], *, side_px: int, box_xyxy: BoxXYXY | None = None

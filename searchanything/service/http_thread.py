@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
+from searchanything.core.closing import Closing
 from searchanything.core.errors import SettingsError
 
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
@@ -22,7 +22,7 @@ _START_S: Final = 10.0
 _STOP_S: Final = 5.0
 
 
-class HttpThread:
+class HttpThread(Closing):
     """Use it as a context manager. `name` is for messages. Raises, on entering: SettingsError (the port is taken)."""
 
     def __init__(self, name: str, app: AsgiApp, host: str, port: int) -> None:
@@ -52,9 +52,8 @@ class HttpThread:
         self._address = self._server.servers[0].sockets[0].getsockname()[:2]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Listen no more."""
         self._server.should_exit = True
         self._thread.join(_STOP_S)
 

@@ -31,9 +31,6 @@ def make_private(folder: Path) -> None:
     if folder.stat().st_uid != os.getuid():
         raise ServiceError(f"{folder} belongs to another user; set {ENV_PREFIX}SERVICE__FOLDER to a place of this one")
     folder.chmod(0o700)
-    for file in folder.iterdir():  # of an earlier version
-        if file.is_file() and not file.is_symlink():
-            file.chmod(0o600)
 
 
 def kept_password(file: Path) -> str:

@@ -11,27 +11,17 @@ from typing import BinaryIO, Protocol
 
 from searchanything.core.errors import ObjectNotFoundError, StoreError, UsageError
 from searchanything.core.files import write_whole
-from searchanything.core.protocols import StoredFile
+from searchanything.core.protocols import StoredFile, WritableBucket
 from searchanything.core.reading import open_file
-from searchanything.core.types import StoredObject
 
 _READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
 MOST_BYTES = 1 << 23  # fetched by one request: bounds the memory and what is fetched again after a break
 
 
-class Bucket(Protocol):
+class Bucket(WritableBucket, Protocol):
     """As much of `S3Store` as is needed here."""
 
-    @property
-    def bucket(self) -> str: ...
-
-    def list(self, prefix: str = "") -> Iterator[StoredObject]: ...
-
     def read_part(self, key: str, *, first: int, count: int) -> bytes: ...
-
-    def upload(self, key: str, data: bytes, *, content_type: str) -> str: ...
-
-    def delete(self, key: str) -> None: ...
 
     def link(self, key: str, *, age_s: float) -> str: ...
 

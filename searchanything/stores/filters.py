@@ -23,13 +23,7 @@ from searchanything.stores.columns import (
 from searchanything.stores.expressions import parse_expression
 from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some
 
-_OUTCOME = Column("outcome", Kind.TEXT)
-_FINDABLE = Some(  # as `core.types.is_findable` says
-    (
-        Compare(_OUTCOME, "==", Outcome.INDEXED.value),
-        All((Compare(_OUTCOME, "==", Outcome.EMPTY.value), Compare(Column("message", Kind.TEXT), "!=", ""))),
-    )
-)
+_FINDABLE = Compare(Column("outcome", Kind.TEXT), "!=", Outcome.FAILED.value)  # as `core.rows.is_findable` says
 
 
 def check_filter(filter: Filter, *, whole_images: bool) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from searchanything.core.counting import counted
@@ -28,7 +28,6 @@ from searchanything.stores.folder_digests import FolderDigests, version_of
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 1 << 20
 _FIRST_BYTES = 256  # that tell a format
 _ETAG_DIGITS = 32  # the first 128 bits of the content's SHA-256
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -268,10 +267,8 @@ class FolderStore:
         known = self._digests.find(key, state)
         if known is not None:
             return known
-        digest = sha256()
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            digest = file_digest(file, sha256)
             after = os.fstat(file.fileno())
         etag = digest.hexdigest()[:_ETAG_DIGITS]
         if version_of(after) == version_of(state):

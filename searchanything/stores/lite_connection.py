@@ -19,6 +19,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexNotFoundError,
@@ -158,11 +159,9 @@ class LiteConnection(MilvusConnection):
 
     def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows whose ids are not there."""
-        ids = [row["id"] for row in entities]
         present: set[str] = set()
-        for start in range(0, len(ids), _IDS_PER_READ):
-            rows = self.query(name, one_of("id", ids[start : start + _IDS_PER_READ]), ["id"], strong=True)
-            present.update(row["id"] for row in rows)
+        for ids in batches((row["id"] for row in entities), _IDS_PER_READ):
+            present.update(row["id"] for row in self.query(name, one_of("id", ids), ["id"], strong=True))
         return [row for row in entities if row["id"] not in present]
 
     # What is checked

@@ -189,13 +189,12 @@ class LiteHost:
         Raises: IndexUnavailableError if it stays.
         """
         with self._explained():
-            deadline = time.monotonic() + self._timeout_s
             before = identity_of(self._folder / ADDRESS)
-            while not self._guard_is_free() and identity_of(self._folder / ADDRESS) == before:
+            for _ in _turns(time.monotonic() + self._timeout_s):
+                if self._guard_is_free() or identity_of(self._folder / ADDRESS) != before:
+                    return
                 (self._folder / RETIRE).touch(mode=0o600)
-                if time.monotonic() > deadline:
-                    raise IndexUnavailableError(f"{self._file}: its server did not end within {self._timeout_s} s")
-                time.sleep(_POLL_S[1])
+            raise IndexUnavailableError(f"{self._file}: its server did not end within {self._timeout_s} s")
 
     def forget_in_child(self) -> None:
         """After a fork, in the child: the parent's locks are the parent's (closing a copy does not release them)."""
@@ -213,8 +212,8 @@ class LiteHost:
             self._users = None
 
     def _running_server(self, deadline: float, *, create: bool) -> str:
-        starts, pause, last_words = 0, _POLL_S[0], ""
-        while time.monotonic() < deadline:
+        starts, last_words = 0, ""
+        for _ in _turns(deadline):
             address = self._served_address()
             if address is not None:
                 return address
@@ -225,8 +224,6 @@ class LiteHost:
                 if not create and self.identity is None:
                     raise IndexUnavailableError(f"{self._file} is no longer there")
                 starts += self._try_start()
-            time.sleep(pause)
-            pause = min(pause * 1.5, _POLL_S[1])
         check_room(self._file)
         hint = f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
         raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {last_words or hint}")
@@ -278,8 +275,7 @@ class LiteHost:
     def _served_address(self) -> str | None:
         """Where the server of the file answers: of the one that has the name now."""
         address = self._note(ADDRESS)
-        served = self._note(SERVED) or self.identity  # an earlier version's server has no note
-        return address if address and served == self.identity and _answers(address) else None
+        return address if address and self._note(SERVED) == self.identity and _answers(address) else None
 
     def _note(self, name: str) -> str:
         """What a small file of the folder says; "" where there is none."""
@@ -301,8 +297,6 @@ class LiteHost:
     def _try_lock(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
         descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if os.fstat(descriptor).st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)  # an earlier version's: who can read a file can lock it
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
@@ -313,13 +307,10 @@ class LiteHost:
         return descriptor
 
     def _lock_file(self, name: str, kind: int, deadline: float) -> int:
-        pause = _POLL_S[0]
-        while (descriptor := self._try_lock(name, kind)) is None:
-            if time.monotonic() > deadline:
-                raise IndexUnavailableError(f"{self._file}: waited {self._timeout_s} s for other processes ({name})")
-            time.sleep(pause)
-            pause = min(pause * 1.5, _POLL_S[1])
-        return descriptor
+        for _ in _turns(deadline):
+            if (descriptor := self._try_lock(name, kind)) is not None:
+                return descriptor
+        raise IndexUnavailableError(f"{self._file}: waited {self._timeout_s} s for other processes ({name})")
 
     def _last_words(self) -> str:
         """The last line that the supervisor or the server wrote."""
@@ -361,6 +352,17 @@ def _library() -> str:
     if spec is None or spec.origin is None:
         raise IndexUnavailableError("the embedded index needs milvus-lite: pip install milvus-lite==2.5.1")
     return str(Path(spec.origin).with_name("lib"))
+
+
+def _turns(deadline: float) -> Iterator[None]:
+    """Turns to look for what others do, one at least; pauses between them grow."""
+    pause = _POLL_S[0]
+    while True:
+        yield
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.5, _POLL_S[1])
 
 
 def _unlock(descriptor: int) -> None:

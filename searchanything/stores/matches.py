@@ -30,7 +30,7 @@ def image_state(row: ImageRow) -> ImageState:
     """The row without what is no state."""
     return ImageState(
         image=row.image, etag=row.etag, generation=row.generation, outcome=row.outcome, regions=row.regions,
-        modified_at_ms=row.modified_at_ms, sidecar_etag=row.sidecar_etag, message=row.message,
+        modified_at_ms=row.modified_at_ms, sidecar_etag=row.sidecar_etag,
     )  # fmt: skip
 
 

@@ -208,9 +208,7 @@ class MilvusIndexStore(Closing):
         if live is None:
             return []
         others, latest_s = [one for one in self.manifests() if one != live], time.time() - after_s
-        released = [
-            one.fingerprint for one in others if self._replaced_at(one, live) <= latest_s and self._release(one)
-        ]
+        released = [one.fingerprint for one in others if self._replaced_at(one) <= latest_s and self._release(one)]
         now = self._live_name()
         for fingerprint in released:
             if now is not None and fingerprint.startswith(now):
@@ -255,15 +253,9 @@ class MilvusIndexStore(Closing):
         self._known[fingerprint[:_NAME_LETTERS]] = manifest
         return manifest
 
-    def _replaced_at(self, manifest: IndexManifest, live: IndexManifest) -> float:
-        """When an index stopped being live, in seconds since 1970; never for one that is still being filled.
-
-        Earlier versions noted nothing: an index that is older than the live one was replaced by it at the latest.
-        """
-        noted = self._meta.note(_replaced_note(manifest.fingerprint))
-        if noted:
-            return float(noted)
-        return live.created_at_ms / 1000 if manifest.created_at_ms < live.created_at_ms else float("inf")
+    def _replaced_at(self, manifest: IndexManifest) -> float:
+        """When an index stopped being live, in seconds since 1970; never for one that is still being filled."""
+        return float(self._meta.note(_replaced_note(manifest.fingerprint)) or "inf")
 
     def _release(self, manifest: IndexManifest) -> bool:
         """Take an index out of memory; False if it was not there."""

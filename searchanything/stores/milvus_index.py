@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from searchanything.core.batching import batches
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
 from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
 from searchanything.core.rows import (
@@ -32,7 +33,7 @@ from searchanything.stores.milvus_filters import (
     quote,
     says_all,
 )
-from searchanything.stores.milvus_portions import Portions, portions
+from searchanything.stores.milvus_portions import Portions
 from searchanything.stores.milvus_rows import RowsOfImages
 from searchanything.stores.milvus_schema import (
     IMAGE_HIT_OUTPUT,
@@ -178,7 +179,7 @@ class MilvusRegionIndex:
         return {row.id: row for row in map(region_row_of, self._by_ids(self._regions, ids, REGION_ROW_OUTPUT))}
 
     def _by_ids(self, collection: str, ids: Collection[str], fields: list[str]) -> Iterator[Entity]:
-        for portion in portions(sorted(set(ids)), _IDS_PER_READ):
+        for portion in batches(sorted(set(ids)), _IDS_PER_READ):
             yield from self._connection.query(collection, one_of("id", portion), fields)
 
     def iterate_codes(
@@ -259,7 +260,7 @@ class MilvusRegionIndex:
         collection = self._collection_of(of)
         found = {} if within else self._known_codes.find(collection, ids)  # ids do not say where an image lies
         fields = ["id", "code", *(["bucket", "key"] if within else [])]
-        for portion in portions([one for one in dict.fromkeys(ids) if one not in found], self._portions.codes):
+        for portion in batches([one for one in dict.fromkeys(ids) if one not in found], self._portions.codes):
             rows = self._connection.query(collection, one_of("id", portion), fields)
             seen = (row for row in rows if not within or lies_in(ImageRef(row["bucket"], row["key"]), within))
             read = {row["id"]: code_of(row) for row in seen}
@@ -293,7 +294,7 @@ class MilvusRegionIndex:
 
     def _delete(self, collection: str, field: str, values: Iterable[str], more: str = "") -> None:
         """Rows with one of these values of a field, for which the rest of an expression holds as well."""
-        for portion in portions(sorted(set(values)), self._portions.deleted):
+        for portion in batches(sorted(set(values)), self._portions.deleted):
             self._connection.delete(collection, one_of(field, portion) + more)
 
     def _older(self, collection: str, ages: Mapping[str, int]) -> list[str]:
@@ -308,7 +309,7 @@ class MilvusRegionIndex:
         if len(ages) == 1:
             return [row["id"] for row in self._connection.iterate(collection, expression, ["id"])]
         self._portions.too_many(collection, len(ages))  # many generations that nobody has deleted yet
-        halves = portions(list(ages), (len(ages) + 1) // 2)
+        halves = batches(list(ages), (len(ages) + 1) // 2)
         return [name for ids in halves for name in self._older(collection, {one: ages[one] for one in ids})]
 
     def delete_regions(self, ids: Collection[str]) -> None:
@@ -351,7 +352,7 @@ class MilvusRegionIndex:
         named = filter is not None and bool(filter.images)
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
-            for portion in portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
+            for portion in batches(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
                 asked = collection, list(portion), expression
                 search = partial(self._connection.search, *asked, limit=limit, effort=effort)
                 found += self._found(collection, search, fields, most=len(portion) * limit)

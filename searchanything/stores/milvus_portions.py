@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from searchanything.core.batching import batches
 from searchanything.stores.row_checks import MAX_LIMIT
 
 Item = TypeVar("Item")
@@ -46,13 +47,8 @@ class Portions:
 
     def images_of_ages(self, collection: str, ids: Sequence[Item]) -> Iterator[Sequence[Item]]:
         """Images in portions, of which rows are looked for that are older than a generation each."""
-        return self.images(collection, ids) if self.embedded else portions(ids, _IMAGES_OF_AGES)
+        return self.images(collection, ids) if self.embedded else batches(ids, _IMAGES_OF_AGES)
 
     def too_many(self, collection: str, images: int) -> None:
         """The rows of so many images did not fit into one answer: from now on fewer are asked for."""
         self._images[collection] = max(FEWEST_IMAGES, min(images // 2, self._images.get(collection, MAX_LIMIT)))
-
-
-def portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The items in their order, so many at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -163,9 +163,7 @@ REGION_HIT_OUTPUT = [
 WORDS_OUTPUT = ["id", "bucket", "key", "generation", "region"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 GENERATION_OUTPUT = ["image_id", "generation"]
-IMAGE_STATE_OUTPUT = [
-    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
-]  # fmt: skip
+IMAGE_STATE_OUTPUT = ["bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag"]
 IMAGE_HIT_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
 
 

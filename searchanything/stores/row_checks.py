@@ -15,7 +15,7 @@ import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.manifest import WordsPart
-from searchanything.core.rows import NO_REGION, ImageRow, Outcome, RegionRow
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import Codes, Metadata
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
 from searchanything.stores.columns import INT64_MAX, INT64_MIN
@@ -64,7 +64,7 @@ class RowLimits:
             _check_integers(name, times, largest=INT64_MAX)
             _check_bytes(name, "sidecar_etag", row.sidecar_etag, ETAG_BYTES)
         return [
-            replace(row, error=cut_to_bytes(row.error, ERROR_BYTES), message=cut_to_bytes(_message(row), MESSAGE_BYTES))
+            replace(row, error=cut_to_bytes(row.error, ERROR_BYTES), message=cut_to_bytes(row.message, MESSAGE_BYTES))
             for row in fresh
         ]
 
@@ -114,11 +114,6 @@ def words_part(part: WordsPart | None) -> WordsPart:
     if part is None:
         raise RegionIndexError("the index has no words codes; add them: searchanything index SOURCE --add-words")
     return part
-
-
-def _message(row: ImageRow) -> str:
-    """The row's message. An empty image is found by its code only where there is one, which its message tells."""
-    return NO_REGION if row.outcome is Outcome.EMPTY and not row.message and any(row.code) else row.message
 
 
 def cut_to_bytes(text: str, limit: int) -> str:

@@ -41,13 +41,7 @@ class IndexTrial:
 
 
 def tune(
-    codes: Codes,
-    *,
-    top: int = 100,
-    goal: float = 0.95,
-    queries: int = 200,
-    seed: int = 0,
-    on_step: OnStep = unseen,
+    codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200, on_step: OnStep = unseen
 ) -> list[IndexTrial]:
     """The cheapest setting of each kind that reaches a recall, on (N, B) codes, quickest first; the exact scan beside.
 
@@ -63,7 +57,7 @@ def tune(
         raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
     if not 0 < goal <= 1:
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
-    asked = _queries(codes, queries, np.random.default_rng(seed))
+    asked = _queries(codes, queries, np.random.default_rng(0))
     with one_thread(library):
         tried = _trials(library, codes, asked, top=top, goal=goal, on_step=on_step)
     return sorted(tried, key=lambda one: (not one.reached, one.ms))

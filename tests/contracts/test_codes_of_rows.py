@@ -6,7 +6,7 @@ import pytest
 from contracts.conftest import Bench
 from contracts.index_rows import fresh_generation, image_row, region_row
 
-from searchanything.core.rows import NO_REGION, Outcome, StoredCode, least_ids, row_id
+from searchanything.core.rows import Outcome, StoredCode, least_ids, row_id
 
 
 def test_every_row_s_code(bench: Bench) -> None:
@@ -14,7 +14,7 @@ def test_every_row_s_code(bench: Bench) -> None:
     images = [bench.image(key) for key in ("a.jpg", "b/c.jpg", "b/d.jpg")]
     regions = [region_row(image, number, generation=generation) for image in images for number in range(120)]
     failed = image_row(images[1], generation=generation, outcome=Outcome.FAILED, code=bytes(32))
-    empty = image_row(images[2], generation=generation, outcome=Outcome.EMPTY, message=NO_REGION)
+    empty = image_row(images[2], generation=generation, outcome=Outcome.EMPTY)
     rows = [image_row(images[0], generation=generation), failed, empty]
     bench.index.insert_regions(regions)
     bench.index.insert_images(rows)

@@ -262,7 +262,7 @@ def test_the_cache_of_a_home_is_left_alone(file: Path, tmp_path: Path, monkeypat
 
 
 def test_a_home_serves_where_there_is_no_room_beside_the_index(file: Path) -> None:
-    """As on a disk without room for two folders, of an index that an earlier version left."""
+    """As on a disk without room for two folders."""
     made(file, 1)
     shutil.rmtree(folder_beside(file) / ".cache")
     (folder_beside(file) / ".cache").touch()

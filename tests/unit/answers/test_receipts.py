@@ -65,25 +65,9 @@ def test_a_mask_comes_back_pixel_by_pixel() -> None:
     assert receipt_prompt(Mask(mask))["area_px"] == mask.sum()
 
 
-def test_a_receipt_from_before_filters_named_images_is_read() -> None:
-    document = json.loads(json.dumps(results(filter=FULL_FILTER).receipt()))
-    del document["filter"]["images"]
-    assert Receipt.parse(document).filter == replace(FULL_FILTER, images=())
-
-
-def test_a_receipt_from_before_rescoring_is_asked_by_bits() -> None:
-    document = json.loads(json.dumps(results(rescore=70).receipt()))
-    assert Receipt.parse(document).request.rescore == 70
-    del document["page"]["rescore"]
-    assert Receipt.parse(document).request.rescore == 0
-
-
 def test_a_similarity_is_no_difference_but_in_the_order() -> None:
     then = read(results(replace(hit(1), similarity=0.5)))
     assert compare_runs(then, results(replace(hit(1), similarity=0.499))).same
-    old = json.loads(json.dumps(results(hit(1)).receipt()))
-    del old["hits"][0]["similarity"]
-    assert compare_runs(Receipt.parse(old), results(replace(hit(1), similarity=0.7))).same
 
 
 @pytest.mark.parametrize("filter", [None, Filter(), FULL_FILTER])

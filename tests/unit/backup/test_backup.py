@@ -289,7 +289,7 @@ def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]
         ("manifest.json", b"{}", "no backup of searchanything"),
         ("manifest.json", b"\xff", "manifest.json is damaged"),
         ("manifest.json", b'{"format": "searchanything-backup", "version": 4, "program": "9.1"}',
-         "of format 4, this program reads 1 to 3: restore it with searchanything 9.1"),
+         "of format 4, this program reads 1: restore it with searchanything 9.1"),
         ("manifest.json", b'{"format": "searchanything-backup", "version": 1, "manifest": {"x": 1}}',
          "manifest.json does not hold what it should"),
         ("end.json", b"{}", "end.json does not hold"),
@@ -410,7 +410,6 @@ def test_images_with_much_metadata_come_back(tmp_path: Path) -> None:
 
 
 def test_a_part_is_unpacked_line_by_line() -> None:
-    """Programs of before wrote 256 images into one part, whatever they held."""
     lines = [json.dumps({"n": number, "text": "ä" * 29_000}, ensure_ascii=False) for number in range(5000)]
     packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=1)
     assert [one["n"] for one in unzipped("regions-0", packed, "here")] == list(range(5000))  # 290 MB

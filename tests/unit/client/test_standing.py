@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -515,14 +514,6 @@ def test_a_restore_that_was_killed_at_any_note_is_ended_by_the_next(
         assert other.standing.list() == client.standing.list()
         memory = StandingMemory(other._parts.connection.indexes)
         assert all(memory.kept(one).features for one in memory.queries())
-
-
-def test_a_backup_without_any_can_be_read_by_programs_of_before(client: Client, tmp_path: Path) -> None:
-    client.backup(tmp_path / "b.tar")
-    with tarfile.open(tmp_path / "b.tar") as tar:
-        head = tar.extractfile("manifest.json")
-        assert head is not None
-        assert json.load(head)["version"] == 2
 
 
 def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:

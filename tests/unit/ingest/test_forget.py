@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.rows import NO_REGION, Outcome
+from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.content_types import ContentTypes
@@ -81,7 +81,7 @@ class World:
 
     def know(self, *objects: StoredObject) -> World:
         for generation, one in enumerate(objects, start=1):
-            of_object = {"etag": one.etag, "modified_at_ms": one.modified_at_ms, "message": NO_REGION, "regions": 0}
+            of_object = {"etag": one.etag, "modified_at_ms": one.modified_at_ms, "regions": 0}
             code = bytes(self.index.manifest.bits // 8)
             row = image_row(one.ref, generation=generation, code=code, outcome=Outcome.EMPTY, **of_object)
             self.index.insert_images([row])

@@ -78,14 +78,6 @@ def test_another_size_shows_where_the_time_is_the_same(tmp_path: Path) -> None:
         digest_of(path)
 
 
-def test_a_record_without_a_size_counts_by_its_time(tmp_path: Path) -> None:
-    path, sidecar = put_by_hand(tmp_path, b"x"), tmp_path / "tiny.pt.sha256"
-    sidecar.write_text(f"{SHA256}  tiny.pt\n")
-    modified = path.stat().st_mtime_ns
-    os.utime(sidecar, ns=(modified, modified))
-    assert digest_of(path) == SHA256
-
-
 @pytest.mark.parametrize("take", [fetch_weights, locate])
 def test_a_stated_checksum_is_checked_of_files_put_by_hand(
     take: Callable[[WeightsRecord, Path], Path], tmp_path: Path

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from searchanything.core.byte_cache import ByteCache
 from searchanything.core.errors import AnswerTimeoutError, BusyError
-from searchanything.serve.cache import ByteCache
 from searchanything.serve.gates import Gate
 
 
@@ -149,7 +149,7 @@ def test_errors_of_the_work_are_its_own() -> None:
 
 
 def test_a_cache_keeps_the_last_used_within_its_bytes() -> None:
-    cache = ByteCache(10)
+    cache = ByteCache[bytes](10, len)
     made: list[str] = []
 
     def maker(name: str) -> bytes:
@@ -165,7 +165,7 @@ def test_a_cache_keeps_the_last_used_within_its_bytes() -> None:
 
 
 def test_a_cache_makes_a_thing_once_for_all_who_wait() -> None:
-    cache, started, release = ByteCache(100), threading.Event(), threading.Event()
+    cache, started, release = ByteCache[bytes](100, len), threading.Event(), threading.Event()
     made: list[int] = []
 
     def make() -> bytes:

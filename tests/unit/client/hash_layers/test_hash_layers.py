@@ -267,7 +267,7 @@ def test_going_back_after_images_were_indexed_again_as_they_are(tmp_path: Path, 
         client.index(images, force=True)
         [empty] = first.newest([ImageRef(str(images), "empty0.png")]).values()
         first.delete_images([empty.image])
-        first.insert_images([replace(empty, code=bytes(len(empty.code)), message="")])  # as older versions did
+        first.insert_images([replace(empty, outcome=Outcome.INDEXED, regions=1)])  # as another device saw it
         change = client.hash_layers.apply(old.hash_digest, encode=True)
         assert (change.carried, change.encoded, change.left) == (14, 1, 0)
         assert client.manifest.fingerprint == old.fingerprint
