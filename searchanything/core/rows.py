@@ -68,8 +68,9 @@ class ImageRow(ImageState):
 
     `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
     an `EMPTY` one has `NO_REGION` as its message: without it, an older version wrote the row, whose code is zero.
-    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content. The first
-    of them was at `first_at_ms`; where one succeeded after others had failed, the first that succeeded.
+    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content; where the
+    last one failed after others had succeeded, the failures since. The first of them was at `first_at_ms`; where one
+    succeeded after others had failed, the first that succeeded.
     """
 
     id: str

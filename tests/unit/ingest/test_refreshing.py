@@ -112,6 +112,18 @@ def test_what_failed_too_often_is_skipped_until_its_content_changes(setting: Set
     assert refresh(setting, "bad.png").indexed == 1
 
 
+def test_only_failures_exhaust_an_image(setting: Setting) -> None:
+    """Its metadata changed often: that it was indexed again each time makes the first failure no final one."""
+    for shelf in "abcd":
+        setting.store.put("a.png", RED, metadata={"shelf": shelf})
+        assert refresh(setting, "a.png").indexed == 1
+    setting.store.put("a.png", RED, metadata={"shelf": "e"})
+    setting.store.failures["a.png"] = StoreError("a.png: access denied")
+    counts = [(one.failed, one.exhausted) for one in (refresh(setting, "a.png") for _ in range(4))]
+    assert counts == [(1, 0)] * 3 + [(0, 1)]
+    assert setting.row("a.png").attempts == 3
+
+
 def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     setting.store.failures["a.png"] = StoreUnavailableError("gone")
