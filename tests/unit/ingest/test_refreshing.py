@@ -135,6 +135,25 @@ def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:
     assert setting.row("a.png").attempts == 1
 
 
+def test_a_store_that_is_gone_while_it_is_compared_makes_no_image_stale() -> None:
+    class Going(InMemoryStore):
+        away = False
+
+        def stat(self, key: str) -> StoredObject | None:
+            if self.away:
+                raise StoreUnavailableError(f"gone before {key}")
+            return super().stat(key)
+
+    store = Going()
+    setting = Setting(store=store)
+    store.put("a.png", RED)
+    setting.run()
+    store.put("a.png", RED)  # touched: a listing alone does not say whether its metadata changed
+    store.away = True
+    with pytest.raises(StoreUnavailableError):
+        sync_images(SyncJob(store, setting.index, Scope()))
+
+
 def test_an_object_that_is_refused_has_failed_but_a_good_row_stays(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     setting.store.put("b.png", RED)
