@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.client.made_together import agreed_index, drop_empty, is_empty, taken_meanwhile
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
@@ -23,12 +22,14 @@ from searchanything.core.settings import Settings
 from searchanything.wiring import HashChoice
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.client import made_together
     from searchanything.encode import asked_regions
     from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.encode.segmentation_cache import RememberingSegmenter
     from searchanything.models.hashing import HashLayer
 else:
     asked_regions = LazyModule("searchanything.encode.asked_regions")
+    made_together = LazyModule("searchanything.client.made_together")
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ class LiveIndex:
             return self.open_for_work()
         with self._making:
             live = self._indexes.live()
-            if live is None or is_empty(self._indexes, live):
+            if live is None or made_together.is_empty(self._indexes, live):
                 return self._make(live, choice, learn)
             return self._open_as_chosen(choice)
 
@@ -285,18 +286,18 @@ class LiveIndex:
         if is_learnt:
             layer = self._learnt_before(live, encoder) or learn(encoder) or layer
             encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)
-        if taken_meanwhile(self._indexes, live):  # models take long to load, and a layer to be learnt
+        if made_together.taken_meanwhile(self._indexes, live):  # models take long to load, and a layer to be learnt
             return self._open_as_chosen(choice)
         manifest = _manifest_of(encoder, str(preset))
         if isinstance(choice, Path):
             _hash_layer(layer).warn_of_other_features(manifest.feature_fingerprint)
         self._remove_replaced(manifest, live)
         self._indexes.create(manifest, layer)
-        agreed = agreed_index(self._indexes, manifest, live) if is_learnt else manifest
+        agreed = made_together.agreed_index(self._indexes, manifest, live) if is_learnt else manifest
         self._indexes.switch(agreed.fingerprint)
         for one in (live, manifest):
             if one is not None and one.fingerprint != agreed.fingerprint:
-                drop_empty(self._indexes, one)
+                made_together.drop_empty(self._indexes, one)
         opened = self.open_for_work()
         if opened[0].manifest.fingerprint != agreed.fingerprint:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
@@ -313,7 +314,7 @@ class LiveIndex:
 
         check_not_leased(self._indexes, manifest.fingerprint)
         there = any(one.fingerprint == manifest.fingerprint for one in self._indexes.manifests())
-        if not there or is_empty(self._indexes, manifest):
+        if not there or made_together.is_empty(self._indexes, manifest):
             return
         now = self._indexes.live()
         if now is None or now.fingerprint != manifest.fingerprint:  # else another process was faster
