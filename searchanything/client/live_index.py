@@ -19,22 +19,21 @@ from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
-from searchanything.search.committed import holds_rows
 from searchanything.wiring import HashChoice
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.client import made_together
     from searchanything.encode import asked_regions
     from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.encode.segmentation_cache import RememberingSegmenter
     from searchanything.models.hashing import HashLayer
 else:
     asked_regions = LazyModule("searchanything.encode.asked_regions")
+    made_together = LazyModule("searchanything.client.made_together")
 
 logger = logging.getLogger(__name__)
 
-SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
-NEW_MS: Final = 3_600_000
 WORDS_NOTICED_S: Final = 10.0  # by who writes: it takes calls, of which a server answers one in a tenth of a second
 Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
@@ -260,19 +259,23 @@ class LiveIndex:
             return self.open_for_work()
         with self._making:
             live = self._indexes.live()
-            if live is None or not self._holds_rows(live):
+            if live is None or made_together.is_empty(self._indexes, live):
                 return self._make(live, choice, learn)
-            opened = self.open_for_work()
-            if choice is not None:
-                self.open()  # other models than the index's are no other hash layer
-                layer = wiring.hash_layer_of(live.preset, choice, self._settings)
-                other = _manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
-                if other.fingerprint != live.fingerprint:
-                    raise PresetError(
-                        f"the index at {self._indexes.uri} already has another hash layer; "
-                        f"{choice} needs an empty index, or: searchanything hash apply"
-                    )
-            return opened
+            return self._open_as_chosen(choice)
+
+    def _open_as_chosen(self, choice: HashChoice) -> tuple[RegionIndex, OpenEncoder]:
+        """The live index. Raises: as `open_or_make`."""
+        opened = self.open_for_work()
+        if choice is not None:
+            live = self.open()[0].manifest  # other models than the index's are no other hash layer
+            layer = wiring.hash_layer_of(live.preset, choice, self._settings)
+            other = _manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
+            if other.fingerprint != live.fingerprint:
+                raise PresetError(
+                    f"the index at {self._indexes.uri} already has another hash layer; "
+                    f"{choice} needs an empty index, or: searchanything hash apply"
+                )
+        return opened
 
     def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, OpenEncoder]:
         """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
@@ -283,20 +286,18 @@ class LiveIndex:
         if is_learnt:
             layer = self._learnt_before(live, encoder) or learn(encoder) or layer
             encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)
-            now = self._indexes.live()
-            if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
-                return self.open_for_work()  # another process was faster
+        if made_together.taken_meanwhile(self._indexes, live):  # models take long to load, and a layer to be learnt
+            return self._open_as_chosen(choice)
         manifest = _manifest_of(encoder, str(preset))
         if isinstance(choice, Path):
             _hash_layer(layer).warn_of_other_features(manifest.feature_fingerprint)
         self._remove_replaced(manifest, live)
         self._indexes.create(manifest, layer)
-        agreed = self._agreed(manifest, live) if is_learnt else manifest
+        agreed = made_together.agreed_index(self._indexes, manifest, live) if is_learnt else manifest
         self._indexes.switch(agreed.fingerprint)
         for one in (live, manifest):
             if one is not None and one.fingerprint != agreed.fingerprint:
-                with contextlib.suppress(IndexNotFoundError):  # another process was faster
-                    self._indexes.drop(one.fingerprint)
+                made_together.drop_empty(self._indexes, one)
         opened = self.open_for_work()
         if opened[0].manifest.fingerprint != agreed.fingerprint:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
@@ -313,34 +314,12 @@ class LiveIndex:
 
         check_not_leased(self._indexes, manifest.fingerprint)
         there = any(one.fingerprint == manifest.fingerprint for one in self._indexes.manifests())
-        if not there or not self._holds_rows(manifest):
+        if not there or made_together.is_empty(self._indexes, manifest):
             return
         now = self._indexes.live()
         if now is None or now.fingerprint != manifest.fingerprint:  # else another process was faster
             self._indexes.drop(manifest.fingerprint)
             self.forget(manifest.fingerprint)
-
-    def _agreed(self, own: IndexManifest, before: IndexManifest | None) -> IndexManifest:
-        """The index that all take who made one at the same time: their layers differ, as their samples do.
-
-        It is the one that is live by now, else the oldest of the new ones. Each looks a while after its own is there to
-        be seen, so that of two either both see both, or the later one sees the earlier one live.
-        """
-        time.sleep(SETTLING_S)
-        old = None if before is None else before.fingerprint
-        now = self._indexes.live()
-        if now is not None and now.fingerprint != old:
-            return now
-        made = [
-            one
-            for one in self._indexes.manifests()
-            if one.feature_fingerprint == own.feature_fingerprint
-            and one.hash_trained == own.hash_trained
-            and one.fingerprint != old
-            and own.created_at_ms - one.created_at_ms < NEW_MS
-            and not self._holds_rows(one)
-        ]
-        return min([own, *made], key=lambda one: (one.created_at_ms, one.fingerprint))
 
     def _learnt_before(self, live: IndexManifest | None, encoder: Encoder) -> bytes | None:
         """The trained layer of an index that is empty by now, if it is for these features."""
@@ -348,9 +327,6 @@ class LiveIndex:
             return None
         fits = _manifest_of(encoder, live.preset).feature_fingerprint == live.feature_fingerprint
         return self._indexes.hash_layer(live.fingerprint) if fits else None
-
-    def _holds_rows(self, manifest: IndexManifest) -> bool:
-        return holds_rows(self._indexes.open(manifest.fingerprint))
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
         from searchanything.encode.segmentation_cache import RememberingSegmenter

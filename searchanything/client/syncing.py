@@ -117,11 +117,13 @@ class Syncing:
         keeper, on_step, done = self.connection.keeper(store, index), steps_of(progress), 0
         on_step(FORGETTING, done, number)
         for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
-            images = {state.image for state in states}
+            ages, now = dict[ImageRef, int](), next_generation()
+            for state in states:  # which may be younger than this machine's clock
+                ages[state.image] = max(now, state.generation + 1, ages.get(state.image, 0))
             if keeper is not None:
-                keeper.add_tombstones(dict.fromkeys(images, next_generation()))
-            index.delete_images(images)
-            done += len(images)
+                keeper.add_tombstones(ages)
+            index.delete_images(ages)
+            done += len(ages)
             on_step(FORGETTING, min(done, number), number)
         number += self._delete_left_over(opened, index)
         self._sweep(store, index)

@@ -64,8 +64,9 @@ class ImageRow(ImageState):
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
     `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed.
-    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content. The first
-    of them was at `first_at_ms`; where one succeeded after others had failed, the first that succeeded.
+    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content; where the
+    last one failed after others had succeeded, the failures since. The first of them was at `first_at_ms`; where one
+    succeeded after others had failed, the first that succeeded.
     """
 
     id: str

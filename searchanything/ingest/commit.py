@@ -232,9 +232,17 @@ def _first_at(attempt: Attempt, outcome: Outcome) -> int:
     return min((one.first_at_ms for one in same), default=0)
 
 
+def _attempts(attempt: Attempt, outcome: Outcome) -> int:
+    """How often this content was tried; of what fails, how often it failed since it was good: that exhausts it."""
+    previous = attempt.previous
+    if previous is None or previous.etag != attempt.stored.etag:
+        return 1
+    fails_first = outcome is Outcome.FAILED and previous.outcome is not Outcome.FAILED
+    return 1 if fails_first else previous.attempts + 1
+
+
 def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, code_bytes: int) -> ImageRow:
-    stored, previous, failed = attempt.stored, attempt.previous, attempt.failed
-    again = previous is not None and previous.etag == stored.etag
+    stored, failed = attempt.stored, attempt.failed
     regions = 0 if image is None else len(image.codes)
     if image is None:
         failed = failed or Failed("ModelError", "no result")
@@ -248,7 +256,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         outcome=outcome,
         error=failed.error if failed else "",
         message=failed.message if failed else "",
-        attempts=previous.attempts + 1 if previous and again else 1,
+        attempts=_attempts(attempt, outcome),
         first_at_ms=_first_at(attempt, outcome) or now_ms,
         last_at_ms=now_ms,
         image_width=image.width if image else attempt.width,

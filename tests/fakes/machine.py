@@ -9,7 +9,7 @@ from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, drawn
 from PIL import Image
 
 from searchanything import wiring
-from searchanything.client import live_index
+from searchanything.client import made_together
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import RegionEncoder, Segmenter
 from searchanything.models import presets
@@ -54,7 +54,7 @@ class Machine:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Take the place of every preset's models and hash. No other process makes an index at the same time."""
         layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5)
-        monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
+        monkeypatch.setattr(made_together, "SETTLING_S", 0.0)
         monkeypatch.setattr(wiring, "_models", {})
         monkeypatch.setattr(presets, "lazy_models", self.lazy_models)
         monkeypatch.setattr(presets, "load_hash", lambda _: layer)

@@ -19,6 +19,7 @@ from fakes.stores import InMemoryStore
 from PIL import Image
 
 import searchanything
+from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
@@ -28,6 +29,7 @@ from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
 from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.encoder import Encoder
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
@@ -264,11 +266,58 @@ def test_an_index_that_another_process_made_meanwhile_is_taken(images: Path) -> 
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_an_index_that_another_process_filled_while_the_models_were_loaded_stays(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_emptied: bool
+) -> None:
+    layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=9)
+    (tmp_path / "mine.safetensors").write_bytes(layer.to_bytes())
+    shutil.copytree(images, tmp_path / "others")
+    with connected() as client:
+        other, settle = connected(indexes=client._indexes), wiring.settle_encoder
+        if is_emptied:
+            other.index(tmp_path / "others", hash_file="untrained")
+            other.delete(tmp_path / "others")
+
+        def meanwhile(encoder: Encoder, settings: Settings) -> Encoder:
+            if not client.status().images:
+                monkeypatch.setattr(wiring, "settle_encoder", settle)
+                other.index(tmp_path / "others", hash_file="untrained")
+            return settle(encoder, settings)
+
+        monkeypatch.setattr(wiring, "settle_encoder", meanwhile)
+        with pytest.raises(PresetError, match="already has another hash layer"):
+            client.index(images, hash_file=tmp_path / "mine.safetensors")
+        assert client.status().images == IMAGES
+        assert len(client._indexes.manifests()) == 1
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_empty_index_is_not_dropped_once_another_process_wrote_into_it(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a watcher, which has it open."""
+    with connected() as watcher:
+        watcher.index(images)
+        watcher.delete(images)
+        emptied, create = watcher._models.manifest().fingerprint, watcher._indexes.create
+        client = connected(indexes=watcher._indexes)
+
+        def meanwhile(manifest: IndexManifest, layer: bytes) -> RegionIndex:
+            assert watcher.index(images).indexed == IMAGES
+            return create(manifest, layer)
+
+        monkeypatch.setattr(watcher._indexes, "create", meanwhile)
+        client.index(images, hash_file="untrained")
+        assert watcher._indexes.open(emptied).counts().images == IMAGES
+
+
+@pytest.mark.usefixtures("machine")
 def test_processes_that_train_at_the_same_time_take_one_index(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of different sources, so that their layers differ."""
-    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.3)
+    monkeypatch.setattr("searchanything.client.made_together.SETTLING_S", 0.3)
     sources = [tmp_path / f"source{number}" for number in range(3)]
     for number, source in enumerate(sources):
         shutil.copytree(images, source)
@@ -387,7 +436,7 @@ def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The preset `small` of tiny real models with random weights."""
     folder = tiny_models.save_small_preset(tmp_path / "weights", monkeypatch)
     monkeypatch.setattr("searchanything.wiring._models", {})
-    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
+    monkeypatch.setattr("searchanything.client.made_together.SETTLING_S", 0.0)
     settings = settings_of(least=40)
     settings.models.preset = "small"
     settings.models.weights_dir = folder

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -109,3 +111,51 @@ def test_of_two_that_begin_at_once_the_later_note_counts() -> None:
     with pytest.raises(RegionIndexError, match="this one gives way"), lease_of(store).held():
         pytest.fail("the other one has it")
     assert lease_of(store).holder["by"] == "another"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_holder_that_was_killed_is_seen_at_once_on_its_own_machine(elsewhere: bool) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()  # from here on no process has its number
+    store = MemoryIndexStore()
+    store.remember(NOTE, another_one(machine="gpu7" if elsewhere else this_machine(), pid=killed.pid))
+    assert bool(lease_of(store).holder) == elsewhere
+
+
+def test_who_lost_it_notices_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryIndexStore()
+    with lease_of(store).held() as check:
+        store.remember(NOTE, another_one())
+        check()  # not due yet: each look is a question to the index
+        monkeypatch.setattr("searchanything.client.lease.RENEW_S", 0.0)
+        with pytest.raises(RegionIndexError, match="this one gives way"):
+            check()
+    assert lease_of(store).holder["by"] == "another"
+
+
+def test_a_note_is_written_no_more_often_than_it_is_due() -> None:
+    written: list[bytes] = []
+
+    class Counting(MemoryIndexStore):
+        def remember(self, name: str, data: bytes) -> None:
+            written.append(data)
+            super().remember(name, data)
+
+    with lease_of(Counting()).held() as check:
+        for _ in range(3):
+            check()
+            check(now=True)
+        assert len(written) == 1
+    assert written[1:] == [b""]
+
+
+def test_work_that_is_done_is_done_though_its_note_stays(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(MemoryIndexStore):
+        def remember(self, name: str, data: bytes) -> None:
+            if not data:
+                raise RegionIndexError("no answer")
+            super().remember(name, data)
+
+    with lease_of(Failing()).held():
+        pass
+    assert "the note of who works here stays for a while: no answer" in caplog.messages

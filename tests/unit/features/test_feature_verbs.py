@@ -12,6 +12,7 @@ from PIL import Image
 
 import searchanything
 from searchanything.cli.app import run
+from searchanything.core import codes
 from searchanything.core.errors import IndexNotFoundError, ObjectNotFoundError, SettingsError, StoreError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.settings import Settings
@@ -64,6 +65,19 @@ def test_every_way_into_the_index_keeps_features(tmp_path: Path) -> None:
             with pytest.raises(ObjectNotFoundError, match="mistyped: no such folder"):
                 ask(tmp_path / "mistyped")
     assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()] == []
+
+
+def test_features_of_a_machine_whose_clock_ran_ahead_are_erased_with_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "images"
+    with searchanything.connect(settings=settings_for(tmp_path)) as client:
+        with monkeypatch.context() as ahead:
+            ahead.setattr(codes, "_last", codes.next_generation() + 3600 * 10**9)
+            client.index(images)
+        assert client.delete(images) == 3
+        client.features.compact(images)
+        assert client.features.status(images).rows == 0
 
 
 def test_the_folder_of_images_stays_as_it_is(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from fakes.indexing import (
 from fakes.models import POISON, FakeSegmenter, drawn
 from fakes.stores import InMemoryStore
 
+from searchanything.core.digests import KnownImages
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.rows import Outcome
@@ -31,7 +32,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.ingest import pipeline
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.reports import IndexProgress, IndexReport
 from searchanything.search.search import PageRequest, search_regions
 
 
@@ -234,13 +235,20 @@ class Timeless(InMemoryStore):
         return stored
 
 
-def test_new_metadata_is_noticed_where_the_store_knows_no_times() -> None:
+@pytest.mark.parametrize("with_digests", [False, True])
+def test_new_metadata_is_noticed_where_the_store_knows_no_times(with_digests: bool) -> None:
     setting = Setting(store=Timeless())
+
+    def run() -> IndexReport:
+        job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, SMALL_BATCHES)
+        seen = KnownImages(setting.index.iterate_states()) if with_digests else None
+        return index_images(job, setting.store.list(), seen=seen)
+
     setting.store.put("a.png", RED, metadata={"shelf": "a"})
-    setting.run()
-    assert setting.run().unchanged == 1
+    run()
+    assert run().unchanged == 1
     setting.store.put("a.png", RED, metadata={"shelf": "b"})
-    assert setting.run().indexed == 1
+    assert run().indexed == 1
 
 
 def test_force_indexes_unchanged_images_again() -> None:

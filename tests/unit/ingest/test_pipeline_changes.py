@@ -15,7 +15,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
-from searchanything.ingest.pipeline import ROUNDS, index_images
+from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import Failure
 from searchanything.stores.memory import MemoryRegionIndex
@@ -169,6 +169,25 @@ def test_a_row_from_a_clock_that_runs_ahead_is_replaced() -> None:
     assert setting.row("a.png").etag == setting.store.stat("a.png").etag  # type: ignore[union-attr]
     assert setting.run().unchanged == 1
     assert without_garbage(setting.index)
+
+
+def test_what_a_clock_that_runs_ahead_and_a_killed_attempt_wrote_goes_with_the_object() -> None:
+    setting = Setting()
+    for key in ("a.png", "b.png", "c.png"):
+        setting.store.put(key, RED)
+    setting.run()
+    row, regions, century = setting.row("a.png"), all_regions(setting.index), 10**9 * 3600 * 24 * 365 * 100
+    ahead = [replace(one, generation=one.generation + century, id=f"a{one.id[1:]}") for one in regions]
+    setting.index.insert_regions([one for one in ahead if one.image == row.image])
+    setting.index.insert_images([replace(row, generation=row.generation + century, id="f" * 32)])
+    killed = [replace(one, generation=next_generation(), id=f"b{one.id[1:]}") for one in regions]
+    setting.index.insert_regions([one for one in killed if one.image.key == "b.png"])
+    for key in ("a.png", "b.png"):
+        setting.store.delete(key)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, SMALL_BATCHES)
+    assert refresh_images(job, ["a.png", "b.png"]).deleted == 2
+    assert list(setting.visible()) == ["c.png"]
+    assert {one.image.key for one in all_regions(setting.index)} == {"c.png"}
 
 
 def test_an_object_without_a_suffix_is_an_image_if_its_type_says_so() -> None:

@@ -112,6 +112,18 @@ def test_what_failed_too_often_is_skipped_until_its_content_changes(setting: Set
     assert refresh(setting, "bad.png").indexed == 1
 
 
+def test_only_failures_exhaust_an_image(setting: Setting) -> None:
+    """Its metadata changed often: that it was indexed again each time makes the first failure no final one."""
+    for shelf in "abcd":
+        setting.store.put("a.png", RED, metadata={"shelf": shelf})
+        assert refresh(setting, "a.png").indexed == 1
+    setting.store.put("a.png", RED, metadata={"shelf": "e"})
+    setting.store.failures["a.png"] = StoreError("a.png: access denied")
+    counts = [(one.failed, one.exhausted) for one in (refresh(setting, "a.png") for _ in range(4))]
+    assert counts == [(1, 0)] * 3 + [(0, 1)]
+    assert setting.row("a.png").attempts == 3
+
+
 def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     setting.store.failures["a.png"] = StoreUnavailableError("gone")
@@ -121,6 +133,25 @@ def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:
     setting.store.failures.clear()
     assert refresh(setting, "a.png").indexed == 1
     assert setting.row("a.png").attempts == 1
+
+
+def test_a_store_that_is_gone_while_it_is_compared_makes_no_image_stale() -> None:
+    class Going(InMemoryStore):
+        away = False
+
+        def stat(self, key: str) -> StoredObject | None:
+            if self.away:
+                raise StoreUnavailableError(f"gone before {key}")
+            return super().stat(key)
+
+    store = Going()
+    setting = Setting(store=store)
+    store.put("a.png", RED)
+    setting.run()
+    store.put("a.png", RED)  # touched: a listing alone does not say whether its metadata changed
+    store.away = True
+    with pytest.raises(StoreUnavailableError):
+        sync_images(SyncJob(store, setting.index, Scope()))
 
 
 def test_an_object_that_is_refused_has_failed_but_a_good_row_stays(setting: Setting) -> None:
