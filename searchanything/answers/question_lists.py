@@ -124,7 +124,7 @@ class AnswerFile:
 
     @classmethod
     def open(cls, target: Path, inputs: Sequence[Path], asked: Mapping[str, Any], ids: Iterable[str]) -> Self:
-        """Beside the target, for what is `asked`, whose questions have these ids: another list or page has another part.
+        """Beside the target, for what is `asked` by questions of these ids: another list or page has another part.
 
         Raises: UsageError for a place that cannot be written, and while another process writes the same.
         """

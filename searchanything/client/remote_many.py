@@ -32,6 +32,7 @@ def ask_many(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[Remot
 def _answers(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[RemoteResults]]:
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="searchanything")
     begun: deque[Future[ManyAnswer[RemoteResults]]] = deque()
+    waits = True
     try:
         for number, question in enumerate(questions):
             begun.append(pool.submit(_answer, ask, number, question))
@@ -39,8 +40,11 @@ def _answers(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[Remot
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
+    except KeyboardInterrupt:  # the server may take long, and nobody wants its answers
+        waits = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=waits, cancel_futures=True)
 
 
 def _answer(ask: Ask, number: int, question: object) -> ManyAnswer[RemoteResults]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.answers import question_lists
 from searchanything.answers.question_lists import AnswerFile, read_questions
 from searchanything.cli.app import run
 from searchanything.client.client import Client
@@ -208,7 +209,7 @@ def test_who_comes_as_another_finishes_begins_anew(tmp_path: Path, monkeypatch: 
     """It has opened the file that the other one then gives its last name."""
     first = AnswerFile.open(tmp_path / "a.jsonl", [], {}, ["1"])
     first.add(answered("1"))
-    lock = question_lists.fcntl.flock
+    lock = fcntl.flock
 
     def late(file: Any, how: int) -> None:
         if not first._file.closed:
@@ -216,7 +217,7 @@ def test_who_comes_as_another_finishes_begins_anew(tmp_path: Path, monkeypatch: 
             first.close()
         lock(file, how)
 
-    monkeypatch.setattr(question_lists.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     second = AnswerFile.open(tmp_path / "a.jsonl", [], {}, ["1"])
     assert (second.done, second.part.exists()) == (0, True)
     second.add(answered("1"))
@@ -226,10 +227,10 @@ def test_who_comes_as_another_finishes_begins_anew(tmp_path: Path, monkeypatch: 
 
 
 def test_a_place_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(file: Any, how: int) -> None:
+    def refused(_file: Any, _how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(question_lists.fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(UsageError, match="cannot be locked: No locks available"):
         AnswerFile.open(tmp_path / "a.jsonl", [], {}, [])
 
@@ -243,9 +244,10 @@ def test_a_list_is_answered_by_one_index(
     other = Client(Settings(), indexes=client._indexes)
     name = "a.png#0" if noticed_by == "an answer" else "a.png#1"
     Path("many.csv").write_text("image\n" + f"{name}\n" * 200)
-    add, old = AnswerFile.add, client.manifest.fingerprint
+    add: Any = AnswerFile.add
+    old = client.manifest.fingerprint
 
-    def switching(answers: AnswerFile, document: dict[str, Any]) -> None:
+    def switching(answers: AnswerFile, document: Any) -> None:
         add(answers, document)
         if answers.done == 20 and client.manifest.fingerprint == old:
             other.models.apply("pico")
@@ -263,6 +265,30 @@ def test_a_list_is_answered_by_one_index(
         assert code == 3
         assert {one["error"]["type"] for one in found} == {"ObjectNotFoundError"}
     assert list(Path().glob(".*.part")) == []
+
+
+def test_ctrl_c_ends_it_at_once_and_what_is_answered_stays(shell: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    add: Any = AnswerFile.add
+
+    def interrupted(answers: AnswerFile, document: Any) -> None:
+        add(answers, document)
+        if answers.done == 4:
+            raise KeyboardInterrupt
+
+    class EndedError(Exception):
+        """In the place of the end of this process."""
+
+    def ended(code: int) -> None:
+        raise EndedError(code)
+
+    monkeypatch.setattr(AnswerFile, "add", interrupted)
+    monkeypatch.setattr(os, "_exit", ended)
+    code, _, err = shell("list.csv", "--out", "a.jsonl")
+    assert (code, "error: 130" in err, "run the same command again" in err) == (1, True, True)
+    (part,) = Path().glob(".a.jsonl.*.part")
+    assert len(part.read_text().splitlines()) == 4
+    monkeypatch.setattr(AnswerFile, "add", add)
+    assert "going on after 4 answers" in shell("list.csv", "--out", "a.jsonl")[2]
 
 
 def test_a_list_that_is_read_is_not_written_over(shell: Typed) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,44 @@ def test_left_early_it_reads_nothing_more(client: Client, folder: Path) -> None:
     answers.close()  # type: ignore[attr-defined]
     assert len(taken) <= 5 * asking_many.AT_ONCE
     assert threading.active_count() == before
+
+
+def test_an_interrupt_does_not_wait_for_the_batch_under_way(
+    client: Client, machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    segment = machine.segmenter.segment
+
+    def slow(*images: Any) -> Any:
+        begun.set()
+        assert released.wait(60)
+        return segment(*images)
+
+    monkeypatch.setattr(machine.segmenter, "segment", slow)
+    interrupted_when(begun, client.query_many([(str(folder / "a/two.png"), (10, 10))]), released)
+
+
+def test_an_interrupt_does_not_wait_for_a_server() -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def ask(**_question: Any) -> Any:
+        begun.set()
+        assert released.wait(60)
+
+    interrupted_when(begun, remote_many.ask_many(ask, ["red"]), released)
+
+
+def interrupted_when(begun: threading.Event, answers: Iterator[Any], released: threading.Event) -> None:
+    """Ctrl-C once the work has begun, which goes on until it is released."""
+    me = threading.get_ident()
+    threading.Thread(target=lambda: (begun.wait(60), signal.pthread_kill(me, signal.SIGINT))).start()
+    after = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(answers)
+        assert time.monotonic() - after < 30
+    finally:
+        released.set()
 
 
 def test_answers_hold_no_pixels_and_read_their_image_again(client: Client, folder: Path) -> None:
