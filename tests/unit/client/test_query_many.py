@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import signal
 import threading
@@ -99,6 +100,7 @@ def test_the_answers_are_those_of_single_questions(
     assert [one.number for one in answers] == list(range(len(questions)))
     assert [one.question is question for one, question in zip(answers, questions, strict=True)] == [True] * 13
     assert [one.error for one in answers] == [None] * 13
+    assert json.loads(json.dumps(answers[0].to_dict()))["answer"]["fingerprint"] == client.manifest.fingerprint
     assert [said(one.results) for one in answers] == [said(asked_singly(client, one, **page)) for one in questions]
 
 
@@ -424,6 +426,11 @@ def test_a_server_answers_the_same(served: tuple[Served, str], remote: RemoteCli
             return found
 
     for answers in (there, asyncio.run(awaited())):
+        documents = [json.loads(json.dumps(answer.to_dict())) for answer in answers]
+        assert [one["number"] for one in documents] == list(range(12))
+        assert documents[0]["answer"]["hits"][0]["key"] == there[0].results[0].image.key
+        assert [one["error"] is None for one in documents] == [one["answer"] is not None for one in documents]
+        assert documents[7]["error"] == {"type": "PromptError", "message": str(answers[7].error)}
         assert [answer.number for answer in answers] == list(range(12))
         assert [[hit.ref for hit in answer.results] for answer in answers[:7]] == [
             [hit.ref for hit in answer.results] for answer in here[:7]
