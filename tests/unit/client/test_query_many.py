@@ -38,6 +38,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.prompts.prompt import Points
 
 IMAGES = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),
@@ -458,3 +459,25 @@ def test_a_busy_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     times.clear()
     with pytest.raises(BusyError):
         list(remote_many.ask_many(ask, ["red"]))
+
+
+def test_in_a_view_of_places_nothing_else_is_asked_or_found(client: Client, folder: Path) -> None:
+    view = client.within([(str(folder), "a/")])
+    red, blue = (RegionRef(ImageRef(str(folder), name), 0) for name in ("a/red.png", "b/blue.png"))
+    questions = [
+        red,
+        blue,
+        [red, blue],
+        (blue.image, (30, 20)),
+        (red.image, None),
+        "blue",
+        (red.image, Points([(20, 20)], [(1, 1)])),
+    ]
+    answers = list(view.query_many(questions))
+    found = [None if one.results is None else {hit.image.key for hit in one.results} for one in answers]
+    assert [type(one.error) for one in answers if one.results is None] == [ObjectNotFoundError] * 3
+    assert [one is None for one in found] == [False, True, True, True, False, False, False]
+    assert set.union(*(one for one in found if one is not None)) == {"a/red.png", "a/two.png"}
+    for question, answer in zip(questions, answers, strict=True):
+        if answer.results is not None:
+            assert said(answer.results) == said(asked_singly(view, question))
