@@ -87,7 +87,7 @@ def _answered(
     asked: Mapping[str, Any],
     page: tuple[HitsOptions, Filter | None, float | None],
 ) -> AnswerFile | None:
-    """The finished file of the answers; None where they were given up, as they would be of two indexes."""
+    """The finished file of the answers; None where they would be of two indexes."""
     from searchanything.answers.question_lists import AnswerFile
 
     fingerprint = client.manifest.fingerprint
