@@ -1,7 +1,7 @@
 """Lists of questions in files (CSV or JSON Lines), and the files of their answers.
 
-Answers are collected beside the file that is wanted, a line of JSON each. Who was killed goes on behind the last whole
-line; the wanted file appears as a whole, when all are answered.
+Answers are collected beside the file that is wanted, a line of JSON each. Who was killed goes on behind the last line
+that is whole and in its place; the wanted file appears as a whole, when all are answered.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Self
@@ -23,8 +24,11 @@ from searchanything.core.files import check_save_path, check_writable, write_who
 from searchanything.core.reading import read_file
 from searchanything.prompts.prompt import Points, Prompt, Prompts
 
+logger = logging.getLogger(__name__)
+
 LISTS: Final = (".csv", ".jsonl")
 _FIELDS: Final = ("id", "image", "point", "background", "box", "text")
+_ANSWER: Final = {"id", "image", "answer", "error"}
 _COLUMNS: Final = (
     "id", "image", "rank", "match", "bits", "similarity", "false_match", "bucket", "key", "region",
     "x1", "y1", "x2", "y2", "error",
@@ -119,33 +123,31 @@ class AnswerFile:
     failed: int = 0
 
     @classmethod
-    def open(cls, target: Path, inputs: Sequence[Path], asked: Mapping[str, Any]) -> Self:
-        """Beside the target, for what is `asked`: another list, index or page has another part.
+    def open(cls, target: Path, inputs: Sequence[Path], asked: Mapping[str, Any], ids: Iterable[str]) -> Self:
+        """Beside the target, for what is `asked` by questions of these ids: another list or page has another part.
 
         Raises: UsageError for a place that cannot be written, and while another process writes the same.
         """
         check_writable(check_save_path(target, LISTS, inputs=inputs))
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
         part = target.with_name(f".{target.name}.{digest}.part")
-        made = cls(target, part, part.open("a+b"))
-        try:
-            fcntl.flock(made._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            made.close()
-            raise UsageError(f"{target} is being written by another process") from error
-        made._go_on()
+        made = cls(target, part, _locked(part, target))
+        made._go_on(ids)
         return made
 
-    def _go_on(self) -> None:
-        """Count the whole lines, and drop a torn one at the end."""
+    def _go_on(self, ids: Iterable[str]) -> None:
+        """Count the answers that are whole and in their places, and drop what comes behind them: it is asked again."""
         self._file.seek(0)
         whole = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
+        for name, line in zip(ids, self._file, strict=False):
+            answer = _whole_answer(line)
+            if answer is None or answer["id"] != name:
+                if line.endswith(b"\n"):  # not a torn one at the end
+                    logger.warning("%s is damaged at line %d: asked again from there on", self.part, self.done + 1)
                 break
             whole += len(line)
             self.done += 1
-            self.failed += json.loads(line)["error"] is not None
+            self.failed += answer["error"] is not None
         self._file.truncate(whole)
 
     def add(self, document: Mapping[str, Any]) -> None:
@@ -166,12 +168,19 @@ class AnswerFile:
 
     def finish(self) -> None:
         """All are there: make the file that is wanted. Raises: UsageError for a place that cannot be written."""
-        os.fsync(self._file.fileno())
-        if self.target.suffix.lower() == ".csv":
-            write_whole(self.target, self._write_csv)
-            self.part.unlink()
-        else:
-            self.part.replace(self.target)
+        try:
+            os.fsync(self._file.fileno())
+            if self.target.suffix.lower() == ".csv":
+                write_whole(self.target, self._write_csv)
+                self.part.unlink()
+            else:
+                self.part.replace(self.target)
+        except OSError as error:
+            raise UsageError(f"{self.target} cannot be written: {error.strerror or error}") from error
+
+    def discard(self) -> None:
+        """Remove what is there: nobody goes on behind it."""
+        self.part.unlink(missing_ok=True)
 
     def _write_csv(self, file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, "utf-8", newline="")
@@ -187,6 +196,35 @@ class AnswerFile:
         """Leave what is there to whoever goes on. What a full disk did not take was said by `add`."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _locked(part: Path, target: Path) -> IO[bytes]:
+    """The file of the answers so far, which no other process has. Raises: UsageError."""
+    while True:
+        file = part.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise UsageError(f"{target} is being written by another process") from error
+        except OSError as error:
+            file.close()
+            raise UsageError(f"{part} cannot be locked: {error.strerror or error}; name another place") from error
+        file.close()  # another process has just made it the file that it wanted
+
+
+def _whole_answer(line: bytes) -> Mapping[str, Any] | None:
+    """The answer of a line; None for half a line, and for what `AnswerFile.add` never wrote."""
+    try:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    is_answer = (
+        isinstance(found, dict) and found.keys() == _ANSWER and (found["answer"] is None) != (found["error"] is None)
+    )
+    return found if is_answer else None
 
 
 def _csv_answer(document: Mapping[str, Any]) -> Iterator[list[Any]]:

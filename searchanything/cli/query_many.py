@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from searchanything.cli.entry import INTERRUPTED
 from searchanything.cli.failures import SOME_IMAGES_FAILED, cure_of, type_of
 from searchanything.cli.options import CommonOptions, expanded, option
-from searchanything.cli.progress import indexing_progress
+from searchanything.cli.progress import passing_progress
 from searchanything.cli.prompting import FilterOptions, HitsOptions
 from searchanything.cli.questions import MaxFalseMatch, indexed_question
 from searchanything.cli.session import answer, client_of, plain, say
 from searchanything.core.counting import counted
-from searchanything.core.errors import SearchAnythingError, UsageError
+from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -55,21 +57,22 @@ def query_many(
 
     [bold]searchanything query-many questions.jsonl --out hits.jsonl --group-by-image[/bold]
     """
-    from searchanything.answers.question_lists import AnswerFile, read_questions
+    from searchanything.answers.question_lists import read_questions
 
     wanted = filter.filter()
     listed, digest = read_questions(questions)
-    with client_of(context, common) as client:
-        asked = {
-            "questions": digest, "uri": client.uri, "fingerprint": client.manifest.fingerprint,
-            "page": asdict(page), "filter": repr(wanted), "max_false_match": max_false_match,
-        }  # fmt: skip
-        answers = AnswerFile.open(out, [questions], asked)
-        with contextlib.closing(answers):
-            if answers.done:
-                say(f"going on after {counted(answers.done, 'answer')} of a run that did not end")
-            _Asking(client, listed, answers, page, wanted, max_false_match).ask_all()
-            answers.finish()
+    asked = {
+        "questions": digest, "page": asdict(page), "filter": repr(wanted), "max_false_match": max_false_match,
+    }  # fmt: skip
+    try:
+        with client_of(context, common) as client:
+            while (
+                answers := _answered(client, listed, (questions, out), asked, (page, wanted, max_false_match))
+            ) is None:
+                say("the index was given other models or another hash layer meanwhile: all are asked again, of it")
+    except KeyboardInterrupt:
+        say("stopped: what is answered stays; run the same command again to continue\ninterrupted")
+        os._exit(INTERRUPTED)  # models may still be at work on a batch whose answers nobody waits for
     document = {"file": str(out), "questions": len(listed), "failed": answers.failed}
     said = f"{counted(len(listed), 'question')}, {answers.failed:,} without an answer; written to {out}"
     answer(document, common.format, lambda: plain(said))
@@ -77,18 +80,49 @@ def query_many(
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
+def _answered(
+    client: Client,
+    listed: list[ListedQuestion],
+    files: tuple[Path, Path],
+    asked: Mapping[str, Any],
+    page: tuple[HitsOptions, Filter | None, float | None],
+) -> AnswerFile | None:
+    """The finished file of the answers; None where they would be of two indexes."""
+    from searchanything.answers.question_lists import AnswerFile
+
+    fingerprint = client.manifest.fingerprint
+    of_index = {**asked, "uri": client.uri, "fingerprint": fingerprint}
+    answers = AnswerFile.open(files[1], files[:1], of_index, [one.id for one in listed])
+    with contextlib.closing(answers):
+        if answers.done:
+            say(f"going on after {counted(answers.done, 'answer')} of a run that did not end")
+        try:
+            _Asking(client, listed, answers, fingerprint, *page).ask_all()
+        except _SwitchedError:
+            answers.discard()
+            return None
+        answers.finish()
+        return answers
+
+
+class _SwitchedError(Exception):
+    """Answers so far are of an index that is no longer live: distances and regions of both cannot be compared."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asking:
-    """A list that is asked, from the first question on that has no answer yet."""
+    """A list that is asked, from the first question on that has no answer yet, of the index of a fingerprint."""
 
     client: Client
     listed: list[ListedQuestion]
     answers: AnswerFile
+    fingerprint: str
     page: HitsOptions
     filter: Filter | None
     max_false_match: float | None
 
     def ask_all(self) -> None:
+        """Raises: _SwitchedError."""
         from searchanything.ingest.reports import IndexProgress
 
         waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]] = deque()
@@ -100,15 +134,23 @@ class _Asking:
             max_false_match=self.max_false_match,
             rescore=self.page.rescore,
         )
-        with indexing_progress("asking") as show:
+        with passing_progress("asking") as show:
             for one in found:
                 self._add_wrong(waiting)
                 question, _ = waiting.popleft()
                 error = one.error
+                if isinstance(error, ObjectNotFoundError):  # it may be a region that the other models did not find
+                    self._check_is_of(self.client.manifest.fingerprint)
+                elif one.results is not None:
+                    self._check_is_of(one.results.fingerprint)
                 self.answers.add(_document(question, None if one.results is None else one.results.to_dict(), error))
                 done, failed = self.answers.done, self.answers.failed
                 show(IndexProgress(done, len(self.listed), done - failed, failed, "", total_is_final=True))
             self._add_wrong(waiting)
+
+    def _check_is_of(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise _SwitchedError
 
     def _asked(self, waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]]) -> Iterator[Any]:
         """What is asked, each noted; one that is wrong in itself is noted with its error and not asked."""

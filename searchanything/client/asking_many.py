@@ -108,7 +108,7 @@ class _Many:
     def answers(self, questions: Iterable[ManyQuestion]) -> Iterator[ManyAnswer[SearchResults]]:
         pools = [ThreadPoolExecutor(threads) for threads in (READERS, 1, SEARCHERS)]
         readers, encoders, searchers = pools
-        images = _Reading(self.asking, readers)
+        images, waits = _Reading(self.asking, readers), True
         try:
             read = _batches(_ahead(enumerate(questions), images.begin, READERS))
             encoded = _ahead(read, lambda batch: encoders.submit(self._encode, batch))
@@ -116,9 +116,12 @@ class _Many:
             for batch in found:
                 for answer in batch:
                     yield answer.result()
+        except KeyboardInterrupt:  # a batch may take long, and nobody wants its answers
+            waits = False
+            raise
         finally:
             for pool in pools:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=waits, cancel_futures=True)
 
     def _encode(self, batch: Sequence[_Asked]) -> list[_Encoded]:
         """What asks the index for each; those with pictures in one pass of each model."""

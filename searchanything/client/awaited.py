@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping  # noqa: F401 - hints of what is inherited
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -40,13 +41,19 @@ class Threads:
     """The threads of one client, in which it waits for its server."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="searchanything")
         self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="searchanything")
+        self._process = os.getpid()
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """What the work gives, done in a thread. Raises: UsageError once the client is closed."""
         if self._closed:
             raise UsageError("the client is closed: ask, and use what asks again, inside of `async with`")
+        if self._process != os.getpid():  # a process that was forked has none of its parent's threads
+            self._begin()
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, work))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import re
 import threading
 import time
@@ -73,6 +74,7 @@ class RemoteClient(Closing):
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = 0  # how often: a connection that was in use then is not kept
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._uploads: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -157,6 +159,7 @@ class RemoteClient(Closing):
     def send(self, call: Call[Result]) -> Result:
         """Send one request and read its answer. Raises: as the other methods."""
         headers, body = call.encoded()
+        self._leave_parent()
         closed = self._closed
         for attempt in range(self._retries + 1):
             status, data, retry_after = self._exchange(call, headers, body)
@@ -171,11 +174,17 @@ class RemoteClient(Closing):
 
     def close(self) -> None:
         """Close all connections, those in use when their answers are there; the client can be used again."""
+        self._leave_parent()
         with self._lock:
             idle, self._idle = self._idle, []
             self._closed += 1
         for connection in idle:
             connection.close()
+
+    def _leave_parent(self) -> None:
+        """In a process that was forked: leave kept connections to the parent, whose answers would come to both."""
+        if self._process != os.getpid():
+            self._process, self._idle, self._lock = os.getpid(), [], threading.Lock()
 
     def _image(self, image: object) -> dict[str, Any]:
         """The image as the server names it; what is not indexed is uploaded, once while the upload lasts."""
@@ -183,6 +192,7 @@ class RemoteClient(Closing):
         if named is not None:
             return named
         data = image_bytes(image)
+        self._leave_parent()
         digest = hashlib.sha256(data).hexdigest()
         with self._lock:
             known = self._uploads.get(digest)

@@ -32,10 +32,14 @@ def _answers(ask: Ask, questions: Iterable[object]) -> Iterator[ManyAnswer[Remot
     from searchanything.ingest.ahead import map_ahead  # which one question does not need
 
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="searchanything")
+    waits = True
     try:
         yield from map_ahead(pool, lambda numbered: _answer(ask, *numbered), enumerate(questions), most=AHEAD)
+    except KeyboardInterrupt:  # the server may take long, and nobody wants its answers
+        waits = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=waits, cancel_futures=True)
 
 
 def _answer(ask: Ask, number: int, question: object) -> ManyAnswer[RemoteResults]:

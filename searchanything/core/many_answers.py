@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from searchanything.core.errors import (
     FilterError,
@@ -18,7 +18,14 @@ from searchanything.core.errors import (
     UsageError,
 )
 
-Found = TypeVar("Found")
+
+class HasDocument(Protocol):
+    """An answer that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=HasDocument)
 QUESTION_FORMS: Final = "a question: (image, prompt), a Hit, a RegionRef, a list of these two, or words"
 _OWN: Final = (PromptError, ImageError, ObjectNotFoundError, StoreError, TooLargeError, UsageError)
 _OF_ALL: Final = (FilterError, SettingsError, StoreUnavailableError)
@@ -45,6 +52,14 @@ class ManyAnswer(Generic[Found]):
                 seen.add(id(error))
                 error.__traceback__ = None
                 waiting += [error.__cause__, error.__context__]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of its `results`, and the `type` and `message` of its `error`: plain types only."""
+        return {
+            "number": self.number,
+            "answer": None if self.results is None else self.results.to_dict(),
+            "error": None if self.error is None else {"type": type(self.error).__name__, "message": str(self.error)},
+        }
 
 
 def is_of_one_question(error: SearchAnythingError) -> bool:

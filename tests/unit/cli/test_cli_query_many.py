@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from searchanything.cli.app import run
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import IndexUnavailableError, PromptError, UsageError
+from searchanything.core.settings import Settings
 
 RED, BLUE = (4, 4, 40, 60), (50, 8, 90, 40)
 Typed = Callable[..., tuple[int, str, str]]
@@ -58,6 +62,10 @@ def shell(client: Client, capsys: pytest.CaptureFixture[str]) -> Typed:
         return code, written.out, written.err
 
     return typed
+
+
+def answered(name: str) -> dict[str, Any]:
+    return {"id": name, "image": "", "answer": {"hits": []}, "error": None}
 
 
 def lines_of(path: str) -> list[dict[str, Any]]:
@@ -153,16 +161,137 @@ def test_who_was_stopped_goes_on_with_what_is_not_answered(
 
 def test_another_page_or_list_goes_on_with_nothing(tmp_path: Path) -> None:
     target = tmp_path / "a.jsonl"
-    first = AnswerFile.open(target, [], {"limit": 1})
-    first.add({"error": None})
+    first = AnswerFile.open(target, [], {"limit": 1}, ["1"])
+    first.add(answered("1"))
     with pytest.raises(UsageError, match="another process"):
-        AnswerFile.open(target, [], {"limit": 1})
+        AnswerFile.open(target, [], {"limit": 1}, ["1"])
     first.close()
-    other = AnswerFile.open(target, [], {"limit": 2})
-    again = AnswerFile.open(target, [], {"limit": 1})
+    other = AnswerFile.open(target, [], {"limit": 2}, ["1"])
+    again = AnswerFile.open(target, [], {"limit": 1}, ["1"])
     assert (other.done, again.done, again.failed) == (0, 1, 0)
     for one in (other, again):
         one.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "left", "line"),
+    [
+        (lambda lines: [*lines[:3], lines[3][:20] + b"\0" * 30 + b"\n", *lines[4:]], 3, 4),
+        (lambda lines: [*lines[:3], b"[1]\n", *lines[4:]], 3, 4),
+        (lambda lines: [b"\n", *lines], 0, 1),
+        (lambda lines: [*lines[:2], b"\xff\xfe\n", *lines[2:]], 2, 3),
+        (lambda lines: [*lines[:2], *lines[3:]], 2, 3),  # one is lost: what follows would be another question's
+        (lambda lines: [*lines[:2], b'{"id": "3", "image": "", "answer": null, "error": null}\n', *lines[3:]], 2, 3),
+        (lambda lines: [*lines[:5], b"[" * 200_000 + b"\n"], 5, 6),
+        (lambda lines: [*lines, *lines], 6, None),
+    ],
+)
+def test_answers_behind_a_damaged_line_are_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[list[bytes]], list[bytes]], left: int, line: Any
+) -> None:
+    names = [str(number) for number in range(1, 7)]
+    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {}, names)
+    for name in names:
+        answers.add(answered(name))
+    answers.close()
+    answers.part.write_bytes(b"".join(damage(answers.part.read_bytes().splitlines(keepends=True))))
+    again = AnswerFile.open(tmp_path / "a.jsonl", [], {}, names)
+    assert again.done == left
+    assert [f"is damaged at line {line}:" in record.message for record in caplog.records] == [True] * (line is not None)
+    for name in names[left:]:
+        again.add(answered(name))
+    again.finish()
+    again.close()
+    assert lines_of(str(tmp_path / "a.jsonl")) == [answered(name) for name in names]
+
+
+def test_who_comes_as_another_finishes_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has opened the file that the other one then gives its last name."""
+    first = AnswerFile.open(tmp_path / "a.jsonl", [], {}, ["1"])
+    first.add(answered("1"))
+    lock = fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        if not first._file.closed:
+            first.finish()
+            first.close()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second = AnswerFile.open(tmp_path / "a.jsonl", [], {}, ["1"])
+    assert (second.done, second.part.exists()) == (0, True)
+    second.add(answered("1"))
+    second.finish()
+    second.close()
+    assert lines_of(str(tmp_path / "a.jsonl")) == [answered("1")]
+
+
+def test_a_place_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_file: Any, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(UsageError, match="cannot be locked: No locks available"):
+        AnswerFile.open(tmp_path / "a.jsonl", [], {}, [])
+
+
+@pytest.mark.parametrize("noticed_by", ["an answer", "a region that is gone"])
+def test_a_list_is_answered_by_one_index(
+    shell: Typed, client: Client, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    """Other models find other regions, and their distances are others: half a list of each compares nothing."""
+    monkeypatch.setenv("SEARCHANYTHING_INGEST__REGIONS", "1")
+    other = Client(Settings(), indexes=client._indexes)
+    name = "a.png#0" if noticed_by == "an answer" else "a.png#1"
+    Path("many.csv").write_text("image\n" + f"{name}\n" * 200)
+    add: Any = AnswerFile.add
+    old = client.manifest.fingerprint
+
+    def switching(answers: AnswerFile, document: Any) -> None:
+        add(answers, document)
+        if answers.done == 20 and client.manifest.fingerprint == old:
+            other.models.apply("pico")
+
+    monkeypatch.setattr(AnswerFile, "add", switching)
+    code, _, err = shell("many.csv", "--out", "a.jsonl")
+    assert client.manifest.fingerprint != old
+    assert "all are asked again" in err
+    found = lines_of("a.jsonl")
+    assert len(found) == 200
+    if noticed_by == "an answer":
+        assert code == 0
+        assert {one["answer"]["fingerprint"] for one in found} == {client.manifest.fingerprint}
+    else:
+        assert code == 3
+        assert {one["error"]["type"] for one in found} == {"ObjectNotFoundError"}
+    assert list(Path().glob(".*.part")) == []
+
+
+def test_ctrl_c_ends_it_at_once_and_what_is_answered_stays(shell: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    add: Any = AnswerFile.add
+
+    def interrupted(answers: AnswerFile, document: Any) -> None:
+        add(answers, document)
+        if answers.done == 4:
+            raise KeyboardInterrupt
+
+    class EndedError(Exception):
+        """In the place of the end of this process."""
+
+    ends: list[int] = []
+
+    def ended(code: int) -> None:
+        ends.append(code)
+        raise EndedError
+
+    monkeypatch.setattr(AnswerFile, "add", interrupted)
+    monkeypatch.setattr(os, "_exit", ended)
+    _, _, err = shell("list.csv", "--out", "a.jsonl")
+    assert (ends, "run the same command again" in err) == ([130], True)
+    (part,) = Path().glob(".a.jsonl.*.part")
+    assert len(part.read_text().splitlines()) == 4
+    monkeypatch.setattr(AnswerFile, "add", add)
+    assert "going on after 4 answers" in shell("list.csv", "--out", "a.jsonl")[2]
 
 
 def test_a_list_that_is_read_is_not_written_over(shell: Typed) -> None:
@@ -214,7 +343,7 @@ def test_rows_are_read_with_their_own_errors(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> None:
-    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {})
+    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {}, [])
     answers._file.close()
     answers._file = Path("/dev/full").open("wb")  # noqa: SIM115 - it is closed below
     with pytest.raises(UsageError, match="cannot be written: No space left"):
@@ -224,7 +353,7 @@ def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> No
 
 
 def test_odd_letters_stay(tmp_path: Path) -> None:
-    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {})
+    answers = AnswerFile.open(tmp_path / "a.jsonl", [], {}, [])
     documents = [{"id": "名\u2028\x85", "error": None}, {"id": "\udc80", "error": {"type": "E"}}]
     for document in documents:
         answers.add(document)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,13 @@ def test_importing_the_package_loads_not_even_numpy() -> None:
     code = "import searchanything, sys\nprint('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
+
+
+def test_type_checkers_see_the_public_names_alone() -> None:
+    """To them a `__getattr__` of a module is every name: a mistyped import was found by none of them."""
+    source = Path(searchanything.__file__).read_text()
+    module = ast.parse(source)
+    assert "__getattr__" not in {one.name for one in module.body if isinstance(one, ast.FunctionDef)}
+    (typed,) = (one for one in module.body if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING")
+    imported = [name.name for one in typed.body if isinstance(one, ast.ImportFrom) for name in one.names]
+    assert sorted(imported) == searchanything.__all__

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.prompts.prompt import Points
 
 IMAGES = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),
@@ -97,6 +101,7 @@ def test_the_answers_are_those_of_single_questions(
     assert [one.number for one in answers] == list(range(len(questions)))
     assert [one.question is question for one, question in zip(answers, questions, strict=True)] == [True] * 13
     assert [one.error for one in answers] == [None] * 13
+    assert json.loads(json.dumps(answers[0].to_dict()))["answer"]["fingerprint"] == client.manifest.fingerprint
     assert [said(one.results) for one in answers] == [said(asked_singly(client, one, **page)) for one in questions]
 
 
@@ -232,6 +237,44 @@ def test_left_early_it_reads_nothing_more(client: Client, folder: Path) -> None:
     answers.close()  # type: ignore[attr-defined]
     assert len(taken) <= 5 * asking_many.AT_ONCE
     assert threading.active_count() == before
+
+
+def test_an_interrupt_does_not_wait_for_the_batch_under_way(
+    client: Client, machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    segment = machine.segmenter.segment
+
+    def slow(*images: Any) -> Any:
+        begun.set()
+        assert released.wait(60)
+        return segment(*images)
+
+    monkeypatch.setattr(machine.segmenter, "segment", slow)
+    interrupted_when(begun, client.query_many([(str(folder / "a/two.png"), (10, 10))]), released)
+
+
+def test_an_interrupt_does_not_wait_for_a_server() -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def ask(**_question: Any) -> Any:
+        begun.set()
+        assert released.wait(60)
+
+    interrupted_when(begun, remote_many.ask_many(ask, ["red"]), released)
+
+
+def interrupted_when(begun: threading.Event, answers: Iterator[Any], released: threading.Event) -> None:
+    """Ctrl-C once the work has begun, which goes on until it is released."""
+    me = threading.get_ident()
+    threading.Thread(target=lambda: (begun.wait(60), signal.pthread_kill(me, signal.SIGINT))).start()
+    after = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(answers)
+        assert time.monotonic() - after < 30
+    finally:
+        released.set()
 
 
 def test_answers_hold_no_pixels_and_read_their_image_again(client: Client, folder: Path) -> None:
@@ -384,6 +427,11 @@ def test_a_server_answers_the_same(served: tuple[Served, str], remote: RemoteCli
             return found
 
     for answers in (there, asyncio.run(awaited())):
+        documents = [json.loads(json.dumps(answer.to_dict())) for answer in answers]
+        assert [one["number"] for one in documents] == list(range(12))
+        assert documents[0]["answer"]["hits"][0]["key"] == there[0].results[0].image.key
+        assert [one["error"] is None for one in documents] == [one["answer"] is not None for one in documents]
+        assert documents[7]["error"] == {"type": "PromptError", "message": str(answers[7].error)}
         assert [answer.number for answer in answers] == list(range(12))
         assert [[hit.ref for hit in answer.results] for answer in answers[:7]] == [
             [hit.ref for hit in answer.results] for answer in here[:7]
@@ -411,3 +459,25 @@ def test_a_busy_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     times.clear()
     with pytest.raises(BusyError):
         list(remote_many.ask_many(ask, ["red"]))
+
+
+def test_in_a_view_of_places_nothing_else_is_asked_or_found(client: Client, folder: Path) -> None:
+    view = client.within([(str(folder), "a/")])
+    red, blue = (RegionRef(ImageRef(str(folder), name), 0) for name in ("a/red.png", "b/blue.png"))
+    questions = [
+        red,
+        blue,
+        [red, blue],
+        (blue.image, (30, 20)),
+        (red.image, None),
+        "blue",
+        (red.image, Points([(20, 20)], [(1, 1)])),
+    ]
+    answers = list(view.query_many(questions))
+    found = [None if one.results is None else {hit.image.key for hit in one.results} for one in answers]
+    assert [type(one.error) for one in answers if one.results is None] == [ObjectNotFoundError] * 3
+    assert [one is None for one in found] == [False, True, True, True, False, False, False]
+    assert set.union(*(one for one in found if one is not None)) == {"a/red.png", "a/two.png"}
+    for question, answer in zip(questions, answers, strict=True):
+        if answer.results is not None:
+            assert said(answer.results) == said(asked_singly(view, question))
