@@ -2,7 +2,7 @@
 
 - A box is a place. A foreground point in boxes says which thing of them is meant; one in no box is its own place. A
   text without any place looks at the whole image.
-- A mask that holds a background point is out, everywhere.
+- A mask that holds a background point is out, everywhere. A point in no box that this leaves none has its mask cut.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask that fits it
   best, and points in no box the masks that clicks would. With a text, over half of a mask must lie in the box.
 - Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
