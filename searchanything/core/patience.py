@@ -35,7 +35,7 @@ def long_reading() -> Iterator[None]:
 
 
 def patiently(ask: Callable[[], Result]) -> Result:
-    """The answer to a question that may be repeated; in a `long_reading` asked for five minutes while the index is away.
+    """The answer to a question that may be repeated; in a `long_reading` it is asked for five minutes.
 
     What is asked patiently within is not waited for by itself. Raises: what `ask` raises.
     """

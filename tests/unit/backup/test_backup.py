@@ -29,8 +29,8 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
-from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.patience import patiently
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.stores.files import FolderFiles
@@ -127,7 +127,7 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
 
 
 class Failing(MemoryRegionIndex):
-    """An index whose server is away every second time that it is asked for rows, and asked patiently, as a server is."""
+    """An index that is asked patiently, as a server is: it is away every second time."""
 
     asked = 0
 
