@@ -168,7 +168,9 @@ def test_a_cache_keeps_the_last_used_within_its_bytes() -> None:
 
 def test_a_value_that_cannot_be_measured_is_an_error_for_all_who_wait() -> None:
     cache = ByteCache[bytes](10, lambda value: 1 // len(value))
-    for _ in range(2):  # the second one waited without end
+    for _ in range(
+        2
+    ):  # the second one had a value that was never counted, and who waited for the first went on waiting
         with pytest.raises(ZeroDivisionError):
             cache.get("a", bytes)
 
