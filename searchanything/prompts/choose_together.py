@@ -173,8 +173,8 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
 def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> _Pick:
     """Of the mask that a click would mean if there were no background, what lies nearer to the foreground, in a box."""
     held = np.flatnonzero(scene.points.under[:, number] & scene.points.excluded)
-    meant = {number: int(things_first(scene.segmentation, held)[0])} if len(held) else {}
-    cut = CutMasks.of(meant, scene.points, scene.segmentation)
+    first = {number: int(things_first(scene.segmentation, held)[0])} if len(held) else {}
+    cut = CutMasks.of(first, scene.points, scene.segmentation)
     letterbox = scene.segmentation.letterbox
     masks = cut.masks if box is None else cut.masks & letterbox.box_mask(box)
     if not masks.any():
