@@ -201,7 +201,10 @@ class AnswerFile:
 def _locked(part: Path, target: Path) -> IO[bytes]:
     """The file of the answers so far, which no other process has. Raises: UsageError."""
     while True:
-        file = part.open("a+b")
+        try:
+            file = part.open("a+b")
+        except OSError as error:  # such as another user's
+            raise UsageError(f"{part} cannot be written: {error.strerror or error}; name another place") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):

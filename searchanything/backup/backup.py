@@ -18,7 +18,6 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
@@ -30,7 +29,7 @@ from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
-from searchanything.core.patience import patiently
+from searchanything.core.patience import long_reading
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, MaskRLE
@@ -79,7 +78,7 @@ def back_up(
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
     total = _images_of(index)
-    with place.writing() as write:
+    with place.writing() as write, long_reading():
         sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, replaced_models(indexes)))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
@@ -205,11 +204,11 @@ def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow]
     while images := list(islice(remaining, at_once)):
         waiting: set[ImageRef] = set(images)
         for _ in range(TRIES):
-            newest = patiently(partial(index.newest, waiting)) if waiting else {}
+            newest = index.newest(waiting) if waiting else {}
             at_once = _as_many_as_fit(newest.values(), at_once)
             waiting = set()  # one without a row was deleted meanwhile
             for some in bounded_batches(newest.values(), _PART_BYTES, size_of=_bytes_of):
-                rows, regions = patiently(partial(_whole, index, some))
+                rows, regions = _whole(index, some)
                 waiting |= {row.image for row in some} - {row.image for row in rows}
                 yield rows, regions, 0
         if waiting:

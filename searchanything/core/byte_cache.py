@@ -44,12 +44,12 @@ class ByteCache(Generic[Value]):
             return other.result()
         try:
             value = make()
+            self.keep(name, value)
         except BaseException as error:
             with self._lock:
                 del self._making[name]
             mine.set_exception(error)
             raise
-        self.keep(name, value)
         with self._lock:
             del self._making[name]
         mine.set_result(value)
@@ -64,11 +64,12 @@ class ByteCache(Generic[Value]):
             return found
 
     def keep(self, name: Hashable, value: Value) -> None:
-        """Keep a value that was made elsewhere, unless there is one."""
+        """Keep a value that was made elsewhere, unless there is one, or it is larger than all that may be kept."""
+        size = self._size_of(value)
         with self._lock:
-            if name in self._kept:
+            if name in self._kept or size > self._max_bytes:
                 return
             self._kept[name] = value
-            self._bytes += self._size_of(value)
+            self._bytes += size
             while self._bytes > self._max_bytes:
                 self._bytes -= self._size_of(self._kept.popitem(last=False)[1])

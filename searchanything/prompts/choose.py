@@ -79,9 +79,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     usable = points.within_reach & ~points.excluded[:, None]
     reach = np.where(np.any(usable, axis=0), usable, points.under)  # where a background leaves no mask, it is cut
     orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in reach.T]
-    meant = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
-    picked = {number: row for number, row in meant.items() if usable[row, number]}
-    cut = CutMasks.of({number: row for number, row in meant.items() if number not in picked}, points, segmentation)
+    firsts = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
+    picked = {number: row for number, row in firsts.items() if usable[row, number]}
+    cut = CutMasks.of({number: row for number, row in firsts.items() if number not in picked}, points, segmentation)
     if not picked and not cut.rows:
         return _nearest(segmentation, prompt, excluded=points.excluded)
     by_default = prompt.granularity is None and prompt.rule == "searchanything"

@@ -8,6 +8,8 @@
 - Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
   as a click would, among the masks over half of which lie in the box.
 - A box that finds no mask in these ways is its own mask, less the masks that hold background points.
+- Where that, or a point in no box, has no mask left under a point, as a background point lies on all of them, the mask
+  that a click would mean is cut half way between both (`cuts`). Nothing is cut with a text.
 
 SAM reads a box with points as one thing, refined, and ultralytics' FastSAM merges whatever each prompt chose alone; the
 rule here refines within a box and merges between places (docs/adr/0009).
@@ -39,7 +41,6 @@ from searchanything.prompts.choose import (
     shares_in_box,
     things_first,
 )
-from searchanything.prompts.containers import RowNumbers
 from searchanything.prompts.cuts import CUT, CutMasks
 from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
@@ -139,7 +140,12 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
         picks = [pick if pick.found else click for pick, click in zip(picks, clicks, strict=True)]
     if all(pick.found for pick in picks):
         return picks
-    return [_box_itself(scene, box, points, ious, name)]
+    itself = _box_itself(scene, box, points, ious, name)
+    if itself.found or not points:
+        return [itself]
+    cut = [_cut(scene, number, where, box) for number, (_, where) in zip(points, groups, strict=True)]
+    picks = [pick if pick.found else other for pick, other in zip(picks, cut, strict=True)]
+    return picks if any(pick.found for pick in picks) else [itself]
 
 
 def _at_points(scene: _Scene, numbers: Sequence[int]) -> Iterator[_Pick]:
@@ -160,18 +166,22 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
     group = scene.usable & scene.points.within_reach[:, number]
     if scene.similarities is not None:
         return _by_text(scene, scene.similarities, group, where)
-    held = np.flatnonzero(scene.points.under[:, number])
-    return _by_click(scene, group, where) if group.any() or not len(held) else _cut(scene, number, held, where)
+    held = scene.points.under[:, number]
+    return _by_click(scene, group, where) if group.any() or not held.any() else _cut(scene, number, where)
 
 
-def _cut(scene: _Scene, number: int, held: RowNumbers, where: str) -> _Pick:
-    """Of the mask that a click would mean if there were no background, what lies nearer to the foreground."""
-    row = int(things_first(scene.segmentation, held)[0])
-    cut = CutMasks.of({number: row}, scene.points, scene.segmentation)
-    if not cut.rows:
+def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> _Pick:
+    """Of the mask that a click would mean if there were no background, what lies nearer to the foreground, in a box."""
+    held = np.flatnonzero(scene.points.under[:, number] & scene.points.excluded)
+    first = {number: int(things_first(scene.segmentation, held)[0])} if len(held) else {}
+    cut = CutMasks.of(first, scene.points, scene.segmentation)
+    letterbox = scene.segmentation.letterbox
+    masks = cut.masks if box is None else cut.masks & letterbox.box_mask(box)
+    if not masks.any():
         return _Pick(f"no mask {where}")
-    box, score = merged_box(cut.boxes_xyxy), float(scene.segmentation.scores[row])
-    return _Pick(f"the best {where}, {CUT} ({score:.2f})", own=cut.masks[0], box_xyxy=box, score=score, by="thing")
+    score = float(scene.segmentation.scores[cut.rows[0]])
+    box_xyxy = merged_box(boxes_of(masks, letterbox))
+    return _Pick(f"the best {where}, {CUT} ({score:.2f})", own=masks[0], box_xyxy=box_xyxy, score=score, by="thing")
 
 
 def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:

@@ -22,8 +22,10 @@ class CutMasks:
     """The masks of foreground points for which background points leave no mask, cut half way between both.
 
     A segmenter that made one mask of two things knows no border between them. Half way between the clicks is nearer to
-    it than nothing (docs/adr/0090). `rows` (K,) of the segmentation, `masks` (K, gh, gw) bool, none empty, `boxes_xyxy`
-    (K, 4) float32 in image pixels, and the number of foreground `points` that they answer.
+    it than nothing (docs/adr/0090). Only clicks that lie on a mask cut it: of the others its own border says enough.
+
+    `rows` (K,) of the segmentation, `masks` (K, gh, gw) bool, none empty, `boxes_xyxy` (K, 4) float32 in image pixels,
+    and the number of foreground `points` that they answer.
     """
 
     rows: list[int]
@@ -33,18 +35,21 @@ class CutMasks:
 
     @classmethod
     def of(cls, picked: Mapping[int, int], points: PointsOnGrid, segmentation: Segmentation) -> Self:
-        """`picked`: the row that each of these foreground points, by its number, would pick without a background."""
-        ours = nearer_to_foreground(points, segmentation.letterbox.grid_size) if picked else None
-        cut = {row: segmentation.masks[row] & ours for row in sorted(set(picked.values()))}
-        left = {row: mask for row, mask in cut.items() if mask.any()}
+        """`picked`: the row that each of these foreground points, by its number, would pick without a background.
+
+        A point in the cell of a background point has no answer.
+        """
+        cut = {row: _cut(segmentation.masks[row], row, points) for row in sorted(set(picked.values()))}
+        answered = [row for number, row in picked.items() if cut[row][tuple(points.foreground[number])]]
+        left = {row: mask for row, mask in cut.items() if row in answered}
         masks = np.array(list(left.values()), dtype=np.bool_).reshape(-1, *segmentation.letterbox.grid_size)
-        answered = sum(row in left for row in picked.values())
-        return cls(list(left), masks, boxes_of(masks, segmentation.letterbox), answered)
+        return cls(list(left), masks, boxes_of(masks, segmentation.letterbox), len(answered))
 
 
-def nearer_to_foreground(points: PointsOnGrid, grid: tuple[int, int]) -> BoolMask:
-    """(gh, gw) bool: the cells that are nearer to a foreground point than to each background point; both are there."""
-    return np.asarray(_squares(points.foreground, grid) < _squares(points.background, grid), dtype=np.bool_)
+def _cut(mask: BoolMask, row: int, points: PointsOnGrid) -> BoolMask:
+    """What of a mask (gh, gw), of this row, is nearer to a foreground point on it than to a background point on it."""
+    ours, theirs = points.foreground[points.under[row]], points.background[points.held[row]]
+    return np.asarray(mask & (_squares(ours, mask.shape) < _squares(theirs, mask.shape)), dtype=np.bool_)
 
 
 def _squares(cells: Cells, grid: tuple[int, int]) -> NDArray[np.int64]:

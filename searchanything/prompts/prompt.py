@@ -3,7 +3,9 @@
 The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of the EXIF-corrected image.
 
 - `Points`: masks holding a background point are out; each foreground point chooses ONE of the masks that hold it, or
-  of those it touches where none does; the chosen masks are merged. Where a background leaves it none, its mask is cut. `rule="fastsam"` is the published FastSAM rule instead.
+  of those it touches where none does;
+  the chosen masks are merged. Where all that hold a point are out, one is cut half way to the background
+  (`searchanything.prompts.cuts`). `rule="fastsam"` is the published FastSAM rule instead.
 - `Box`: the mask that fits the box best, by IoU, what lies in it and its middle; the box itself where none reaches a
   minimum.
 - `Text`: the region whose embedding is closest to the text's.

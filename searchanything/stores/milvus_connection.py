@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError, SearchAnythingError
+from searchanything.core.patience import patiently
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
@@ -220,7 +221,7 @@ class MilvusConnection:
             asked = RowPage(name, expression, fields, after, rows, as_of)
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
-        pages = RowPages(ask, first=page_rows or PAGE_ROWS, patient=not self.embedded)
+        pages = RowPages(ask, first=page_rows or PAGE_ROWS)
         with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
             as_of = self.now()
             rows = pages.page("")
@@ -263,7 +264,7 @@ class MilvusConnection:
         return "Strong" if self._settings.consistency == "Strong" else "Session"
 
     def _rows(self, name: str, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
-        return self._in_memory(name, lambda: self._read(doing, call))
+        return self._patiently(lambda: self._in_memory(name, lambda: self._read(doing, call)))
 
     def _in_memory(self, name: str, call: Callable[[], Result]) -> Result:
         """What needs a collection in memory, which somebody may have released meanwhile. Nothing was done then."""
@@ -278,7 +279,14 @@ class MilvusConnection:
                 self._load(name)  # the reason why it could not be
                 raise NotNowError(str(still)) from still  # such as a server that has just started
 
+    def _patiently(self, ask: Callable[[], Result]) -> Result:
+        """An embedded server that is away is started by who asks: there is nobody to wait for."""
+        return ask() if self.embedded else patiently(ask)
+
     def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
+        return self._patiently(lambda: self._read_now(doing, call))
+
+    def _read_now(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
         except (IndexNotFoundError, CollectionReleasedError, NotAllowedError, TooLateError):

@@ -1,12 +1,10 @@
-"""A collection's rows, page by page: no page is larger than a server answers, and a stream outlasts its restart."""
+"""A collection's rows, page by page: no page is larger than a server answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from searchanything.core.errors import RegionIndexError
-from searchanything.core.patience import patiently
 from searchanything.stores.milvus_schema import Entity
 
 PAGE_ROWS, MOST_PAGE_ROWS, FEWEST_PAGE_ROWS = 1000, 8192, 64  # of a stream's first pages, and of any
@@ -17,25 +15,20 @@ class RowPages:
 
     The server looks at the ids of all rows for each page: pages grow with what was read, so that there are few.
     It refuses answers above 64 or 100 MiB: then half as many rows are asked for.
-
-    A backup or an export reads for hours. So once a page has come, one that does not is asked for again for some
-    minutes (`patient`); the first is not, since nothing is lost there.
     """
 
-    def __init__(self, ask: Callable[[str, int], list[Entity]], *, first: int, patient: bool) -> None:
+    def __init__(self, ask: Callable[[str, int], list[Entity]], *, first: int) -> None:
         self._ask = ask
         self._first = first
         self._most = MOST_PAGE_ROWS
         self._done = 0
-        self._patient = patient
 
     def page(self, after: str) -> list[Entity]:
         """The rows behind this id, in the order of their ids; none at the end. Raises: RegionIndexError."""
         while True:
             size = min(self._most, max(self._first, self._done // 8))
             try:
-                ask = partial(self._ask, after, size)
-                rows = patiently(ask) if self._patient and self._done else ask()
+                rows = self._ask(after, size)
             except RegionIndexError as error:
                 if type(error) is not RegionIndexError or size <= FEWEST_PAGE_ROWS:
                     raise

@@ -96,14 +96,14 @@ def meant_by(
 def cut_half_way(
     mask: NDArray[np.bool_], foreground: Sequence[tuple[float, float]], background: Sequence[tuple[float, float]]
 ) -> NDArray[np.bool_]:
-    """The rule in words: the blocks of a mask that are nearer to a foreground point's block than to a background's."""
+    """The rule in words: the blocks of a mask that are nearer to a foreground point's block than to a background's, of
+    the points on the mask.
+    """
     left = np.zeros_like(mask)
+    on_it = [[point for point in points if held(mask, point)] for points in (foreground, background)]
     for y in range(0, mask.shape[0], 4):
         for x in range(0, mask.shape[1], 4):
-            ours, theirs = (
-                min(math.dist((x, y), (px // 4 * 4, py // 4 * 4)) for px, py in points)
-                for points in (foreground, background)
-            )
+            ours, theirs = (min(math.dist((x, y), (px // 4 * 4, py // 4 * 4)) for px, py in points) for points in on_it)
             left[y : y + 4, x : x + 4] = mask[y, x] and ours < theirs
     return left
 
@@ -117,14 +117,18 @@ def cut_for_clicks(
     foreground: Sequence[tuple[float, float]],
     background: Sequence[tuple[float, float]],
 ) -> dict[int, NDArray[np.bool_]]:
-    """The rule in words: what is left of the first mask, by row, of each point all of whose masks are excluded."""
-    rows = [
-        [row for row in range(len(masks)) if held(masks[row], one)]
-        for one in points
-        if not meant_by(one, masks, usable)
-    ]
-    cut = {order(one)[0]: cut_half_way(masks[order(one)[0]], foreground, background) for one in rows if one}
-    return {row: mask for row, mask in cut.items() if mask.any()}
+    """The rule in words: what is left of the first mask, by row, of each point all of whose masks are excluded, where
+    that holds the point.
+    """
+    cut = {}
+    for one in points:
+        rows = [row for row in range(len(masks)) if held(masks[row], one)]
+        if rows and not meant_by(one, masks, usable):
+            row = order(rows)[0]
+            left = cut_half_way(masks[row], foreground, background)
+            if held(left, one):
+                cut[row] = left
+    return cut
 
 
 def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:

@@ -29,6 +29,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
+from searchanything.core.patience import patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -126,7 +127,7 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
 
 
 class Failing(MemoryRegionIndex):
-    """An index whose server is away every second time that it is asked for rows."""
+    """An index that is asked patiently, as a server is: it is away every second time."""
 
     asked = 0
 
@@ -136,11 +137,11 @@ class Failing(MemoryRegionIndex):
             raise IndexUnavailableError("find no available rootcoord")
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        self._be_away()
+        patiently(self._be_away)
         return super().newest(images)
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
-        self._be_away()
+        patiently(self._be_away)
         return super().regions_of(images)
 
 

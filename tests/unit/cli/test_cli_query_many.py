@@ -235,6 +235,12 @@ def test_a_place_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: 
         AnswerFile.open(tmp_path / "a.jsonl", [], {}, [])
 
 
+def test_a_place_for_answers_that_cannot_be_opened_is_an_error_of_ours(tmp_path: Path) -> None:
+    """As another user's in a shared folder, or a name that is too long only with what is added to it."""
+    with pytest.raises(UsageError, match="cannot be written: File name too long"):
+        AnswerFile.open(tmp_path / f"{'x' * 232}.jsonl", [], {}, ["1"])
+
+
 @pytest.mark.parametrize("noticed_by", ["an answer", "a region that is gone"])
 def test_a_list_is_answered_by_one_index(
     shell: Typed, client: Client, monkeypatch: pytest.MonkeyPatch, noticed_by: str

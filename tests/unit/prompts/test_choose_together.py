@@ -9,6 +9,7 @@ from fakes.segmentations import (
     SEEDS,
     WIDTH,
     cut_for_clicks,
+    cut_half_way,
     fit,
     held,
     in_pixels,
@@ -61,11 +62,17 @@ def best(rows: list[int], figures: dict[int, float]) -> int:
 
 
 def of_box(
-    box: Corners, points: list[tuple[float, float]], masks: list[Pixels], usable: list[int], erased: Pixels
+    box: Corners,
+    points: list[tuple[float, float]],
+    masks: list[Pixels],
+    usable: list[int],
+    erased: Pixels,
+    clicks: dict[str, list[tuple[float, float]]],
 ) -> Pixels | None:
     """A box without a text, in words: each of its points takes the fittest mask that holds it.
 
-    Where none fits, it takes what a click takes of the masks mostly in the box; else the box itself.
+    Where none fits, it takes what a click takes of the masks mostly in the box; else the box itself. Where a background
+    point leaves nothing of that under a point, a mask that holds both is cut, and the box cuts it as well.
     """
     height = len(erased)
     ious = {row: iou_with(box, masks[row], height) for row in usable}
@@ -80,7 +87,18 @@ def of_box(
     if all(chosen):
         return np.any([masks[row] for (row,) in chosen], axis=0)
     itself = rectangle(height, tuple(side // 4 * 4 for side in box)) & ~erased  # the boxes here lie at whole cells
-    return itself if itself.any() and all(held(itself, point) for point in points) else None
+    if itself.any() and all(held(itself, point) for point in points):
+        return itself
+    if not points:
+        return None
+    whole = rectangle(height, tuple(side // 4 * 4 for side in box))
+    parts = [masks[row] for rows in chosen for row in rows]
+    for point, rows in zip(points, chosen, strict=True):
+        others = [row for row in range(len(masks)) if row not in usable and held(masks[row], point)]
+        if not rows and others:
+            cut = cut_half_way(masks[things_in_order(masks, others)[0]], clicks["foreground"], clicks["background"])
+            parts += [cut & whole] if held(cut, point) else []
+    return np.any(parts, axis=0) if parts else None
 
 
 @given(SEEDS)
@@ -95,12 +113,14 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     erased = np.any([np.zeros((height, WIDTH), np.bool_), *(m for r, m in enumerate(masks) if r not in usable)], axis=0)
     for x, y in background:
         erased[int(y) // 4 * 4 : int(y) // 4 * 4 + 4, int(x) // 4 * 4 : int(x) // 4 * 4 + 4] = True
-    parts = [of_box(box, [one for one in foreground if inside(one, box)], masks, usable, erased) for box in boxes]
+    points = {"foreground": foreground, "background": background}
+    parts = [
+        of_box(box, [one for one in foreground if inside(one, box)], masks, usable, erased, points) for box in boxes
+    ]
     alone = [point for point in foreground if not any(inside(point, box) for box in boxes)]
     groups = {point: meant_by(point, masks, usable) for point in alone}
     picked = {point: things_in_order(masks, rows)[0] for point, rows in groups.items() if rows}
     parts += [masks[row] for row in needed_rows(masks, picked, alone)]
-    points = {"foreground": foreground, "background": background}
     parts += cut_for_clicks(masks, usable, alone, lambda rows: things_in_order(masks, rows), **points).values()
     expected = [part for part in parts if part is not None]
 
@@ -113,6 +133,19 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     np.testing.assert_array_equal(in_pixels(choice, height), np.any(expected, axis=0))
     assert not set(choice.others) & set(choice.rows)
     assert set(choice.others) <= set(usable)
+
+
+def test_a_background_point_cuts_what_a_point_in_a_box_means() -> None:
+    """Jars that are one mask: the box is drawn around the left one, and with a click in it nothing was selected."""
+    scene = segmented(64, [rectangle(64, (0, 24, 64, 40))])
+    prompt = Prompts(((0, 20, 24, 36),), ((8, 32),), ((56, 32),))  # type: ignore[arg-type]
+    choice = choose_together(prompt, scene, box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 24, 24, 36)))
+    assert (choice.rows, choice.box_xyxy, choice.rule) == ((), (0, 24, 24, 36), "box+point+background/thing")
+    assert choice.reason == (
+        "the best under (8, 32) in the box, cut half way to the background points, which lie on all masks there (0.90)"
+        "; background points rule out 1 mask"
+    )
 
 
 @given(SEEDS)

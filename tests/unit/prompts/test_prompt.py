@@ -163,6 +163,26 @@ def test_a_background_point_takes_its_masks_out() -> None:
     assert choice.others == ()
 
 
+def test_only_clicks_on_a_mask_cut_it() -> None:
+    """Of a click beside it, the mask's own border says enough; on a background point's cell nothing is selected."""
+    left, cat = rectangle(64, (0, 24, 48, 40)), rectangle(64, (48, 16, 64, 56))
+    scene = segmented(64, [left, cat])
+    below = choose_by_points(Points((8, 26), background=((40, 26), (8, 44))), scene)
+    np.testing.assert_array_equal(in_pixels(below, 64), rectangle(64, (0, 24, 24, 40)))
+    both = choose_by_points(Points(((8, 32), (56, 28)), background=(40, 32)), scene)
+    np.testing.assert_array_equal(in_pixels(both, 64), rectangle(64, (0, 24, 24, 40)) | cat)
+    on_it = choose_by_points(Points(((56, 28), (8, 32)), background=(8, 32)), scene)
+    np.testing.assert_array_equal(in_pixels(on_it, 64), cat)
+    assert on_it.reason.endswith("; 1 more point lies on no usable mask")
+    near = rectangle(64, (24, 24, 64, 40))
+    other = choose_by_points(
+        Points(((36, 28), (8, 50)), background=(56, 32)), segmented(64, [near, rectangle(64, (0, 44, 64, 56))])
+    )
+    np.testing.assert_array_equal(
+        in_pixels(other, 64), rectangle(64, (24, 24, 48, 40)) | rectangle(64, (0, 44, 64, 56))
+    )
+
+
 def test_a_background_point_cuts_a_mask_where_it_leaves_no_other() -> None:
     """Jars that the segmenter takes for one mask of 64 x 16 px: the click's at the left, another at the right."""
     jars = rectangle(64, (0, 24, 64, 40))

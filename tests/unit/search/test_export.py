@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import searchanything
+from searchanything.core import patience
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, UsageError
+from searchanything.core.patience import patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, MaskRLE
@@ -212,6 +214,33 @@ def test_a_file_appears_whole_or_not_at_all(index: MemoryRegionIndex, tmp_path: 
         export_regions(leaving, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "an earlier export"
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.parquet"])
+def test_an_export_waits_for_a_server_that_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also where it asks which rows are committed, as often as it reads rows."""
+
+    class Away(MemoryRegionIndex):
+        tries = 0
+
+        def generations(self, images: Iterable[ImageRef]) -> dict[ImageRef, int]:
+            patiently(self._away_at_first)  # as a server is asked
+            return super().generations(images)
+
+        def _away_at_first(self) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise IndexUnavailableError("find no available rootcoord")
+
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    index = Away(manifest_of("f" * 32))
+    index.insert_regions([row(FIRST, 0)])
+    commit(index, FIRST, generation=5)
+    assert export_regions(index, tmp_path / name) == 1
+    assert slept == [patience.PAUSES_S[0]]
 
 
 def test_parquet_without_pyarrow_names_the_cure(

@@ -162,6 +162,17 @@ def test_a_cache_keeps_the_last_used_within_its_bytes() -> None:
     assert cache.held_bytes <= 10
     assert cache.get("large", lambda: b"x" * 99) == b"x" * 99
     assert cache.held_bytes <= 10
+    cache.get("b", lambda: maker("b"))
+    assert made == ["a", "b", "c", "b"], "what cannot be kept drives nothing out"
+
+
+def test_a_value_that_cannot_be_measured_is_an_error_for_all_who_wait() -> None:
+    cache = ByteCache[bytes](10, lambda value: 1 // len(value))
+    for _ in range(
+        2
+    ):  # the second one had a value that was never counted, and who waited for the first went on waiting
+        with pytest.raises(ZeroDivisionError):
+            cache.get("a", bytes)
 
 
 def test_a_cache_makes_a_thing_once_for_all_who_wait() -> None:
