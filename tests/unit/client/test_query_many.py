@@ -267,6 +267,7 @@ def test_an_interrupt_does_not_wait_for_a_server() -> None:
 def interrupted_when(begun: threading.Event, answers: Iterator[Any], released: threading.Event) -> None:
     """Ctrl-C once the work has begun, which goes on until it is released."""
     me = threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     threading.Thread(target=lambda: (begun.wait(60), signal.pthread_kill(me, signal.SIGINT))).start()
     after = time.monotonic()
     try:
@@ -275,6 +276,7 @@ def interrupted_when(begun: threading.Event, answers: Iterator[Any], released: t
         assert time.monotonic() - after < 30
     finally:
         released.set()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_answers_hold_no_pixels_and_read_their_image_again(client: Client, folder: Path) -> None:
