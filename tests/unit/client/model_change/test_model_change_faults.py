@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.indexing import whole
-from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes
+from fakes.models import drawn
+from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes, save
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
@@ -71,6 +72,30 @@ def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, im
         (another / f"more{number}.png").write_bytes(b"a disk that is going")
     with pytest.raises(UsageError, match=r"11 of 14 images .*sync check \S*second"):
         client.models.apply(NEW)
+    assert client.manifest.preset == OLD
+
+
+def test_an_image_that_failed_and_is_lacking_counts_once(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index that is gone back to has an older row of it, which is kept, as nobody knows better."""
+    for number in range(20):
+        add(images / f"more{number}.png")
+    client.index(images)
+    client.models.apply(NEW)
+    changed = {f"more{number}.png" for number in range(8)}
+    for number, name in enumerate(sorted(changed)):
+        save(drawn(48, 64, green=(4, 4, 10 + number, 30)), images / name)
+    client.index(images)
+    stat = FolderStore.stat
+
+    def denied(store: FolderStore, key: str) -> StoredObject | None:
+        if key in changed:
+            raise StoreError(f"{key}: denied access (AccessDenied)")
+        return stat(store, key)
+
+    monkeypatch.setattr(FolderStore, "stat", denied)
+    client.models.apply(OLD)
     assert client.manifest.preset == OLD
 
 
