@@ -16,7 +16,13 @@ from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, 
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
-from searchanything.core.errors import IndexUnavailableError, PresetError, StoreError, UsageError
+from searchanything.core.errors import (
+    IndexUnavailableError,
+    PresetError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+)
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
@@ -59,6 +65,23 @@ def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
             client.models.apply(NEW)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
     assert client.models.apply(NEW).encoded == 5
+
+
+def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
+    client: Client, another: Path, machine: TwoPresets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that sees it tries again by itself."""
+    stat = FolderStore.stat
+
+    def away(store: FolderStore, key: str) -> StoredObject | None:
+        if store.bucket == str(another):
+            raise StoreUnavailableError(f"{key}: no answer")
+        return stat(store, key)
+
+    monkeypatch.setattr(FolderStore, "stat", away)
+    with pytest.raises(StoreUnavailableError, match="no answer"):
+        client.models.apply(NEW)
+    assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
 
 
 def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, images: Path) -> None:
