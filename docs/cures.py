@@ -41,7 +41,7 @@ CURES: Final[Mapping[str, str]] = {
     "automatically.",
     "EventsNotOfferedError": "If the server can send to a webhook, use that. If not, syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT`, and that the server runs: `searchanything "
-    "doctor`. For a folder, check that its disk is mounted.",
+    "doctor`. For a bucket, check that its keys are still good; for a folder, that its disk is mounted.",
     "RegionIndexError": "Read the server's own text in the message; `searchanything doctor` checks the index.",
     "IndexNotFoundError": "Index something: `searchanything index SOURCE`. Or name the right index: `--uri`.",
     "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "

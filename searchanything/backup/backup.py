@@ -44,6 +44,7 @@ NOTE: Final = "note-"  # and its name: what lies beside the index, after all row
 _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no other
 _QUERIES: Final = f"{_NOTES}-query-"
 _KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be there
+_RESTORING: Final = "restoring-index"  # the fingerprint of one that only a restore wrote, and that was never live
 _FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
 _PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
@@ -136,12 +137,14 @@ def restore(
             report = _fill(index, members, checked, place.location, notes, on_step)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
+            indexes.remember(_RESTORING, b"")
             raise
         except BaseException:
             logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
             raise
         _keep_notes(indexes, notes)
         note_before(indexes, before)  # who names a preset of before follows here as well
+        indexes.remember(_RESTORING, b"")
         indexes.switch(manifest.fingerprint)
     return report
 
@@ -281,14 +284,22 @@ def _make_room(indexes: IndexStore, fingerprint: str) -> None:
     """See that nothing is indexed, and remove what a broken restore left.
 
     An empty live index makes room as well: filled while it is live, it would answer with half of a backup, and a
-    restore that broke off could not be told from an index in use.
+    restore that broke off could not be told from an index in use. One of these models that the live one replaced stays.
 
     Raises: UsageError.
     """
-    live = _check_replaceable(indexes, "")
+    live, begun = _check_replaceable(indexes, ""), indexes.recall(_RESTORING) == fingerprint.encode()
+    is_there = fingerprint in {manifest.fingerprint for manifest in indexes.manifests()}
+    is_replaced = live is not None and live.fingerprint != fingerprint and not begun
+    if is_there and is_replaced and holds_rows(indexes.open(fingerprint)):
+        raise UsageError(
+            f"{indexes.uri} holds an index of these models that was replaced, and a restore overwrites nothing: name "
+            "another --uri, or drop that one (searchanything hash layers)"
+        )
+    indexes.remember(_RESTORING, fingerprint.encode())
     if live is not None and live.fingerprint == fingerprint:
         indexes.withdraw()
-    if fingerprint in {manifest.fingerprint for manifest in indexes.manifests()}:
+    if is_there:
         indexes.drop(fingerprint)
 
 

@@ -13,6 +13,7 @@ from searchanything.client.connection import Connection
 from searchanything.core.counting import counted
 from searchanything.core.errors import StoreError, StoreUnavailableError, UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.rows import ImageState
 from searchanything.core.types import ImageRef, source_of
 from searchanything.ingest.beside import Beside
 from searchanything.ingest.reports import IndexReport
@@ -49,25 +50,25 @@ def looked_for(connection: Connection, images: Mapping[str, Iterable[ImageRef]])
 class LostImages:
     """What an index that is filled to replace the live one would lack of it, and whether it may be a mistake.
 
-    Images are gone from their source, or unwanted there, or failed in the run: `failed` counts these by bucket, and
-    `reasons` has why the first one did.
+    Images are gone from their source, or unwanted there, or failed in the run: `failed` has the keys of these by
+    bucket, and `reasons` why the first one did. One that failed and is lacking, too, counts as failed.
     """
 
     connection: Connection
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, set[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def note(self, bucket: str, report: IndexReport) -> None:
         """Note what failed in some images of a bucket."""
-        self.failed[bucket] += report.failed
+        self.failed.setdefault(bucket, set()).update(failure.key for failure in report.failures)
         for failure in report.failures[:1]:
             self.reasons.setdefault(bucket, failure.message)
 
     def check(self, run: Beside, *, lacking: int, images: int) -> None:
         """Raises: UsageError where the run lost so many of its `images` that it may be a mistake, or of one source."""
         first = next(iter(self.reasons.values()), "")
-        self._check_limits(lacking, self.failed.total(), images, why=first)
-        gone = Counter(image.bucket for image in {state.image for state in run.lacking()}) if lacking else Counter()
+        gone = self._gone(run.lacking()) if lacking else Counter[str]()
+        self._check_limits(gone.total(), sum(map(len, self.failed.values())), images, why=first)
         for bucket in sorted({*gone, *self.failed}):
             self._check_source(run, bucket, gone[bucket])
 
@@ -79,12 +80,17 @@ class LostImages:
         lacking = {bucket: (state.image for state in run.lacking(bucket=bucket)) for bucket in buckets}
         for bucket, why in looked_for(self.connection, lacking):
             if why is not None:
-                self._check_source(run, bucket, sum(1 for _ in run.lacking(bucket=bucket)), why=why)
+                self._check_source(run, bucket, self._gone(run.lacking(bucket=bucket))[bucket], why=why)
             check_lease()
+
+    def _gone(self, lacking: Iterable[ImageState]) -> Counter[str]:
+        """How many images these are by bucket, but for those that failed."""
+        images = {state.image for state in lacking}
+        return Counter(image.bucket for image in images if image.key not in self.failed.get(image.bucket, ()))
 
     def _check_source(self, run: Beside, bucket: str, gone: int, *, why: str = "") -> None:
         """Raises: UsageError where a source has lost so many images, or all."""
-        failed, why = self.failed[bucket], self.reasons.get(bucket, why)
+        failed, why = len(self.failed.get(bucket, ())), self.reasons.get(bucket, why)
         there = run.other.counts(bucket=bucket)
         if (gone or failed) and not there.images + there.empty:
             raise none_there(bucket, min(gone, SOUGHT_OF_SOURCE) + failed, why)

@@ -127,8 +127,13 @@ class Decision:
     missing: NDArray[np.void]
 
 
-def decide(gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, listed: int) -> Decision:
-    """What becomes of images that are `gone`: of `covered` indexed ones, while the listing named `listed` images."""
+def decide(
+    gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, listed: int, made_ms: int = 0
+) -> Decision:
+    """What becomes of images that are `gone`: of `covered` indexed ones, while the listing named `listed` images.
+
+    `made_ms`: when the index was made. A listing that lacked them before then had a clock that was not set yet.
+    """
     limits, now = forgetting.limits, forgetting.clock()
     few = len(gone) <= limits.images or len(gone) <= limits.share * covered
     if limits.always or (few and listed):
@@ -136,6 +141,7 @@ def decide(gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, 
     images = list(gone)
     names = np.array([_name(image) for image in images], dtype=np.uint64)
     since = _first_missed(forgetting.memory.missing, names, now)
+    since[since < made_ms] = now
     ripe = since <= now - round(limits.after_s * 1000)
     ripe &= np.isin(names, forgetting.memory.missing["image"])  # missed by an earlier listing, however short the time
     missing = np.zeros(len(images), dtype=MISSING)  # what may be forgotten too: the run may end before it is

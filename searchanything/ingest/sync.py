@@ -218,7 +218,8 @@ def account_for_gone(
     devices = Devices(forgetting.memory.devices, omissions.devices)
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
     listed = int(known.rows["seen"].sum())
-    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
+    made_ms = job.index.manifest.created_at_ms
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed, made_ms=made_ms)
     missing = decision.missing
     if job.refresh is None:  # what is listed again is no longer missing; what is not has no first time yet
         missing = still_missing(forgetting.memory.missing, unseen.images)
@@ -296,7 +297,8 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Compared) -> None:
     remembered = {} if forgetting.limits.always else forgetting.memory.devices
     devices = Devices(remembered, found.omissions.devices)
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, found.omissions, devices)
-    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.checked)
+    made_ms = job.index.manifest.created_at_ms
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.checked, made_ms=made_ms)
     forgetting.keep(SourceMemory(decision.missing, unseen.devices))
     found.held = tuple(sorted(image.key for image in decision.held))
     found.orphaned.extend(image.key for image in unseen.images)

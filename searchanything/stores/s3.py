@@ -40,10 +40,12 @@ _REQUESTER_PAYS = {"x-amz-request-payer": "requester"}
 _METADATA_HEADER = "x-amz-meta-"
 
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
-_REFUSED = frozenset(
-    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "InvalidToken"}
-)
+_REFUSED = frozenset({"AccessDenied", "SignatureDoesNotMatch", "AllAccessDisabled"})
+_WRONG_KEYS = frozenset({"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"})
+# An answer to HEAD has no code, and a proxy that rewrites paths spoils the signatures of some objects alone.
+_OF_KEYS_PERHAPS = frozenset({"AccessDenied", "BadRequest", "SignatureDoesNotMatch"})
 _CURES = {
+    "ExpiredToken": "the session token has expired, so set new keys",
     "RequestTimeTooSkewed": "set this machine's clock",
     "AuthorizationHeaderMalformed": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
     "PermanentRedirect": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
@@ -250,8 +252,23 @@ class S3Store:
         except SearchAnythingError:
             raise  # UsageError is a ValueError too
         except FOREIGN_ERRORS as error:
+            if key and isinstance(error, S3Error) and error.code in _OF_KEYS_PERHAPS:
+                _check_listed(self.list(key))
             tried = self._access.credentials
             raise store_error(error, subject=subject, endpoint=self._endpoint, credentials=tried) from error
+
+
+def _check_listed(listing: Iterator[StoredObject]) -> None:
+    """Whether an object is refused for the keys alone, such as ones that were exchanged: then a listing is as well.
+
+    Raises: StoreUnavailableError.
+    """
+    try:
+        next(listing, None)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        logger.debug("not listed, which says nothing of the keys: %s", error)
 
 
 def store_error(error: Exception, *, subject: str, endpoint: str, credentials: str = "") -> StoreError:
@@ -291,14 +308,15 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -
         what = "object" if code == "NoSuchKey" else "bucket"
         at = "" if "/" in subject else f" at {endpoint}; check the name"  # of an object it is in answers of servers
         return ObjectNotFoundError(f"{subject}: no such {what}{at}")
-    if code == "ExpiredToken":  # in the midst of a run: none of its images is to count as one that failed
-        return StoreUnavailableError(
-            f"{subject}: the session token for {endpoint} has expired; set new keys, then repeat"
-        )
+    with_what = f" (credentials: {credentials})" if credentials else ""
+    if code in _WRONG_KEYS or (code == "SignatureDoesNotMatch" and "/" not in subject):
+        # In the midst of a run: none of its images is to count as one that failed.
+        way_out = _CURES.get(code, f"check {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY")
+        return StoreUnavailableError(f"{subject}: {endpoint} denied access ({code}); {way_out}, then repeat{with_what}")
     if code in _REFUSED:
         return StoreError(
             f"{subject}: {endpoint} denied access ({code}); check {ENV_PREFIX}STORAGE__ACCESS_KEY, …SECRET_KEY and "
-            "the bucket's policy" + (f" (credentials: {credentials})" if credentials else "")
+            f"the bucket's policy{with_what}"
         )
     if error.response.status in BUSY_STATUS:
         return StoreUnavailableError(f"{subject}: {endpoint} is overloaded or broken ({code}); try later")

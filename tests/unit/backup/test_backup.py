@@ -258,6 +258,25 @@ def test_an_emptied_index_is_not_filled_while_it_is_live(store: MemoryIndexStore
     assert emptied.live() == manifest_of(F)
 
 
+def test_a_replaced_index_of_the_same_models_is_not_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None:
+    """The live one, of other models, was emptied. What a broken restore left makes room all the same."""
+    back_up(store, place := TarPlace(tmp_path / "b.tar"))
+    parts = {name: data for name, data in members(tmp_path / "b.tar").items() if name != "end.json"}
+    cut = rewritten(tmp_path / "cut.tar", parts)
+    store.create(manifest_of("e" * 64), HASH_LAYER)
+    store.switch("e" * 64)
+    held = store.open(F).counts()
+    for backup in (place, cut):
+        with pytest.raises(UsageError, match=r"was replaced, .* overwrites nothing"):
+            restore(store, backup, schema_version=SCHEMA_VERSION)
+    assert store.open(F).counts() == held
+    store.drop(F)
+    with pytest.raises(BackupError, match="cut short"):
+        restore(store, cut, schema_version=SCHEMA_VERSION)
+    assert restore(store, place, schema_version=SCHEMA_VERSION).images == 30
+    assert store.live() == manifest_of(F)
+
+
 def test_what_only_counts_no_rows_is_not_taken_for_empty(
     store: MemoryIndexStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

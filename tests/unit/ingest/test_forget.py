@@ -70,9 +70,11 @@ class World:
     scope: Scope = field(default_factory=Scope)
     now_ms: int = 1_000_000
     limits: ForgetLimits = LIMITS
+    made_ms: int = 0
 
     def __post_init__(self) -> None:
-        self.index = self.indexes.create(manifest_of(fake_encoder(), "fake"), b"")
+        manifest = replace(manifest_of(fake_encoder(), "fake"), created_at_ms=self.made_ms)
+        self.index = self.indexes.create(manifest, b"")
 
     def put(self, *keys: str) -> World:
         """Upload objects, and index them: their rows alone."""
@@ -524,6 +526,25 @@ def test_a_file_that_was_deleted_from_a_disk_that_is_there_leaves_the_index(tmp_
     world = World(store).know(*store.list())
     (tmp_path / "a.png").unlink()
     refresh_images(IndexingJob(store, fake_encoder, world.index, SMALL_BATCHES, world.scope), ["a.png"])
+    assert world.keys == set()
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_first_listing_by_a_clock_that_was_not_set_counts_from_the_next_one(pruned: bool) -> None:
+    """A machine without a battery begins in 1970, and its disks may not be there yet either."""
+    world = World(now_ms=5_000, made_ms=1_000_000).put(*names(20))
+
+    def held() -> int:
+        return len(world.run(prune=True).held if pruned else world.sync().held)
+
+    world.delete(*names(20))
+    assert held() == 20
+    world.now_ms = 2_000_000
+    assert held() == 20, "the clock was set, and no time went by"
+    world.now_ms += 99_000
+    assert held() == 20
+    world.now_ms += 1_000
+    assert held() == 0
     assert world.keys == set()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pytest
 from contracts.index_rows import BITS, image_row, manifest_of, region_row
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from searchanything.core.codes import next_generation
 from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef
+from searchanything.ingest import garbage
 from searchanything.ingest.garbage import collect_garbage
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -68,6 +70,7 @@ SOME_ROWS = st.builds(
 )
 NOTHING = Rows(frozenset(), 0, {})
 ONE = Rows(frozenset({1}), 2, {1: 1})
+WHOLE = Rows(frozenset({1}), 1, {1: 1})
 NUMBERS_AGREE = Rows(frozenset({1}), 2, {1: 1, 2: 1})
 KILLED_LATER = Rows(frozenset({1}), 1, {1: 1, 2: 1})
 REPLACED_LATELY = Rows(frozenset({NOW + 1}), 1, {NOW: 1, NOW + 1: 1})
@@ -92,6 +95,7 @@ def held(index: MemoryRegionIndex, image: ImageRef) -> set[tuple[int, int]]:
 )
 @example(ours=(NUMBERS_AGREE, NOTHING, NOTHING), theirs=(ONE, ONE), repairs=True)
 @example(ours=(KILLED_LATER, REPLACED_LATELY, NOTHING), theirs=(ONE, ONE), repairs=True)
+@example(ours=(ONE, NOTHING, NOTHING), theirs=(WHOLE, NOTHING), repairs=True)
 @example(ours=(KILLED_LATER, NOTHING, NOTHING), theirs=(NOTHING, NOTHING), repairs=False)
 def test_what_belongs_to_nobody_goes_and_what_lost_rows_is_indexed_again(
     ours: tuple[Rows, ...], theirs: tuple[Rows, ...], repairs: bool
@@ -112,3 +116,16 @@ def test_what_belongs_to_nobody_goes_and_what_lost_rows_is_indexed_again(
     assert number == sum(rows.has_garbage for rows in ours)
     lacking = [image.key for image, rows in zip(OURS, ours, strict=True) if rows.again]
     assert asked == ([lacking] if lacking and repairs else [])
+
+
+def test_more_images_than_are_deleted_or_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "DELETED_AT_ONCE", 1)
+    index, asked = MemoryRegionIndex(manifest_of("f" * 64)), list[Sequence[str]]()
+    killed, lost = [ImageRef("b", f"killed{number}") for number in range(3)], OURS
+    for image in killed:
+        fill(index, image, Rows(frozenset(), 0, {1: 2}))
+    for image in lost:
+        fill(index, image, ONE)
+    assert collect_garbage(index, bucket="b", key_prefix="", again=asked.append) == 3
+    assert [held(index, image) for image in killed] == [set()] * 3
+    assert asked == [[image.key for image in lost]]

@@ -301,6 +301,8 @@ def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() ->
         {"boxes": [(0, 0, 9, 9), (70, 0, 80, 9)]},
         {"boxes": (0, 0, 9, 9), "foreground": (70, 5)},
         {"boxes": (0, 0, 9, 9), "background": (5, 70)},
+        {"boxes": (0, 0, 9, 9), "foreground": [(4, 4), (-3, 5)]},
+        {"foreground": (4, 4), "background": [(40, 40), (64, 5)]},
     ],
 )
 def test_what_lies_outside_the_image_is_refused(prompt: dict[str, object]) -> None:

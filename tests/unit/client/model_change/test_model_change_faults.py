@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.indexing import whole
-from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes
+from fakes.models import drawn
+from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, outcomes, save
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
-from searchanything.core.errors import IndexUnavailableError, PresetError, StoreError, UsageError
+from searchanything.core.errors import (
+    IndexUnavailableError,
+    PresetError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+)
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
@@ -60,6 +67,23 @@ def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
     assert client.models.apply(NEW).encoded == 5
 
 
+def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
+    client: Client, another: Path, machine: TwoPresets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that sees it tries again by itself."""
+    stat = FolderStore.stat
+
+    def away(store: FolderStore, key: str) -> StoredObject | None:
+        if store.bucket == str(another):
+            raise StoreUnavailableError(f"{key}: no answer")
+        return stat(store, key)
+
+    monkeypatch.setattr(FolderStore, "stat", away)
+    with pytest.raises(StoreUnavailableError, match="no answer"):
+        client.models.apply(NEW)
+    assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
+
+
 def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, images: Path) -> None:
     for number in range(12):
         add(another / f"more{number}.png")
@@ -71,6 +95,30 @@ def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, im
         (another / f"more{number}.png").write_bytes(b"a disk that is going")
     with pytest.raises(UsageError, match=r"11 of 14 images .*sync check \S*second"):
         client.models.apply(NEW)
+    assert client.manifest.preset == OLD
+
+
+def test_an_image_that_failed_and_is_lacking_counts_once(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index that is gone back to has an older row of it, which is kept, as nobody knows better."""
+    for number in range(20):
+        add(images / f"more{number}.png")
+    client.index(images)
+    client.models.apply(NEW)
+    changed = {f"more{number}.png" for number in range(8)}
+    for number, name in enumerate(sorted(changed)):
+        save(drawn(48, 64, green=(4, 4, 10 + number, 30)), images / name)
+    client.index(images)
+    stat = FolderStore.stat
+
+    def denied(store: FolderStore, key: str) -> StoredObject | None:
+        if key in changed:
+            raise StoreError(f"{key}: denied access (AccessDenied)")
+        return stat(store, key)
+
+    monkeypatch.setattr(FolderStore, "stat", denied)
+    client.models.apply(OLD)
     assert client.manifest.preset == OLD
 
 
