@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from searchanything.client.change_lease import change_lease, note_behind, warn_of_ended
 from searchanything.client.lease import Lease, this_machine
 from searchanything.core.errors import RegionIndexError
 from searchanything.stores.memory import MemoryIndexStore
@@ -159,3 +160,19 @@ def test_work_that_is_done_is_done_though_its_note_stays(caplog: pytest.LogCaptu
     with lease_of(Failing()).held():
         pass
     assert "the note of who works here stays for a while: no answer" in caplog.messages
+
+
+def test_a_change_that_goes_on_is_not_said_to_have_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """Who changes the models has switched, and now catches up with what was written meanwhile."""
+    store = MemoryIndexStore()
+    with change_lease(store, ("old", "new"), "searchanything models apply pico"):
+        note_behind(store, "new")
+        warn_of_ended(store, "new")
+        assert caplog.messages == []
+    warn_of_ended(store, "old")
+    assert caplog.messages == []
+    warn_of_ended(store, "new")
+    (said,) = caplog.messages
+    assert "sync repair" in said
+    warn_of_ended(store, "new")
+    assert caplog.messages == [said], "once"
