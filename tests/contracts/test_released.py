@@ -71,7 +71,8 @@ def test_a_server_releases_all_collections_and_a_handle_from_before_goes_on(milv
         old = store.add_words(old.manifest.fingerprint, b"layer", bits=64)
         assert old.words is not None
         names = [*old.collections, old.words.collection]
-        store.switch(new.manifest.fingerprint)  # by age alone: nobody noted that the older one was live
+        store.switch(old.manifest.fingerprint)
+        store.switch(new.manifest.fingerprint)
         doings = [
             lambda: old.newest([IMAGE]),
             lambda: old.search(random_codes(1), limit=1)[0],
