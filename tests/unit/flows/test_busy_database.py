@@ -39,7 +39,9 @@ async def count_up(config: Any) -> int:
     await do("INSERT INTO counter VALUES (0)")
     try:
         read, write = "SELECT number FROM counter", "UPDATE counter SET number = {}"
-        await asyncio.gather(*(do(read, then=write) for _ in range(WRITERS)))
+        done = await asyncio.gather(*(do(read, then=write) for _ in range(WRITERS)), return_exceptions=True)
+        for error in filter(lambda one: isinstance(one, Exception), done):  # all are at their end by now, and closed
+            raise error
         return int(await do(read, then=write))
     finally:
         await engine.dispose()
