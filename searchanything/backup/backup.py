@@ -294,7 +294,7 @@ def _make_room(indexes: IndexStore, fingerprint: str) -> None:
     if is_there and is_replaced and holds_rows(indexes.open(fingerprint)):
         raise UsageError(
             f"{indexes.uri} holds an index of these models that was replaced, and a restore overwrites nothing: name "
-            "another --uri, or drop that one (searchanything hash layers)"
+            "another --uri, or delete that one first: searchanything hash layers, then hash drop"
         )
     indexes.remember(_RESTORING, fingerprint.encode())
     if live is not None and live.fingerprint == fingerprint:

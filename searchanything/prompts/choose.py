@@ -91,9 +91,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     how = _HOW[prompt.granularity or prompt.rule]
     beside = int(np.any(points.beside & usable, axis=0).sum())
     where = "under" if not beside else "beside" if beside == len(picked) else "under or beside"
-    why = (
-        [f"{how} of {counted(len(held), 'mask')} {where} {counted(len(picked), 'foreground point')}"] if picked else []
-    )
+    why = []
+    if picked:
+        why.append(f"{how} of {counted(len(held), 'mask')} {where} {counted(len(picked), 'foreground point')}")
     if cut.rows:
         why.append(f"{how} under {counted(cut.points, 'foreground point')}, {CUT}")
     if missed := len(orders) - len(picked) - cut.points:
