@@ -265,16 +265,33 @@ def test_an_interrupt_does_not_wait_for_a_server() -> None:
 
 
 def interrupted_when(begun: threading.Event, answers: Iterator[Any], released: threading.Event) -> None:
-    """Ctrl-C once the work has begun, which goes on until it is released."""
-    me = threading.get_ident()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
-    threading.Thread(target=lambda: (begun.wait(60), signal.pthread_kill(me, signal.SIGINT))).start()
+    """Ctrl-C once the work has begun, which goes on until it is released.
+
+    A signal that comes just before the system call that waits does not end the wait: it is sent until it was taken.
+    """
+    me, taken = threading.get_ident(), threading.Event()
+
+    def take_once(*_: object) -> None:
+        if not taken.is_set():
+            taken.set()
+            raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        begun.wait(60)
+        while not taken.wait(0.1):
+            signal.pthread_kill(me, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, take_once)  # a shell's job in the background ignores it
+    sender = threading.Thread(target=interrupt)
+    sender.start()
     after = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             next(answers)
         assert time.monotonic() - after < 30
     finally:
+        taken.set()
+        sender.join()
         released.set()
         signal.signal(signal.SIGINT, before)
 
