@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ _KEYS = 12
 _FIRST_KEYS = 5
 _FOLDERS = ("", "2026/", "ä b/")
 _SIDE_PX = (96, 160)
+
+
+def seeds(default: tuple[int, ...]) -> tuple[int, ...]:
+    """The histories to live through: those that SEARCHANYTHING_CHAOS_SEEDS names, as 4,5,6, or the default."""
+    chosen = os.environ.get("SEARCHANYTHING_CHAOS_SEEDS")
+    return tuple(int(seed) for seed in chosen.split(",")) if chosen else default
 
 
 class Deed(StrEnum):

@@ -6,13 +6,12 @@ What a history does is printed with its seed. To live through one again, or thro
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
 import pytest
 from chaos.chaos_run import ChaosRun
-from chaos.histories import Victim, history
+from chaos.histories import Victim, history, seeds
 from chaos.parts import MortalLite, SyncingStack, with_fakes
 from integration.milvus_server import MilvusServer
 
@@ -20,7 +19,6 @@ from deploy.local import Stack
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(1500)]
 
-_SEEDS_VARIABLE = "SEARCHANYTHING_CHAOS_SEEDS"
 SHORT_SEEDS = (1, 2, 3)
 AGREEMENT_S = 600.0  # a quiet machine needs a minute, one with twenty other programs five
 QUICK = {
@@ -34,11 +32,6 @@ SERVICE_VICTIMS = {
     2: [Victim.COORDINATOR, Victim.MILVUS],
     3: [Victim.SCHEDULER, Victim.PREFECT],
 }
-
-
-def seeds(default: tuple[int, ...]) -> tuple[int, ...]:
-    chosen = os.environ.get(_SEEDS_VARIABLE)
-    return tuple(int(seed) for seed in chosen.split(",")) if chosen else default
 
 
 @pytest.fixture(scope="module")
