@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import (
@@ -41,7 +41,7 @@ from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, SEARCHING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_library import MilvusException, grpc
-from searchanything.stores.milvus_schema import CollectionSpec, Entity, entity_bytes
+from searchanything.stores.milvus_schema import CollectionSpec, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
 _CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
@@ -84,7 +84,7 @@ class LiteConnection(MilvusConnection):
         super()._drop_collection(name)
         self._expect_parts(name, 0)
 
-    def _add(self, name: str, entities: list[Entity]) -> None:
+    def _add(self, name: str, entities: list[dict[str, Any]]) -> None:
         check_room(self._lite.file, sum(map(entity_bytes, entities)))
         super()._add(name, entities)
 

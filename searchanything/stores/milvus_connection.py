@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
@@ -182,7 +182,7 @@ class MilvusConnection:
         if self.alias_target(alias) is not None:
             self._write("drop an alias", lambda client, t: client.drop_alias(alias, timeout=t))
 
-    def insert(self, name: str, entities: list[Entity]) -> None:
+    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
         """Add rows whose ids are new. Those that are there after a server's end are not written twice."""
         missing, first = entities, True
 
@@ -196,10 +196,10 @@ class MilvusConnection:
         self._again(insert_missing)
         self._levels.inserted(name)
 
-    def _add(self, name: str, entities: list[Entity]) -> None:
+    def _add(self, name: str, entities: list[dict[str, Any]]) -> None:
         self._write("insert rows", lambda client, t: client.add(name, entities, t))
 
-    def _absent(self, name: str, entities: list[Entity]) -> list[Entity]:
+    def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows whose ids are not there."""
         present: set[str] = set()
         for ids in batches((row["id"] for row in entities), _IDS_PER_READ):
