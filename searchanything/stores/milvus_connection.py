@@ -46,7 +46,6 @@ LOADING: Final = "load a collection"
 SEARCHING: Final = "search"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
-_IDS_PER_READ: Final = 1024
 Result = TypeVar("Result")
 
 
@@ -188,8 +187,7 @@ class MilvusConnection:
 
         def insert_missing() -> None:
             nonlocal missing, first
-            missing = missing if first else self._absent(name, missing)
-            first = False
+            missing, first = missing if first else self._absent(name, missing), False
             if missing:
                 self._add(name, missing)
 
@@ -202,12 +200,10 @@ class MilvusConnection:
     def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows whose ids are not there."""
         present: set[str] = set()
-        for ids in batches((row["id"] for row in entities), _IDS_PER_READ):
+        for ids in batches((row["id"] for row in entities), PAGE_ROWS):
             present.update(row["id"] for row in self.query(name, one_of("id", ids), ["id"], strong=True))
         if present and not self.embedded:
-            self._levels.deleted(
-                name
-            )  # nor does pymilvus know when those came, which this process's reads have to show
+            self._levels.deleted(name)  # pymilvus does not know when these came: the next read waits for all
         return [row for row in entities if row["id"] not in present]
 
     def delete(self, name: str, expression: str) -> None:
