@@ -27,7 +27,7 @@ PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 9)
 WAIT_S: Final = sum(PAUSES_S)  # five minutes; what is asked may itself take long to fail
 WAITED: Final = "it was waited for five minutes; run the same again when it can be reached"
 Result = TypeVar("Result")
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 
 
 class LongWork:
@@ -60,7 +60,7 @@ class LongWork:
         """This one has answered."""
         self._answered.add(of)
 
-    def tell(self, of: str, error: Exception) -> bool:
+    def say_away(self, of: str, error: Exception) -> bool:
         """Say that this one is away, unless another thread has: whether it was said."""
         with self._lock:
             if of in self._away:
@@ -69,7 +69,7 @@ class LongWork:
         logger.warning("%s is away, and is waited for, five minutes at most: %s", of, error)
         return True
 
-    def told(self, of: str, *, is_back: bool) -> None:
+    def waits_no_longer(self, of: str, *, is_back: bool) -> None:
         """Who has said that it is away waits no longer."""
         self._away.discard(of)
         if is_back:
@@ -81,7 +81,7 @@ class _Wait:
 
     def __init__(self, work: LongWork, of: str) -> None:
         self._work, self._of = work, of
-        self._pauses, self._until, self._has_told = iter(PAUSES_S), math.inf, False
+        self._pauses, self._until, self._has_said = iter(PAUSES_S), math.inf, False
 
     def answer(self, ask: Callable[[], Result], away: type[Exception]) -> Result:
         """As `patiently`."""
@@ -102,8 +102,8 @@ class _Wait:
                     self._work.answered(self._of)
                     return answer
         finally:
-            if self._has_told:
-                self._work.told(self._of, is_back=is_back)
+            if self._has_said:
+                self._work.waits_no_longer(self._of, is_back=is_back)
 
     def _goes_on(self, error: Exception) -> bool:
         """Wait, unless it is of no use, and say whether it is to be asked again."""
@@ -116,7 +116,7 @@ class _Wait:
             error.add_note(WAITED)
             work.end()
             return False
-        self._has_told = work.tell(self._of, error) or self._has_told
+        self._has_said = work.say_away(self._of, error) or self._has_said
         work.pause(pause_s)
         return not work.over
 
@@ -157,7 +157,9 @@ def patiently(ask: Callable[[], Result], of: str, away: type[Exception] = IndexU
 class PatientThreads(ThreadPoolExecutor):
     """Threads that work for who asks: in `long_work` they wait as well, and no longer once that is interrupted."""
 
-    def submit(self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
+    def submit(
+        self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
         """As the base class."""
         return super().submit(partial(copy_context().run, fn, *args, **kwargs))
 

@@ -261,11 +261,15 @@ class S3Store:
         except FOREIGN_ERRORS as error:
             if key and isinstance(error, S3Error) and error.code in _OF_KEYS_PERHAPS:
                 _check_listed(self.list(key))
-            tried = self._access.credentials
-            mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=tried)
-            for note in getattr(error, "__notes__", ()):
-                mapped.add_note(note)
-            raise mapped from error
+            mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=self._access.credentials)
+            raise _noted(mapped, error) from error
+
+
+def _noted(mapped: StoreError, error: Exception) -> StoreError:
+    """An error of ours with the notes of the one that it stands for."""
+    for note in getattr(error, "__notes__", ()):
+        mapped.add_note(note)
+    return mapped
 
 
 def _check_listed(listing: Iterator[StoredObject]) -> None:
