@@ -55,8 +55,8 @@ CURES: Final[Mapping[str, str]] = {
     "[Backups and versions](backups.md). If other weights made it, fetch those. A new index elsewhere is always "
     "possible.",
     "ProbeMismatchError": "Mark hits of this index instead. A saved probe only fits indexes of the same models.",
-    "IndexUnavailableError": "Check `--uri`, and that the server runs: `searchanything doctor`. Then ask again. "
-    "What was read before is right.",
+    "IndexUnavailableError": "Check `--uri`, and that the server runs: `searchanything doctor`. Then ask again, or "
+    "run the same command again. What was read or written before is right.",
     "WebhookError": "Check that the webhook answers. What it did not take is sent again without your help "
     "(`searchanything standing list` says when).",
     "BackupError": "Take another backup, or index the images again, which needs no backup.",

@@ -87,7 +87,7 @@ def message_of(error: Exception) -> str:
     if isinstance(error, LibraryError):
         return f"{error.library} cannot be loaded: {error.reason}"
     if isinstance(error, SearchAnythingError):
-        return str(error)
+        return "; ".join((str(error), *getattr(error, "__notes__", ())))
     return f"unexpected {type(error).__name__}: {error}"
 
 

@@ -10,6 +10,7 @@ from searchanything.client.connection import Connection, SourceName
 from searchanything.core.arguments import check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
+from searchanything.core.patience import long_work
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageState, Outcome, newest_of_each
 from searchanything.core.types import ImageRef, source_of
@@ -40,6 +41,7 @@ class Failures:
         """As `Client.empty_images`."""
         return [one.image for one in self._states(self.connection.read_index(), source, Outcome.EMPTY)]
 
+    @long_work()
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
         """As `Client.retry_failed`."""
         from searchanything.ingest.pipeline import refresh_images

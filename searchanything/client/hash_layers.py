@@ -25,6 +25,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import IndexManifest
+from searchanything.core.patience import long_work
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.reading import kind_at
 from searchanything.encode.fingerprint import rehashed
@@ -97,6 +98,7 @@ class HashLayers:
             for one in (live, *others)
         ]
 
+    @long_work()
     def apply(self, layer: str | Path, *, encode: bool = False, progress: OnProgress | None = None) -> HashChange:
         """Give the index another hash layer of the same features: a file, or the sha256 (8 digits or more) of one that
         `list` names. Models stay as they are, and the index can be asked and written meanwhile.

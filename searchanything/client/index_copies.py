@@ -15,6 +15,7 @@ from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.libraries import importing
 from searchanything.core.manifest import SCHEMA_VERSION
+from searchanything.core.patience import long_work
 from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import OnProgress
 
@@ -47,6 +48,7 @@ def back_up_index(connection: Connection, target: str | Path, *, progress: OnPro
     return back_up(indexes, place, StandingMemory(indexes).notes(), on_step=steps_of(progress))
 
 
+@long_work()
 def restore_index(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.restore`."""
     with importing():

@@ -25,6 +25,7 @@ from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
+from searchanything.core.patience import long_work
 from searchanything.core.protocols import ImageStore, IndexStore, RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import FloatArray, StoredObject
@@ -62,6 +63,7 @@ class Ingestion:
     connection: Connection
     syncing: Syncing
 
+    @long_work()
     def index(
         self,
         source: SourceName,
@@ -115,6 +117,7 @@ class Ingestion:
         _warn_if_replaced(self.connection.indexes, index)
         return sum_reports((before, report, account_for_gone(ended, known, omissions, progress=progress)))
 
+    @long_work()
     def estimate(
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
     ) -> Estimate:
@@ -154,6 +157,7 @@ class Ingestion:
                 return report, tuple(job.sheet.kept) if job.sheet is not None else ()
             logger.info("another index became live meanwhile: %s are looked at there, too", counted(len(keys), "key"))
 
+    @long_work()
     def repair(
         self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None
     ) -> SyncReport:

@@ -29,6 +29,7 @@ from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.errors import IndexDamagedError, IndexNotFoundError, UsageError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.models_before import live_before
+from searchanything.core.patience import long_work
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.asked_regions import regions_beside
@@ -64,6 +65,7 @@ class Models:
 
     connection: Connection
 
+    @long_work()
     def apply(
         self, preset: str, *, hash_file: str | Path | None = None, progress: OnProgress | None = None
     ) -> ModelChange:

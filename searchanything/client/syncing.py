@@ -25,6 +25,7 @@ from searchanything.core.errors import (
     StoreError,
     UsageError,
 )
+from searchanything.core.patience import long_work
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
@@ -58,10 +59,11 @@ class Syncing:
         check_flags(forget=forget)
         check_progress(progress)
         opened = self.connection.open_source(source, patterns)
-        job = self.comparison(opened, self.connection.read_index(), forget=forget, keep=keep)
-        if keep:
-            self.release_replaced()
-        return sync_images(job, progress=progress)
+        with contextlib.nullcontext() if keep else long_work():  # who keeps it is the service, and tries again itself
+            job = self.comparison(opened, self.connection.read_index(), forget=forget, keep=keep)
+            if keep:
+                self.release_replaced()
+            return sync_images(job, progress=progress)
 
     def repair(
         self, source: OpenedSource, index: RegionIndex, *, forget: bool, progress: OnProgress | None
@@ -95,6 +97,7 @@ class Syncing:
         index = self.connection.read_index()
         return self._sweep(self.connection.open_source(source)[0], index)
 
+    @long_work()
     def delete(self, source: SourceName, *, progress: OnProgress | None) -> int:
         """As `Client.delete`."""
         check_progress(progress)

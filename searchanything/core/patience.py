@@ -1,18 +1,23 @@
-"""Waiting for an index that is away: a part of a cluster that is started again costs a long reading nothing.
+"""Waiting for a server that is away: one that is started again costs long work nothing.
 
-Only work that would be lost waits, such as a backup that has read for an hour. A question of a server's user fails at
-once: it may be asked again, and others would queue behind it.
+Only work that would be lost waits, such as an `index` that has run for an hour. A question of a server's user fails at
+once: it may be asked again, and others would queue behind it. So does the first contact, as with a wrong address: what
+has answered since the work began is waited for.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Final, TypeVar
+from contextvars import ContextVar, copy_context
+from functools import partial
+from types import TracebackType
+from typing import Final, ParamSpec, TypeVar
 
 from searchanything.core.errors import IndexUnavailableError
 
@@ -20,43 +25,148 @@ logger = logging.getLogger(__name__)
 
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 9)
 WAIT_S: Final = sum(PAUSES_S)  # five minutes; what is asked may itself take long to fail
+WAITED: Final = "it was waited for five minutes; run the same again when it can be reached"
 Result = TypeVar("Result")
-_waits: ContextVar[bool] = ContextVar("waits", default=False)
+Arguments = ParamSpec("Arguments")
+
+
+class LongWork:
+    """What has answered since some work began, what is away, and whether the work is over. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answered: set[str] = set()
+        self._away: set[str] = set()  # of which somebody has said so
+        self._over = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return self._over.is_set()
+
+    def end(self) -> None:
+        """From now on nothing is waited for: it was interrupted, or has failed."""
+        self._over.set()
+
+    def pause(self, pause_s: float) -> None:
+        """Wait so long, or until the work is over."""
+        self._over.wait(pause_s)
+
+    def has_answered(self, of: str) -> bool:
+        """Whether this one has answered since the work began."""
+        return of in self._answered
+
+    def answered(self, of: str) -> None:
+        """This one has answered."""
+        self._answered.add(of)
+
+    def say_away(self, of: str, error: Exception) -> bool:
+        """Say that this one is away, unless another thread has: whether it was said."""
+        with self._lock:
+            if of in self._away:
+                return False
+            self._away.add(of)
+        logger.warning("%s is away, and is waited for, five minutes at most: %s", of, error)
+        return True
+
+    def waits_no_longer(self, of: str, *, is_back: bool) -> None:
+        """Who has said that it is away waits no longer."""
+        self._away.discard(of)
+        if is_back:
+            logger.warning("%s answers again", of)
+
+
+class _Wait:
+    """One question's wait for whom it is asked."""
+
+    def __init__(self, work: LongWork, of: str) -> None:
+        self._work, self._of = work, of
+        self._pauses, self._until, self._has_said = iter(PAUSES_S), math.inf, False
+
+    def answer(self, ask: Callable[[], Result], away: type[Exception]) -> Result:
+        """As `patiently`."""
+        is_back = False
+        try:
+            while True:
+                try:
+                    answer = ask()
+                except away as error:
+                    if not self._goes_on(error):
+                        raise
+                except Exception:
+                    is_back = True
+                    self._work.answered(self._of)
+                    raise
+                else:
+                    is_back = True
+                    self._work.answered(self._of)
+                    return answer
+        finally:
+            if self._has_said:
+                self._work.waits_no_longer(self._of, is_back=is_back)
+
+    def _goes_on(self, error: Exception) -> bool:
+        """Wait, unless it is of no use, and say whether it is to be asked again."""
+        work = self._work
+        if work.over or not work.has_answered(self._of):
+            return False
+        self._until = min(self._until, time.monotonic() + WAIT_S)
+        pause_s = next(self._pauses, None)
+        if pause_s is None or time.monotonic() >= self._until:
+            error.add_note(WAITED)
+            work.end()
+            return False
+        self._has_said = work.say_away(self._of, error) or self._has_said
+        work.pause(pause_s)
+        return not work.over
+
+
+_work: ContextVar[LongWork | None] = ContextVar("work", default=None)
 
 
 @contextmanager
-def long_reading() -> Iterator[None]:
-    """In this thread, what is asked `patiently` in here is waited for. For what has begun, and would be lost."""
-    before = _waits.set(True)
+def long_work() -> Iterator[None]:
+    """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost."""
+    before = _work.set(LongWork())
     try:
         yield
     finally:
-        _waits.reset(before)
+        _work.reset(before)
 
 
-def patiently(ask: Callable[[], Result]) -> Result:
-    """The answer to a question that may be repeated; in a `long_reading` it is asked for five minutes.
+def patiently(ask: Callable[[], Result], of: str, away: type[Exception] = IndexUnavailableError) -> Result:
+    """The answer to a question that may be repeated; in `long_work` it is asked for five minutes.
 
-    What is asked patiently within is not waited for by itself. Raises: what `ask` raises.
+    `of` says whom, in words; `away` is what is raised where that one cannot be reached. What is asked patiently within
+    is not waited for by itself. Raises: what `ask` raises, with a note where it was waited for in vain.
     """
-    if not _waits.get():
+    work = _work.get()
+    if work is None:
         return ask()
-    outer = _waits.set(False)
+    outer = _work.set(None)
     try:
-        return _asked_again(ask)
+        return _Wait(work, of).answer(ask, away)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            work.end()
+        raise
     finally:
-        _waits.reset(outer)
+        _work.reset(outer)
 
 
-def _asked_again(ask: Callable[[], Result]) -> Result:
-    until = math.inf
-    for pause_s in PAUSES_S:
-        try:
-            return ask()
-        except IndexUnavailableError as error:
-            until = min(until, time.monotonic() + WAIT_S)
-            if time.monotonic() >= until:
-                raise
-            logger.warning("%s; asked again in %g s", error, pause_s)
-            time.sleep(pause_s)
-    return ask()
+class PatientThreads(ThreadPoolExecutor):
+    """Threads that work for who asks: in `long_work` they wait as well, and no longer once that is interrupted."""
+
+    def submit(
+        self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        """As the base class."""
+        return super().submit(partial(copy_context().run, fn, *args, **kwargs))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        work = _work.get()
+        if error is not None and work is not None:
+            work.end()  # else its threads, which are waited for, wait on
+        return super().__exit__(kind, error, trace)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
 from searchanything.core.batching import batches
 from searchanything.core.omissions import Omissions
+from searchanything.core.patience import PatientThreads
 from searchanything.core.protocols import ImageStore
 from searchanything.core.skips import sum_skips
 from searchanything.core.types import StoredObject
@@ -32,7 +32,7 @@ def from_first_image(
     store, scope = incoming(source[0]), source[1]
     counters, remaining = Counters(), iter(objects)
     usable = (sound_object(one) for one in remaining if is_usable(one.ref.key, counters))
-    with ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="types") as pool:
+    with PatientThreads(_ASKING_THREADS, thread_name_prefix="types") as pool:
         for listed in batches((one for one in usable if not scope.is_own(one.ref.key)), PLAN_BATCH):
             doubtful = listed[: _first_by_name(scope, listed)]
             reasons = list(pool.map(lambda one: why_skipped(scope, types, store, one, {}), doubtful))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from queue import Empty, Full, Queue
 from typing import Final
@@ -33,7 +34,7 @@ class ListingAhead:
         self._stopped = threading.Event()
 
     def __iter__(self) -> Iterator[StoredObject]:
-        threading.Thread(target=self._list, name="listing", daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(self._list,), name="listing", daemon=True).start()
         try:
             while (one := self._next()) is not None:
                 if isinstance(one, BaseException):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreErr
 from searchanything.core.freed_memory import release_freed_memory
 from searchanything.core.libraries import LazyModule
 from searchanything.core.omissions import Omissions
+from searchanything.core.patience import PatientThreads
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.canary import check_models, encoding_errors
@@ -138,8 +139,8 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         watch=counters.watch,
     )
     with ExitStack() as stack:
-        transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
-        writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="commit"))
+        transfer = stack.enter_context(PatientThreads(options.transfer_threads, thread_name_prefix="transfer"))
+        writer = stack.enter_context(PatientThreads(1, thread_name_prefix="commit"))
         ahead = 2 * max(options.batch_images, options.transfer_threads)
         read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
         decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)

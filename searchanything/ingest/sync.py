@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
+from searchanything.core.patience import PatientThreads
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.skips import SkipCounts, sum_skips
@@ -164,7 +165,7 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
     )
     found.report = listing.progress(progress) or found.report
     sidecars = ListedSidecars(job.scope, known)
-    with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
+    with PatientThreads(job.options.transfer_threads, thread_name_prefix="sync") as pool:
         for listed in batches(sidecars.noting(listing), LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexNotFoundError,
@@ -41,12 +40,10 @@ from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, SEARCHING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
-from searchanything.stores.milvus_filters import one_of
 from searchanything.stores.milvus_library import MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
-_IDS_PER_READ: Final = 1024
 _CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
 _CODE_SEGCORE: Final = 2000  # loading brings it about on a damaged file alone, an expression elsewhere
 _LOADED_BYTES_S: Final = 4e6  # of a collection: on two cores that others used as well less than 6e6 were loaded
@@ -79,41 +76,17 @@ class LiteConnection(MilvusConnection):
 
     # What is tried again
 
-    def create_collection(self, spec: CollectionSpec) -> None:
-        create = super().create_collection
+    def _create(self, client: RowClient, spec: CollectionSpec, timeout_s: float) -> None:
+        super()._create(client, spec, timeout_s)
+        self._expect_parts(spec.name, WHOLE_COLLECTION)
 
-        def make() -> None:
-            create(spec)
-            self._expect_parts(spec.name, WHOLE_COLLECTION)
+    def _drop_collection(self, name: str) -> None:
+        super()._drop_collection(name)
+        self._expect_parts(name, 0)
 
-        self._again(make)
-
-    def drop_collection(self, name: str) -> None:
-        drop = super().drop_collection
-
-        def drop_what_is_there() -> None:
-            if self.has_collection(name):
-                drop(name)
-            self._expect_parts(name, 0)
-
-        self._again(drop_what_is_there)
-
-    def delete(self, name: str, expression: str) -> None:
-        self._again(partial(super().delete, name, expression))
-
-    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
-        """Add rows whose ids are new. Those that are there after a server's end are not written twice."""
-        insert, missing, first = super().insert, entities, True
-
-        def insert_missing() -> None:
-            nonlocal missing, first
-            missing = missing if first else self._absent(name, missing)
-            first = False
-            if missing:
-                check_room(self._lite.file, sum(map(entity_bytes, missing)))
-                insert(name, missing)
-
-        self._again(insert_missing)
+    def _add(self, name: str, entities: list[dict[str, Any]]) -> None:
+        check_room(self._lite.file, sum(map(entity_bytes, entities)))
+        super()._add(name, entities)
 
     def load(self, name: str) -> None:
         """Raises: IndexDamagedError if there are fewer rows than the file has."""
@@ -156,13 +129,6 @@ class LiteConnection(MilvusConnection):
                     self._lite.retire()  # what it was asked may still be under way
                 time.sleep(pause_s)
         return action()
-
-    def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows whose ids are not there."""
-        present: set[str] = set()
-        for ids in batches((row["id"] for row in entities), _IDS_PER_READ):
-            present.update(row["id"] for row in self.query(name, one_of("id", ids), ["id"], strong=True))
-        return [row for row in entities if row["id"] not in present]
 
     # What is checked
 

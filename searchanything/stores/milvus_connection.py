@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
+from searchanything.core.batching import batches
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError, SearchAnythingError
 from searchanything.core.patience import patiently
 from searchanything.core.settings import MilvusSettings, check_token
@@ -32,8 +33,10 @@ from searchanything.stores.milvus_errors import (
     TooLateError,
     index_error,
 )
-from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
-from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer, check_fields, fields_of
+from searchanything.stores.milvus_filters import one_of
+from searchanything.stores.milvus_library import LoadState, MilvusException, grpc
+from searchanything.stores.milvus_making import CollectionMaker
+from searchanything.stores.milvus_schema import CollectionSpec, Entity, LivePointer, fields_of
 from searchanything.stores.row_pages import PAGE_ROWS, RowPages
 
 logger = logging.getLogger(__name__)
@@ -49,8 +52,8 @@ Result = TypeVar("Result")
 class MilvusConnection:
     """One process's connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
 
-    Reads are tried twice: an alias that is being switched, or a server that was restarted, fails once.
-    Writes are tried once, because rows may not be written twice.
+    Reads are tried twice: an alias that is being switched, or a server that was restarted, fails once. Writes are tried
+    once, but in `long_work`, and then of rows those alone that are not there: none may be written twice.
     """
 
     # Over 200 lines: every call to Milvus goes through here, so that each has its retry, deadline and error mapping.
@@ -109,7 +112,7 @@ class MilvusConnection:
 
     def create_collection(self, spec: CollectionSpec) -> None:
         """Make a collection, or what an interrupted attempt left to be made, and begin to load it (see `load`)."""
-        self._write("create a collection", lambda client, t: self._create(client, spec, t))
+        self._again(partial(self._write, "create a collection", lambda client, t: self._create(client, spec, t)))
 
     def load(self, name: str) -> None:
         """Have a collection in memory, ready to be searched. Who may not load may use what is loaded."""
@@ -128,10 +131,16 @@ class MilvusConnection:
 
     def release(self, name: str) -> None:
         """Take a collection out of memory. Whoever reads it later has it loaded again."""
-        self._write("release a collection", lambda client, t: client.release_collection(name, timeout=t))
+        self._again(
+            partial(self._write, "release a collection", lambda one, t: one.release_collection(name, timeout=t))
+        )
 
     def drop_collection(self, name: str) -> None:
-        self._write("drop a collection", lambda client, t: client.drop_collection(name, timeout=t))
+        self._again(partial(self._drop_collection, name))
+
+    def _drop_collection(self, name: str) -> None:
+        if self.has_collection(name):
+            self._write("drop a collection", lambda client, t: client.drop_collection(name, timeout=t))
 
     def fields(self, name: str) -> dict[str, int | None]:
         """Names of a collection's fields; for a vector also its bits. Raises: IndexNotFoundError."""
@@ -159,6 +168,9 @@ class MilvusConnection:
 
     def point_alias(self, alias: str, name: str) -> None:
         """Make an alias point to a collection, at once for everyone."""
+        self._again(lambda: self._point_alias(alias, name))
+
+    def _point_alias(self, alias: str, name: str) -> None:
         if self.alias_target(alias) is None:
             self._write("create an alias", lambda client, t: client.create_alias(name, alias, timeout=t))
         else:
@@ -170,13 +182,34 @@ class MilvusConnection:
             self._write("drop an alias", lambda client, t: client.drop_alias(alias, timeout=t))
 
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
-        self._write("insert rows", lambda client, t: client.add(name, entities, t))
+        """Add rows whose ids are new. Those that are there after a server's end are not written twice."""
+        missing, first = entities, True
+
+        def insert_missing() -> None:
+            nonlocal missing, first
+            missing, first = missing if first else self._absent(name, missing), False
+            if missing:
+                self._add(name, missing)
+
+        self._again(insert_missing)
         self._levels.inserted(name)
+
+    def _add(self, name: str, entities: list[dict[str, Any]]) -> None:
+        self._write("insert rows", lambda client, t: client.add(name, entities, t))
+
+    def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows whose ids are not there."""
+        present: set[str] = set()
+        for ids in batches((row["id"] for row in entities), PAGE_ROWS):
+            present.update(row["id"] for row in self.query(name, one_of("id", ids), ["id"], strong=True))
+        if present and not self.embedded:
+            self._levels.deleted(name)  # pymilvus does not know when these came: the next read waits for all
+        return [row for row in entities if row["id"] not in present]
 
     def delete(self, name: str, expression: str) -> None:
         """Delete rows. This process's next reads do not see them."""
         delete = partial(self._write, "delete rows", lambda one, t: one.delete(name, filter=expression, timeout=t))
-        self._in_memory(name, delete)
+        self._again(lambda: self._in_memory(name, delete))
         if not self.embedded:
             self._levels.deleted(name)
 
@@ -281,7 +314,11 @@ class MilvusConnection:
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:
         """An embedded server that is away is started by who asks: there is nobody to wait for."""
-        return ask() if self.embedded else patiently(ask)
+        return ask() if self.embedded else patiently(ask, f"the index at {self._uri}")
+
+    def _again(self, action: Callable[[], Result]) -> Result:
+        """The result of an action that may be repeated."""
+        return self._patiently(action)
 
     def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         return self._patiently(lambda: self._read_now(doing, call))
@@ -357,38 +394,7 @@ class MilvusConnection:
         self._client = None
 
     def _create(self, client: RowClient, spec: CollectionSpec, timeout_s: float) -> None:
-        if not client.has_collection(spec.name, timeout=timeout_s):
-            schema = RowClient.create_schema(auto_id=False, enable_dynamic_field=False)
-            for number, field in enumerate(spec.fields):
-                schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **_size_of(field))
-            client.create_collection(spec.name, schema=schema, timeout=timeout_s, consistency_level="Session")
-            self._look_at_made(spec.name)
-        else:
-            check_fields(spec, fields_of(client.describe_collection(spec.name, timeout=timeout_s)), self._uri)
-        present = client.list_indexes(spec.name, timeout=timeout_s)
-        wanted = client.prepare_index_params()
-        if "code" not in present:
-            wanted.add_index("code", **self._vector_index(spec))
-        if spec.scalar_index is not None and not self.embedded and spec.scalar_index not in present:
-            wanted.add_index(spec.scalar_index, index_type="Trie")
-        if len(wanted):
-            client.create_index(spec.name, wanted, timeout=timeout_s, sync=False)  # an empty one needs no waiting
-        client.load_collection(spec.name, timeout=timeout_s, _async=True)
+        CollectionMaker(self._settings, self._uri, self.embedded, self._look_at_made).make(client, spec, timeout_s)
 
     def _look_at_made(self, name: str) -> None:
         """Before a new collection has an index: what a server acknowledges is there."""
-
-    def _vector_index(self, spec: CollectionSpec) -> dict[str, Any]:
-        settings = self._settings
-        is_small = self.embedded or spec.scalar_index is None
-        kind = "BIN_FLAT" if is_small else settings.index_type
-        parameters = {
-            "BIN_FLAT": {},
-            "BIN_IVF_FLAT": {"nlist": settings.nlist},
-            "HNSW": {"M": settings.hnsw_m, "efConstruction": settings.ef_construction},
-        }
-        return {"index_type": kind, "metric_type": "HAMMING", "params": parameters[kind]}
-
-
-def _size_of(field: FieldSpec) -> dict[str, int]:
-    return {} if field.size is None else {"dim" if field.type == "BINARY_VECTOR" else "max_length": field.size}

@@ -18,7 +18,6 @@ from io import BytesIO
 
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from searchanything.core.errors import (
@@ -30,7 +29,15 @@ from searchanything.core.errors import (
 from searchanything.core.omissions import Omissions
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.core.types import ImageRef, StoredObject
-from searchanything.stores.s3_access import BACKOFF_S, BUSY_STATUS, RETRIES, S3Access, http_client, public_settings
+from searchanything.stores.s3_access import (
+    BACKOFF_S,
+    BUSY_STATUS,
+    RETRIES,
+    PatientPool,
+    S3Access,
+    http_client,
+    public_settings,
+)
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
 
 logger = logging.getLogger(__name__)
@@ -65,7 +72,7 @@ class S3Store:
     """
 
     def __init__(self, settings: StorageSettings, bucket: str, *, connections: int = 8) -> None:
-        http = http_client(settings, connections, PoolManager)
+        http = http_client(settings, connections, PatientPool)
         self._access = S3Access(settings, bucket, http)
         public = settings.public_endpoint
         self._public = S3Access(public_settings(settings), bucket, http) if public else self._access
@@ -254,8 +261,15 @@ class S3Store:
         except FOREIGN_ERRORS as error:
             if key and isinstance(error, S3Error) and error.code in _OF_KEYS_PERHAPS:
                 _check_listed(self.list(key))
-            tried = self._access.credentials
-            raise store_error(error, subject=subject, endpoint=self._endpoint, credentials=tried) from error
+            mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=self._access.credentials)
+            raise _noted(mapped, error) from error
+
+
+def _noted(mapped: StoreError, error: Exception) -> StoreError:
+    """An error of ours with the notes of the one that it stands for."""
+    for note in getattr(error, "__notes__", ()):
+        mapped.add_note(note)
+    return mapped
 
 
 def _check_listed(listing: Iterator[StoredObject]) -> None:

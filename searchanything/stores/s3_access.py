@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,12 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import certifi
 from minio import Minio
-from urllib3 import PoolManager, ProxyManager, Retry, Timeout, make_headers
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout, make_headers
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import SettingsError, StoreUnavailableError
+from searchanything.core.patience import patiently
 from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.stores.s3_credentials import Found, find_credentials
@@ -144,6 +146,15 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
     proxy = proxy_of(settings)
     by = f", by the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
     return f"{server}{named}, region {access.region or 'not known'}{by}; credentials: {found}"
+
+
+class PatientPool(PoolManager):
+    """Connections of one S3 server, which `long_work` waits for."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
+        """As `PoolManager.urlopen`."""
+        request = partial(super().urlopen, method, url, redirect, **options)
+        return patiently(request, f"the image store at {urlsplit(url).netloc}", HTTPError)
 
 
 def http_client(settings: StorageSettings, connections: int, kind: type[Pool]) -> Pool:

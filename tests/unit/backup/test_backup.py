@@ -19,7 +19,6 @@ from contracts.test_restored import F, filled
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
 from searchanything.backup.files import MEMBER_BYTES, ObjectsPlace, Sealed, TarPlace, packed, unzipped
-from searchanything.core import patience
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
     BackupError,
@@ -29,7 +28,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
-from searchanything.core.patience import patiently
+from searchanything.core.patience import PAUSES_S, LongWork, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -127,7 +126,7 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
 
 
 class Failing(MemoryRegionIndex):
-    """An index that is asked patiently, as a server is: it is away every second time."""
+    """An index that is asked patiently, as a server is: it answers, and is away every second time."""
 
     asked = 0
 
@@ -137,17 +136,19 @@ class Failing(MemoryRegionIndex):
             raise IndexUnavailableError("find no available rootcoord")
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        patiently(self._be_away)
+        patiently(lambda: None, "the index")
+        patiently(self._be_away, "the index")
         return super().newest(images)
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
-        patiently(self._be_away)
+        patiently(lambda: None, "the index")
+        patiently(self._be_away, "the index")
         return super().regions_of(images)
 
 
 def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
     store, index = MemoryIndexStore(), Failing(manifest_of(F))
     store.create(manifest_of(F), HASH_LAYER)
     store._entries[F] = replace(store._entries[F], index=index)
@@ -156,7 +157,7 @@ def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monke
         put(index, ImageRef("b", str(number)), 2)
     report = back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (report.images, report.regions, report.left_out) == (3, 6, 0)
-    assert slept == [patience.PAUSES_S[0]] * 2, "once for the images, once for their regions"
+    assert slept == [PAUSES_S[0]] * 2, "once for the images, once for their regions"
 
 
 def test_nothing_is_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None:

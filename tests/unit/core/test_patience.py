@@ -1,20 +1,25 @@
-"""A long reading waits for its server; nothing else does."""
+"""Long work waits for a server that has answered; nothing else does, and nothing waits for ever."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from searchanything.core import patience
 from searchanything.core.errors import IndexUnavailableError, RegionIndexError
-from searchanything.core.patience import PAUSES_S, WAIT_S, long_reading, patiently
+from searchanything.core.patience import PAUSES_S, WAIT_S, WAITED, LongWork, PatientThreads, long_work, patiently
 
-AWAY = IndexUnavailableError("find no available rootcoord")
+AWAY = "find no available rootcoord"
+SERVER = "the index at http://m:19530"
+TIMEOUT_S = 20.0
 
 
 class Clock:
-    """Time that passes by sleeping, and by asking: each question takes so long."""
+    """Time that passes by waiting, and by asking: each question takes so long."""
 
     def __init__(self, asking_s: float = 0.0) -> None:
         self.now, self.asking_s, self.slept = 0.0, asking_s, list[float]()
@@ -27,7 +32,7 @@ class Clock:
         self.slept.append(pause_s)
 
     def asks(self, *errors: RegionIndexError | None) -> Callable[[], str]:
-        """A question that raises these first, and all the time if they are no more."""
+        """A question that raises these first, then is answered."""
         left = list(errors)
 
         def ask() -> str:
@@ -40,43 +45,134 @@ class Clock:
         return ask
 
 
+def asked(ask: Callable[[], str]) -> str:
+    return patiently(ask, SERVER)
+
+
+def away(times: int = 1) -> list[IndexUnavailableError]:
+    return [IndexUnavailableError(AWAY) for _ in range(times)]
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: clock.sleep(pause_s))
     return clock
 
 
-def test_who_reads_for_long_waits(clock: Clock) -> None:
-    with long_reading():
-        assert patiently(clock.asks(AWAY, AWAY)) == "answer"
-        assert patiently(clock.asks(AWAY)) == "answer"
+def test_long_work_waits(clock: Clock) -> None:
+    with long_work():
+        asked(clock.asks())
+        assert asked(clock.asks(*away(2))) == "answer"
+        assert asked(clock.asks(*away())) == "answer"
     assert clock.slept == [*PAUSES_S[:2], PAUSES_S[0]], "another question, another outage"
 
 
 def test_who_only_asks_has_an_error_at_once(clock: Clock) -> None:
     with pytest.raises(IndexUnavailableError):
-        patiently(clock.asks(AWAY))
-    with long_reading():
-        pass
+        asked(clock.asks(*away()))
+    with long_work():
+        asked(clock.asks())
     with pytest.raises(IndexUnavailableError):
-        patiently(clock.asks(AWAY))
+        asked(clock.asks(*away()))
     assert clock.slept == []
 
 
-def test_other_errors_are_raised_at_once(clock: Clock) -> None:
-    with long_reading(), pytest.raises(RegionIndexError):
-        patiently(clock.asks(RegionIndexError("a wrong question")))
+def test_the_first_contact_fails_at_once(clock: Clock) -> None:
+    """As with a wrong address. What answers is another server, or did so before the work began."""
+    with long_work():
+        asked(clock.asks())
+    with long_work():
+        patiently(clock.asks(), "the image store at s:8333")
+        with pytest.raises(IndexUnavailableError) as raised:
+            asked(clock.asks(*away()))
     assert clock.slept == []
+    assert not hasattr(raised.value, "__notes__"), "nothing was waited for"
+
+
+def test_a_refusal_is_an_answer(clock: Clock) -> None:
+    with long_work():
+        with pytest.raises(RegionIndexError):
+            asked(clock.asks(RegionIndexError("a wrong question")))
+        assert clock.slept == []
+        assert asked(clock.asks(*away())) == "answer"
 
 
 @pytest.mark.parametrize("asking_s", [0.0, 30.0], ids=["refused", "no answer in time"])
 def test_what_stays_away_is_an_error_after_five_minutes(clock: Clock, asking_s: float) -> None:
     """However long each question takes, and however deep it is: what is asked within is not waited for by itself."""
-    clock.asking_s = asking_s
-    ask = clock.asks(*[AWAY] * 1000)
-    with long_reading(), pytest.raises(IndexUnavailableError):
-        patiently(lambda: patiently(lambda: patiently(ask)))
-    most = WAIT_S + 2 * asking_s + (max(PAUSES_S) if asking_s else 0)  # the last pause may begin within the time
-    assert WAIT_S <= clock.now <= most
-    assert WAIT_S == 300
+    ask = clock.asks(None, *away(1000))
+    with long_work():
+        asked(ask)
+        clock.now, clock.asking_s = 0.0, asking_s
+        with pytest.raises(IndexUnavailableError, match=AWAY) as raised:
+            asked(lambda: asked(lambda: asked(ask)))
+        most = WAIT_S + 2 * asking_s + (max(PAUSES_S) if asking_s else 0)  # the last pause may begin within the time
+        assert WAIT_S <= clock.now <= most
+        assert WAIT_S == 300
+        assert raised.value.__notes__ == [WAITED]
+        with pytest.raises(IndexUnavailableError):  # such as a note that is taken back at the end
+            asked(ask)
+        assert clock.now <= most + asking_s, "what failed is over: nothing is waited for any more"
+
+
+def test_waiting_is_said_once_however_many_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_wait = threading.Barrier(3, timeout=TIMEOUT_S)
+    monkeypatch.setattr(LongWork, "pause", lambda _, __: all_wait.wait())
+    with long_work(), PatientThreads(3) as threads, caplog.at_level(logging.INFO):
+        asked(lambda: "answer")
+        questions = [Clock().asks(*away(2)) for _ in range(3)]
+        assert list(threads.map(asked, questions)) == ["answer"] * 3
+        asked(lambda: "answer")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{SERVER} is away, and is waited for, five minutes at most: {AWAY}",
+        f"{SERVER} answers again",
+    ]
+
+
+def test_threads_wait_as_who_asks_does(clock: Clock) -> None:
+    with long_work(), PatientThreads(2) as threads:
+        asked(clock.asks())
+        assert list(threads.map(asked, [clock.asks(*away()), clock.asks()])) == ["answer"] * 2
+    assert clock.slept == [PAUSES_S[0]]
+    with PatientThreads(1) as threads, pytest.raises(IndexUnavailableError):
+        threads.submit(asked, clock.asks(*away())).result()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_an_interruption_ends_the_waits_of_all_threads(interruption: type[BaseException]) -> None:
+    """Ctrl-C, while the thread that writes waits for the index: nobody waits for the rest of the five minutes."""
+    waits = threading.Event()
+
+    def stays_away() -> str:
+        waits.set()
+        raise IndexUnavailableError(AWAY)
+
+    def run() -> None:
+        with long_work():
+            asked(lambda: "answer")
+            with PatientThreads(1) as threads:
+                threads.submit(asked, stays_away)
+                assert waits.wait(TIMEOUT_S)
+                raise interruption
+
+    begun = time.monotonic()
+    with pytest.raises(interruption):
+        run()
+    assert time.monotonic() - begun < TIMEOUT_S < WAIT_S
+
+
+def test_an_interruption_of_who_asks_is_no_answer_and_the_end(clock: Clock) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    with long_work():
+        asked(clock.asks())
+        with pytest.raises(KeyboardInterrupt):
+            asked(interrupted)
+        with pytest.raises(IndexUnavailableError):
+            asked(clock.asks(*away()))
+    assert clock.slept == []

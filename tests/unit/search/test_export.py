@@ -17,9 +17,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import searchanything
-from searchanything.core import patience
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, UsageError
-from searchanything.core.patience import patiently
+from searchanything.core.patience import PAUSES_S, LongWork, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, MaskRLE
@@ -226,7 +225,8 @@ def test_an_export_waits_for_a_server_that_is_started_again(
         tries = 0
 
         def generations(self, images: Iterable[ImageRef]) -> dict[ImageRef, int]:
-            patiently(self._away_at_first)  # as a server is asked
+            patiently(lambda: None, "the index")  # as a server is asked
+            patiently(self._away_at_first, "the index")
             return super().generations(images)
 
         def _away_at_first(self) -> None:
@@ -235,12 +235,12 @@ def test_an_export_waits_for_a_server_that_is_started_again(
                 raise IndexUnavailableError("find no available rootcoord")
 
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
     index = Away(manifest_of("f" * 32))
     index.insert_regions([row(FIRST, 0)])
     commit(index, FIRST, generation=5)
     assert export_regions(index, tmp_path / name) == 1
-    assert slept == [patience.PAUSES_S[0]]
+    assert slept == [PAUSES_S[0]]
 
 
 def test_parquet_without_pyarrow_names_the_cure(

@@ -12,6 +12,7 @@ from searchanything.core.types import Codes, ImageRef
 from searchanything.stores import scans, tuning
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.milvus_connection import MAX_EF, MAX_NPROBE, MilvusConnection
+from searchanything.stores.milvus_making import CollectionMaker
 
 
 def clustered(count: int, seed: int = 0) -> Codes:
@@ -114,7 +115,7 @@ def test_a_new_index_is_of_the_kind_in_the_settings(kind: str, parameters: dict[
         hnsw_m=8,
         ef_construction=90,  # type: ignore[arg-type]
     )
-    server = MilvusConnection(settings)
-    made = server._vector_index(regions_spec("regions", 256))
+    maker = CollectionMaker(settings, settings.uri, embedded=False, look_at_made=lambda _: None)
+    made = maker.vector_index(regions_spec("regions", 256))
     assert made == {"index_type": kind, "metric_type": "HAMMING", "params": parameters}
-    assert server._vector_index(meta_spec("meta"))["index_type"] == "BIN_FLAT", "a few rows need no lists"
+    assert maker.vector_index(meta_spec("meta"))["index_type"] == "BIN_FLAT", "a few rows need no lists"
