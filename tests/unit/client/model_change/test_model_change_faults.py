@@ -16,6 +16,7 @@ from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, 
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
+from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
     IndexUnavailableError,
     PresetError,
@@ -24,6 +25,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.types import ImageRef, StoredObject
+from searchanything.ingest import plan
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -82,6 +84,18 @@ def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
     with pytest.raises(StoreUnavailableError, match="no answer"):
         client.models.apply(NEW)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
+
+
+def test_what_changed_since_a_machine_whose_clock_was_ahead_indexed_it_is_encoded_once(
+    client: Client, machine: TwoPresets, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ahead:
+        ahead.setattr(plan, "next_generation", lambda **_: generation_at(age_s=-3600.0))
+        save(drawn(48, 64, green=(4, 4, 30, 40)), images / "0.png")
+        client.index(images)
+    save(drawn(48, 64, yellow=(2, 2, 30, 40)), images / "0.png")
+    change = client.models.apply(NEW)
+    assert (change.encoded, change.left, machine.seen()[1]) == (3, 0, 3)
 
 
 def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, images: Path) -> None:
