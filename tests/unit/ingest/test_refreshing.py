@@ -222,6 +222,16 @@ def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     assert (found.stale, found.missing) == (("b.png",), ("a.png",))  # listed in this order
 
 
+def test_what_failed_and_has_other_bytes_since_is_stale() -> None:
+    setting = Setting()
+    for key in ("changed.png", "same.png"):
+        setting.store.put(key, b"x")
+    refresh(setting, "changed.png", "same.png")
+    assert synced(setting, Scope()) == ((), (), (), ("changed.png", "same.png"))
+    setting.store.put("changed.png", RED)
+    assert synced(setting, Scope()) == ((), ("changed.png",), (), ("same.png",))
+
+
 class PartlyLocked(InMemoryStore):
     """A listing that cannot look into `locked/`, and passes over a pipe and what is excluded."""
 
