@@ -208,6 +208,17 @@ def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
     assert told[-1].indexed == 5
 
 
+def test_a_check_is_done_when_all_is_looked_at() -> None:
+    """What differs waits for no repair."""
+    store = InMemoryStore()
+    for number in range(5):
+        store.put(f"{number}.png", RED)
+    index = MemoryIndexStore().create(manifest_of(fake_encoder(), "fake"), b"")
+    told: list[IndexProgress] = []
+    assert len(sync_images(SyncJob(store, index, Scope(), SMALL_BATCHES), progress=told.append).missing) == 5
+    assert (told[-1].done, told[-1].total) == (5, 5)
+
+
 def test_parts_add_up_to_the_whole() -> None:
     told: list[IndexProgress] = []
     before = so_far(IndexProgress(0, 9, 0, 0, ""), IndexReport(indexed=2, failed=1))

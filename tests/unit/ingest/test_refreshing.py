@@ -17,6 +17,7 @@ from searchanything.core.omissions import Omissions
 from searchanything.core.rows import Outcome
 from searchanything.core.types import StoredObject
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest import sync
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
@@ -298,6 +299,22 @@ def test_a_listing_that_breaks_orphans_nothing() -> None:
     with pytest.raises(StoreUnavailableError):
         synced(setting, Scope(), repair=True)
     assert set(setting.visible()) == {"a.png", "b.png"}
+
+
+def test_what_was_repaired_before_a_listing_breaks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaking(InMemoryStore):
+        def list(self, prefix: str = "", omissions: Omissions | None = None):
+            yield from super().list(prefix, omissions)
+            raise StoreUnavailableError("gone amid the listing")
+
+    monkeypatch.setattr(sync, "WAVE_KEYS", 2)
+    monkeypatch.setattr(sync, "LISTED_BATCH", 2)
+    setting = Setting(store=Breaking())
+    for key in ("a.png", "b.png", "c.png"):
+        setting.store.put(key, RED)
+    with pytest.raises(StoreUnavailableError):
+        synced(setting, Scope(), repair=True)
+    assert len(setting.visible()) == 2
 
 
 @pytest.mark.parametrize(
