@@ -221,6 +221,9 @@ def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     work = SyncJob(setting.store, setting.index, Scope(), OPTIONS, elsewhere=lambda images: images[:1])
     found = sync_images(work)
     assert (found.stale, found.missing) == (("b.png",), ("a.png",))  # listed in this order
+    refresh(setting, "a.png", "b.png")
+    work = SyncJob(setting.store, setting.index, Scope(), OPTIONS, ask_each=True, elsewhere=lambda images: images)
+    assert not sync_images(work).differs
 
 
 def test_what_failed_and_has_other_bytes_since_is_stale() -> None:
