@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -69,6 +69,29 @@ def test_each_key_is_brought_to_what_it_is_now_and_nothing_is_listed(setting: Se
     assert set(setting.visible()) == {"a.png", "bad.png"}
     whole(setting.index)
     assert without_garbage(setting.index)
+
+
+def test_many_keys_are_looked_at_in_parts(setting: Setting) -> None:
+    keys = [f"{number}.png" for number in range(5)]
+    for key in keys:
+        setting.store.put(key, RED)
+    assert refresh_images(replace(job(setting), keys_at_once=2), keys).indexed == 5
+
+
+def test_what_may_not_be_forgotten_stays_and_is_counted_if_it_was_known(setting: Setting) -> None:
+    setting.store.put("a.png", RED)
+    refresh(setting, "a.png")
+    setting.store.delete("a.png")
+    asked: list[Collection[str]] = []
+    kept = replace(job(setting), may_forget=lambda keys: asked.append(keys) is not None)
+    report = refresh_images(kept, ["a.png", "never.png"])
+    assert (report.gone, report.deleted, asked) == (1, 0, [["a.png"]])
+    assert set(setting.visible()) == {"a.png"}
+
+
+def test_what_is_skipped_is_said_by_its_reason_but_for_our_own(setting: Setting) -> None:
+    report = refresh(setting, "notes.txt", "own/a.jpg", scope=Scope(own_prefix="own/"))
+    assert [(one.count, one.examples) for one in report.skips] == [(1, ("notes.txt",))]
 
 
 def test_unchanged_keys_are_skipped_unless_forced(setting: Setting) -> None:

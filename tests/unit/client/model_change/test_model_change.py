@@ -314,10 +314,14 @@ def test_few_images_that_are_gone_are_left_and_counted(client: Client, images: P
 def test_all_folders_of_the_index_are_indexed(client: Client, tmp_path: Path) -> None:
     another = tmp_path / "another"
     another.mkdir()
-    add(another / "a.png")
+    for name in ("a.png", "empty.png"):
+        add(another / name)
+    save(drawn(48, 64), another / "empty.png")
     client.index(another)
-    assert client.models.apply(NEW).encoded == 4
-    assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png"]
+    add(tmp_path / "images" / "a.png")  # which nobody indexed
+    assert client.models.apply(NEW).encoded == 5
+    assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png", "empty.png"]
+    assert len(list(live_of(client).iterate_images())) == 5
 
 
 def test_models_of_before_leave_memory(images: Path) -> None:
