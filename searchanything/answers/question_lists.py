@@ -198,8 +198,7 @@ class AnswerFile:
         with self.part.open("rb") as lines:
             for line in lines:
                 writer.writerows(_csv_answer(json.loads(line)))
-        text.flush()
-        text.detach()
+        text.detach()  # which writes all that is left
 
     def close(self) -> None:
         """Leave what is there to whoever goes on. What a full disk did not take was said by `add`."""

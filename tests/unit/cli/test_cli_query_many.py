@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,18 @@ def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> No
         answers.add({"error": None})
     answers.close()
     assert (answers.done, answers._file.closed) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_folder_that_is_gone_when_all_is_answered_is_said(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    answers = AnswerFile.open(folder / name, [], {}, ["1"])
+    answers.add(answered("1"))
+    shutil.rmtree(folder)
+    with pytest.raises(UsageError, match=rf"{name} cannot be written: No such file"):
+        answers.finish()
+    answers.close()
 
 
 def test_odd_letters_stay(tmp_path: Path) -> None:
