@@ -318,7 +318,7 @@ def test_all_folders_of_the_index_are_indexed(client: Client, tmp_path: Path) ->
         add(another / name)
     save(drawn(48, 64), another / "empty.png")
     client.index(another)
-    add(tmp_path / "images" / "a.png")  # which nobody indexed
+    add(another / "0.png")  # which nobody indexed
     assert client.models.apply(NEW).encoded == 5
     assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png", "empty.png"]
     assert len(list(live_of(client).iterate_images())) == 5
