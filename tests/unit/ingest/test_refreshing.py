@@ -237,6 +237,19 @@ def test_orphans_are_looked_for_within_the_source_alone() -> None:
     assert set(setting.visible()) == {"in/b.png", "inn/c.png", "out/d.png"}
 
 
+def test_lost_rows_are_counted_within_the_source_alone() -> None:
+    setting = Setting()
+    for key in ("in/a.png", "out/b.png"):
+        setting.store.put(key, GREEN_BLUE)
+    refresh(setting, "in/a.png", "out/b.png")
+    setting.index.delete_regions([next(setting.index.regions_of([setting.ref("in/a.png")])).id])
+    lost = [
+        sync_images(SyncJob(setting.store, setting.index, Scope(prefix=prefix), OPTIONS)).lost
+        for prefix in ("in/", "out/", "")
+    ]
+    assert lost == [1, 0, 1]
+
+
 def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     setting = Setting()
     for key in ("a.png", "b.png"):
