@@ -45,7 +45,9 @@ class ListedQuestion:
     @property
     def image(self) -> str:
         """The image as it is named; "" for words alone. Raises: UsageError."""
-        image = self.fields.get("image") or ""
+        image = self.fields.get("image", "")
+        if image is None:
+            return ""
         if not isinstance(image, str):
             raise UsageError(f"image: expected a path, s3://bucket/key or IMAGE#REGION, got {image!r}")
         return image
@@ -53,7 +55,9 @@ class ListedQuestion:
     def prompt(self) -> Prompt | None:
         """None where the row has none. Raises: PromptError."""
         foreground, background = (_numbers(self.fields, name, "X,Y") for name in ("point", "background"))
-        boxes, text = _numbers(self.fields, "box", "X1,Y1,X2,Y2"), self.fields.get("text") or None
+        boxes, text = _numbers(self.fields, "box", "X1,Y1,X2,Y2"), self.fields.get("text")
+        if text == "":
+            text = None
         if text is not None and not isinstance(text, str):
             raise PromptError(f"text: expected words, got {text!r}")
         if boxes or text is not None:
@@ -80,7 +84,11 @@ def read_questions(path: Path) -> tuple[list[ListedQuestion], str]:
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
-    for row in csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True):
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    names = reader.fieldnames or ()
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two columns are called {twice[0]!r}")
+    for row in reader:
         if "" in row or None in row.values():
             raise ValueError(f"a row has more or fewer columns than the first line: {list(row.values())}")
         yield {name: value for name, value in row.items() if value}
@@ -103,8 +111,9 @@ def _numbers(fields: Mapping[str, Any], name: str, form: str) -> list[list[float
     rows = [part.split(",") for part in value.split(";")] if isinstance(value, str) else value
     if isinstance(rows, list) and rows and not isinstance(rows[0], list):
         rows = [rows]
+    is_table = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
     try:
-        found = [[float(number) for number in row] for row in rows]
+        found = [[float(number) for number in row] for row in rows] if is_table else [[]]
     except (TypeError, ValueError):
         found = [[]]
     if any(len(row) != length for row in found):
@@ -189,8 +198,7 @@ class AnswerFile:
         with self.part.open("rb") as lines:
             for line in lines:
                 writer.writerows(_csv_answer(json.loads(line)))
-        text.flush()
-        text.detach()
+        text.detach()  # which writes all that is left
 
     def close(self) -> None:
         """Leave what is there to whoever goes on. What a full disk did not take was said by `add`."""

@@ -229,7 +229,7 @@ class Change(Generic[RunT]):
     def _encode(self, run: RunT, bucket: str) -> None:
         """Index what is still lacking, as it is in its source now: of the same content, too, if codes are of before."""
         source = self.connection.open_source(source_of(bucket))
-        options = self.connection.options(force=True, retry_forever=True)
+        options = self.connection.options(force=True)
         index, open_encoder = self.connection.models.open_beside(run.other)
         job = self.connection.job(source, (index, lambda: self.recall(open_encoder())), options, said="named")
         job = replace(job, sheet=None)  # tiles are the live one's

@@ -250,7 +250,7 @@ class Ingestion:
             for one, is_listed in zip(lacking, listed.tolist(), strict=True)
             if is_listed and job.scope.wants(one.key)
         ]
-        again = replace(job, options=self.connection.options(force=True, retry_forever=True))
+        again = replace(job, options=self.connection.options(force=True))
         return self._in_waves(again, keys, progress)
 
     def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,7 @@ def test_a_list_that_is_read_is_not_written_over(shell: Typed) -> None:
         ("q.csv", b"image,point\na.png\n", "more or fewer columns"),
         ("q.csv", b"image\na.png,b.png\n", "more or fewer columns"),
         ("q.csv", b'image\n"a.png\n', "cannot be read as a list"),
+        ("q.csv", b'image,point,point\na.png,"1,2","3,4"\n', "two columns are called 'point'"),
         ("q.csv", b"image\n\xff\n", "cannot be read as a list"),
         ("q.jsonl", b'{"image": "a.png"}\n[1]\n', "an object on each line"),
         ("q.jsonl", b'{"image": "a.png"\n', "cannot be read as a list"),
@@ -333,17 +335,19 @@ def test_what_is_no_list_is_refused(tmp_path: Path, name: str, data: bytes | Non
 def test_rows_are_read_with_their_own_errors(tmp_path: Path) -> None:
     rows = [
         {"point": [1]}, {"point": "1,2,3"}, {"box": [1, 2, 3]}, {"point": {"x": 1}}, {"point": [[1, "a"]]},
-        {"text": 7}, {"background": [1, 2]}, {"point": [1, None]},
+        {"text": 7}, {"text": 0}, {"background": [1, 2]}, {"point": [1, None]}, {"point": {}}, {"point": {"12": 0}},
+        {"point": [[1, 2], "34"]},
     ]  # fmt: skip
     (tmp_path / "q.jsonl").write_text(
-        "\n".join(map(json.dumps, [*rows, {"image": 3}, {"point": "1, 2 ;3,4", "id": 0}]))
+        "\n".join(map(json.dumps, [*rows, {"image": 3}, {"image": []}, {"point": "1, 2 ;3,4", "id": 0}]))
     )
     questions, _ = read_questions(tmp_path / "q.jsonl")
     for question in questions[: len(rows)]:
         with pytest.raises(PromptError):
             question.prompt()
-    with pytest.raises(UsageError, match="image: expected"):
-        questions[-2].image  # noqa: B018 - it raises
+    for question in questions[-3:-1]:
+        with pytest.raises(UsageError, match="image: expected"):
+            question.image  # noqa: B018 - it raises
     assert questions[-1].prompt().foreground == ((1, 2), (3, 4))  # type: ignore[union-attr]
     assert questions[-1].id == "0"
 
@@ -356,6 +360,18 @@ def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> No
         answers.add({"error": None})
     answers.close()
     assert (answers.done, answers._file.closed) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_folder_that_is_gone_when_all_is_answered_is_said(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    answers = AnswerFile.open(folder / name, [], {}, ["1"])
+    answers.add(answered("1"))
+    shutil.rmtree(folder)
+    with pytest.raises(UsageError, match=rf"{name} cannot be written: No such file"):
+        answers.finish()
+    answers.close()
 
 
 def test_odd_letters_stay(tmp_path: Path) -> None:

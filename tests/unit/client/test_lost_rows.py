@@ -124,6 +124,19 @@ def test_a_killed_deletion_is_ended_by_the_same_one_again(client: Client, monkey
     assert client.delete("photos") == 0
 
 
+def test_a_repair_deletes_what_a_killed_deletion_left_once_it_is_old(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_deletion(client, monkeypatch)
+    for image in Path("photos").iterdir():
+        image.unlink()
+    assert client.sync("photos", repair=True).garbage == 0
+    assert rows_of(client, "photos") == (0, 6)
+    client._parts.connection.settings.ingest.garbage_age_s = 0
+    assert client.sync("photos", repair=True).garbage == 3
+    assert rows_of(client, "photos") == (0, 0)
+
+
 def test_regions_that_may_be_a_running_attempts_stay_and_are_named(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from searchanything.core.types import Filter, ImageRef, StoredObject
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.images.sidecars import MAX_SIDECAR_BYTES, parse_sidecar
+from searchanything.ingest import sync
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import IndexReport, SyncReport
@@ -181,6 +182,16 @@ def test_a_sidecar_that_comes_later_is_noticed_and_one_without_news_is_not_stale
     report = beside.sync(repair=True)
     assert (report.stale, report.missing, report.orphaned) == (("b.png",), (), ())
     assert beside.setting.row("b.png").metadata == {"n": 1}
+
+
+def test_many_sidecars_that_changed_are_looked_at_in_parts(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "LISTED_BATCH", 2)
+    for key in "bcde":
+        beside.raw.put(f"{key}.png", RED)
+    beside.index()
+    for key in "bcde":
+        beside.raw.put(f"{key}.png.json", b'{"n": 1}')
+    assert beside.sync().stale == ("b.png", "c.png", "d.png", "e.png")
 
 
 def test_a_sync_asks_only_about_doubtful_objects(beside: Beside) -> None:

@@ -24,7 +24,9 @@ from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest import sync
 from searchanything.ingest.forget import (
+    FORGETTING,
     MISSING,
     Covered,
     Devices,
@@ -89,10 +91,11 @@ class World:
             self.index.insert_images([row])
         return self
 
-    def delete(self, *keys: str) -> None:
+    def delete(self, *keys: str) -> World:
         assert isinstance(self.store, InMemoryStore)
         for key in keys:
             self.store.delete(key)
+        return self
 
     def job(self, *, repair: bool, forget: bool = False) -> SyncJob:
         limits = replace(self.limits, always=forget)
@@ -199,6 +202,14 @@ def test_without_a_waiting_time_it_takes_two_listings_all_the_same() -> None:
     assert len(world.sync().held) == 30
     assert world.sync().held == ()
     assert world.keys == set()
+
+
+def test_it_goes_in_steps_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "FORGOTTEN_AT_ONCE", 2)
+    world, said = World().put(*names(20)).delete(*names(5)), list[tuple[str, int, int | None]]()
+    report = sync_images(world.job(repair=True), progress=lambda now: said.append((now.stage, now.done, now.total)))
+    assert (report.repaired.deleted, len(world.keys)) == (5, 15)
+    assert [one for one in said if one[0]] == [(FORGETTING, 0, 5), (FORGETTING, 2, 5), (FORGETTING, 4, 5)]
 
 
 def test_what_goes_later_waits_for_itself() -> None:
@@ -360,6 +371,7 @@ class TestDevices:
         world.delete(*names(3, "sub/"))
         report = world.run(prune=True)
         assert (report.gone, report.deleted, [one.key for one in report.failures]) == (0, 0, ["sub/"])
+        assert world.run(prune=False).failed == report.failed == 1
         assert [one.key for one in world.sync().unlisted] == ["sub/"]
         assert len(world.keys) == 43
 

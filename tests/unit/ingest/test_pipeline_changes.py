@@ -199,3 +199,17 @@ def test_an_object_without_a_suffix_is_an_image_if_its_type_says_so() -> None:
     report = setting.run()
     assert (report.indexed, report.skipped) == (1, 2)
     assert setting.knows("ab12/image")
+    setting.store.put("ab12/image", b"words", content_type="text/plain")
+    report = setting.run()
+    assert (report.failed, report.skipped) == (0, 3)
+
+
+def test_an_object_that_goes_before_its_tags_are_looked_at_is_gone() -> None:
+    setting = Setting()
+    for key in ("a.png", "b.png"):
+        setting.store.put(key, RED)
+    setting.run()
+    listed = list(setting.store.list())
+    setting.store.delete("a.png")
+    report = setting.run(options=replace(SMALL_BATCHES, listing_is_enough=False), objects=listed)
+    assert (report.unchanged, report.deleted, report.failed) == (1, 1, 0)

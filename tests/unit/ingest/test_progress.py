@@ -192,10 +192,13 @@ def _until(holds) -> None:
     raise AssertionError("never")
 
 
-def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
+@pytest.mark.parametrize("at_once", [512, 2])
+def test_a_sync_knows_its_total_and_counts_its_repairs(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("searchanything.ingest.sync.WAVE_KEYS", at_once)
     store = InMemoryStore()
     for number in range(5):
         store.put(f"{number}.png", RED)
+    store.put("bad.png", b"no image")
     store.put("notes.txt", b"no image")
     indexes = MemoryIndexStore()
     index = indexes.create(manifest_of(fake_encoder(), "fake"), b"")
@@ -203,9 +206,22 @@ def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
     told: list[IndexProgress] = []
     job = SyncJob(store, index, Scope(), SMALL_BATCHES, partial(refresh_images, work))
     assert sync_images(job, progress=told.append).repaired.indexed == 5
-    assert {(one.total, one.total_is_final) for one in told} == {(5, True)}
-    assert [one.done for one in told] == [0, 1, 2, 3, 4, 5]  # all is listed at once, and then repaired image by image
-    assert told[-1].indexed == 5
+    assert {(one.total, one.total_is_final) for one in told} == {(6, True)}
+    done = [one.done for one in told]
+    assert done == sorted(done)
+    assert {0, *done} == {0, 1, 2, 3, 4, 5, 6}  # image by image
+    assert (told[-1].indexed, told[-1].failed) == (5, 1)
+
+
+def test_a_check_is_done_when_all_is_looked_at() -> None:
+    """What differs waits for no repair."""
+    store = InMemoryStore()
+    for number in range(5):
+        store.put(f"{number}.png", RED)
+    index = MemoryIndexStore().create(manifest_of(fake_encoder(), "fake"), b"")
+    told: list[IndexProgress] = []
+    assert len(sync_images(SyncJob(store, index, Scope(), SMALL_BATCHES), progress=told.append).missing) == 5
+    assert (told[-1].done, told[-1].total) == (5, 5)
 
 
 def test_parts_add_up_to_the_whole() -> None:

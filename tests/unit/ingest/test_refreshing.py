@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from searchanything.core.omissions import Omissions
 from searchanything.core.rows import Outcome
 from searchanything.core.types import StoredObject
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest import sync
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
@@ -68,6 +69,29 @@ def test_each_key_is_brought_to_what_it_is_now_and_nothing_is_listed(setting: Se
     assert set(setting.visible()) == {"a.png", "bad.png"}
     whole(setting.index)
     assert without_garbage(setting.index)
+
+
+def test_many_keys_are_looked_at_in_parts(setting: Setting) -> None:
+    keys = [f"{number}.png" for number in range(5)]
+    for key in keys:
+        setting.store.put(key, RED)
+    assert refresh_images(replace(job(setting), keys_at_once=2), keys).indexed == 5
+
+
+def test_what_may_not_be_forgotten_stays_and_is_counted_if_it_was_known(setting: Setting) -> None:
+    setting.store.put("a.png", RED)
+    refresh(setting, "a.png")
+    setting.store.delete("a.png")
+    asked: list[Collection[str]] = []
+    kept = replace(job(setting), may_forget=lambda keys: asked.append(keys) is not None)
+    report = refresh_images(kept, ["a.png", "never.png"])
+    assert (report.gone, report.deleted, asked) == (1, 0, [["a.png"]])
+    assert set(setting.visible()) == {"a.png"}
+
+
+def test_what_is_skipped_is_said_by_its_reason_but_for_our_own(setting: Setting) -> None:
+    report = refresh(setting, "notes.txt", "own/a.jpg", scope=Scope(own_prefix="own/"))
+    assert [(one.count, one.examples) for one in report.skips] == [(1, ("notes.txt",))]
 
 
 def test_unchanged_keys_are_skipped_unless_forced(setting: Setting) -> None:
@@ -213,6 +237,19 @@ def test_orphans_are_looked_for_within_the_source_alone() -> None:
     assert set(setting.visible()) == {"in/b.png", "inn/c.png", "out/d.png"}
 
 
+def test_lost_rows_are_counted_within_the_source_alone() -> None:
+    setting = Setting()
+    for key in ("in/a.png", "out/b.png"):
+        setting.store.put(key, GREEN_BLUE)
+    refresh(setting, "in/a.png", "out/b.png")
+    setting.index.delete_regions([next(setting.index.regions_of([setting.ref("in/a.png")])).id])
+    lost = [
+        sync_images(SyncJob(setting.store, setting.index, Scope(prefix=prefix), OPTIONS)).lost
+        for prefix in ("in/", "out/", "")
+    ]
+    assert lost == [1, 0, 1]
+
+
 def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     setting = Setting()
     for key in ("a.png", "b.png"):
@@ -220,6 +257,19 @@ def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     work = SyncJob(setting.store, setting.index, Scope(), OPTIONS, elsewhere=lambda images: images[:1])
     found = sync_images(work)
     assert (found.stale, found.missing) == (("b.png",), ("a.png",))  # listed in this order
+    refresh(setting, "a.png", "b.png")
+    work = SyncJob(setting.store, setting.index, Scope(), OPTIONS, ask_each=True, elsewhere=lambda images: images)
+    assert not sync_images(work).differs
+
+
+def test_what_failed_and_has_other_bytes_since_is_stale() -> None:
+    setting = Setting()
+    for key in ("changed.png", "same.png"):
+        setting.store.put(key, b"x")
+    refresh(setting, "changed.png", "same.png")
+    assert synced(setting, Scope()) == ((), (), (), ("changed.png", "same.png"))
+    setting.store.put("changed.png", RED)
+    assert synced(setting, Scope()) == ((), ("changed.png",), (), ("same.png",))
 
 
 class PartlyLocked(InMemoryStore):
@@ -288,6 +338,22 @@ def test_a_listing_that_breaks_orphans_nothing() -> None:
     with pytest.raises(StoreUnavailableError):
         synced(setting, Scope(), repair=True)
     assert set(setting.visible()) == {"a.png", "b.png"}
+
+
+def test_what_was_repaired_before_a_listing_breaks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaking(InMemoryStore):
+        def list(self, prefix: str = "", omissions: Omissions | None = None):
+            yield from super().list(prefix, omissions)
+            raise StoreUnavailableError("gone amid the listing")
+
+    monkeypatch.setattr(sync, "WAVE_KEYS", 2)
+    monkeypatch.setattr(sync, "LISTED_BATCH", 2)
+    setting = Setting(store=Breaking())
+    for key in ("a.png", "b.png", "c.png"):
+        setting.store.put(key, RED)
+    with pytest.raises(StoreUnavailableError):
+        synced(setting, Scope(), repair=True)
+    assert len(setting.visible()) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from fakes.two_presets import NEW, OLD, OtherEmbedder, TwoPresets, add, at_the_s
 
 from searchanything import wiring
 from searchanything.cli.app import run
-from searchanything.client import change_lease
+from searchanything.client import change_lease, lease
 from searchanything.client.client import Client
 from searchanything.client.model_change import ModelChange
 from searchanything.core.errors import PresetError, RegionIndexError, SettingsError, UsageError
@@ -139,6 +140,21 @@ def test_what_happens_meanwhile_is_in_the_new_one(client: Client, images: Path) 
     assert (report.missing, report.stale, report.orphaned, report.lost) == ((), (), (), 0)
     whole(live_of(client))
     assert without_garbage(live_of(client))
+
+
+def test_what_came_while_it_was_filled_is_there_at_once_when_it_is_live(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(now: IndexProgress) -> None:
+        if now.done == 1 and not (images / "new.png").exists():
+            add(images / "new.png")
+            client.refresh(images, ["new.png"])
+
+    found: list[list[str]] = []
+    at_the_switch(monkeypatch, lambda: found.append(sorted(outcomes(client))), before=False)
+    client._settings.ingest.batch_images = 1
+    client.models.apply(NEW, progress=write)
+    assert found == [["0.png", "1.png", "2.png", "new.png"]]
 
 
 def test_what_comes_and_goes_between_the_last_look_and_the_switch(
@@ -298,10 +314,14 @@ def test_few_images_that_are_gone_are_left_and_counted(client: Client, images: P
 def test_all_folders_of_the_index_are_indexed(client: Client, tmp_path: Path) -> None:
     another = tmp_path / "another"
     another.mkdir()
-    add(another / "a.png")
+    for name in ("a.png", "empty.png"):
+        add(another / name)
+    save(drawn(48, 64), another / "empty.png")
     client.index(another)
-    assert client.models.apply(NEW).encoded == 4
-    assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png"]
+    add(another / "0.png")  # which nobody indexed
+    assert client.models.apply(NEW).encoded == 5
+    assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png", "a.png", "empty.png"]
+    assert len(list(live_of(client).iterate_images())) == 5
 
 
 def test_models_of_before_leave_memory(images: Path) -> None:
@@ -472,6 +492,46 @@ def test_two_do_not_change_an_index_at_once(client: Client, tmp_path: Path) -> N
     assert "another process applies a hash layer or models" in refused[0]
     assert "another process applies a hash layer or models" in refused[1]
     assert "is live" in refused[2]
+
+
+@pytest.mark.parametrize(("moment", "least", "most"), [("begun", 0, 0), ("encoding", 1, 11), ("filled", 15, 15)])
+def test_who_lost_the_lease_does_no_more(
+    client: Client,
+    machine: TwoPresets,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    least: int,
+    most: int,
+) -> None:
+    """Another process thought it dead, and fills the same index."""
+    for number in range(12):
+        add(images / f"more{number}.png")
+    client.index(images)
+    client._settings.ingest.batch_images, client._settings.ingest.hash_sample_images = 1, 0
+    create, another = MemoryIndexStore.create, {"by": "another", "at": time.time(), "machine": "elsewhere", "pid": 1}
+
+    def lose() -> None:
+        if client._indexes.recall("hash-apply"):
+            client._indexes.remember("hash-apply", json.dumps(another | {"of": []}).encode())
+
+    def created(store: MemoryIndexStore, *args: Any) -> MemoryRegionIndex:
+        if moment == "begun":
+            lose()
+        return create(store, *args)
+
+    def said(now: IndexProgress) -> None:
+        if now.done == {"encoding": 1, "filled": 15}.get(moment):
+            lose()
+
+    monkeypatch.setattr(MemoryIndexStore, "create", created)
+    if moment == "encoding":
+        monkeypatch.setattr(lease, "RENEW_S", 0.0)
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.models.apply(NEW, progress=said)
+    assert client.manifest.preset == OLD
+    assert least <= machine.seen()[1] <= most
+    assert json.loads(client._indexes.recall("hash-apply"))["by"] == "another"
 
 
 def test_a_step_that_takes_longer_than_a_lease_lasts(

@@ -16,14 +16,19 @@ from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, 
 
 from searchanything.client import syncing
 from searchanything.client.client import Client
+from searchanything.client.model_change import LOADING_MODELS
+from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
     IndexUnavailableError,
     PresetError,
+    RegionIndexError,
     StoreError,
     StoreUnavailableError,
     UsageError,
 )
 from searchanything.core.types import ImageRef, StoredObject
+from searchanything.ingest import plan
+from searchanything.ingest.reports import IndexProgress
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -82,6 +87,18 @@ def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
     with pytest.raises(StoreUnavailableError, match="no answer"):
         client.models.apply(NEW)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
+
+
+def test_what_changed_since_a_machine_whose_clock_was_ahead_indexed_it_is_encoded_once(
+    client: Client, machine: TwoPresets, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ahead:
+        ahead.setattr(plan, "next_generation", lambda **_: generation_at(age_s=-3600.0))
+        save(drawn(48, 64, green=(4, 4, 30, 40)), images / "0.png")
+        client.index(images)
+    save(drawn(48, 64, yellow=(2, 2, 30, 40)), images / "0.png")
+    change = client.models.apply(NEW)
+    assert (change.encoded, change.left, machine.seen()[1]) == (3, 0, 3)
 
 
 def test_much_of_one_source_that_fails_is_much(client: Client, another: Path, images: Path) -> None:
@@ -223,6 +240,32 @@ def test_a_run_that_ended_right_after_the_switch_is_said_to_have(
     assert [("sync repair SOURCE" in one, "was ended" in one) for one in caplog.messages if "is live, but" in one] == [
         (True, True)
     ]
+
+
+def test_an_index_that_became_live_while_the_models_were_loaded_is_not_switched_away(
+    client: Client, images: Path, tmp_path: Path
+) -> None:
+    layer = layer_file(tmp_path / "other.safetensors", bits=64)
+
+    def change_first(now: IndexProgress) -> None:
+        if now.stage == LOADING_MODELS:
+            client.hash_layers.apply(layer, encode=True)
+
+    with pytest.raises(RegionIndexError, match="another index has just become live; try again"):
+        client.models.apply(NEW, progress=change_first)
+    assert (client.manifest.preset, client.manifest.bits) == (OLD, 64)
+    assert client.operations.presets_before() == set()
+    assert client.models.apply(NEW).left == 0
+    assert client.operations.presets_before() == {OLD}
+    assert len(client.query(images / "1.png").hits) == 3
+
+
+def test_a_change_that_is_done_is_not_said_to_have_ended_early(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.models.apply(NEW)
+    assert client.models.apply(NEW).replaced is None
+    assert [one for one in caplog.messages if "was ended" in one] == []
 
 
 def test_who_names_the_preset_of_before_follows_a_restored_index(client: Client, images: Path, tmp_path: Path) -> None:
