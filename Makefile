@@ -2,7 +2,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE := 1
+# What is imported is compiled once, beside the checkout's caches: uv compiles nothing of what it installs.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/bytecode
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
