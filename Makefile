@@ -2,7 +2,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE := 1
+# What is imported is compiled once, beside the checkout's caches: uv compiles nothing of what it installs.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/bytecode
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
@@ -35,7 +36,7 @@ test: check .venv-milvus/.ready
 	$(MAKE) --jobs=4 --keep-going --output-sync=target test-parts test-computing test-services test-indexes
 
 # The parts that compute, which take as long as all the rest together.
-COMPUTING := $(addprefix tests/unit/,drawing encode evaluation features hash_training images models prompts search training)
+COMPUTING := $(addprefix tests/unit/,drawing encode evaluation explain features hash_training images ingest models prompts search training)
 
 test-parts: .venv/.ready
 	$(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%)

@@ -15,9 +15,7 @@ from integration.lite_processes import processes_of, wait_until, wait_until_ende
 from integration.test_lite_faults import NAME, add, keys, made, make, opened
 
 from searchanything.core.errors import IndexFullError, IndexReadOnlyError, IndexUnavailableError, RegionIndexError
-from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_folder import folder_beside
-from searchanything.stores.milvus_opening import open_milvus
 
 
 def nothing_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +96,7 @@ def test_an_index_on_a_full_disk_is_read(disk: Path, left: int) -> None:
 def test_rows_that_the_disk_did_not_take_are_not_shown(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Milvus Lite keeps them in memory, once for each time that it is asked."""
     made(disk / "index.db", 1)
-    with open_milvus(MilvusSettings(uri=str(disk / "index.db"), lite_idle_s=0.3, timeout_s=2.0)) as store:
+    with opened(disk / "index.db") as store:
         index = store.open(NAME)
         fill(disk, left=1 << 14)  # another program, in this moment
         for module in ("lite_host", "lite_connection"):

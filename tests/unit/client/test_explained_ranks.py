@@ -95,7 +95,7 @@ def refined(found: SearchResults, marks: tuple[int, int] | None) -> SearchResult
 @example(kind="words", marks=(0, 12), limit=12, offset=1, grouped=True, rescore=0, cut=None)
 @example(kind="several 01", marks=None, limit=12, offset=0, grouped=False, rescore=None, cut=3)
 @example(kind="point", marks=(2, 20), limit=12, offset=0, grouped=False, rescore=None, cut=12)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_rank_is_the_hit_s_number(
     served: Served,
     kind: str,
@@ -135,7 +135,7 @@ def test_the_rank_is_the_hit_s_number(
     most=st.sampled_from([None, 0.5, 0.05]),
     unwanted=st.sampled_from([None, 0.001, 0.02]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_rank_among_images_of_several_things_is_the_hit_s_number(
     served: Served, parts: list[str], any_of: int, limit: int, most: float | None, unwanted: float | None
 ) -> None:

@@ -106,7 +106,7 @@ def by_name(tree: ast.Module, module: str, ways: frozenset[str] = BY_NAME) -> li
     return [
         Named(node.lineno, text)
         for node in calls
-        if ast.unparse(node.func).rpartition(".")[2] in ways
+        if getattr(node.func, "attr", getattr(node.func, "id", None)) in ways
         for argument in node.args
         for text in strings(argument, constants, whole)
     ]

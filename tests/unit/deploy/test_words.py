@@ -50,8 +50,9 @@ def texts() -> Iterator[tuple[str, int, str]]:
     files = [file for file in files if file.suffix in SUFFIXES and file != Path(__file__)]
     assert len(files) > 100
     for file in files:
+        name = str(file.relative_to(ROOT))
         for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
-            yield str(file.relative_to(ROOT)), number, line
+            yield name, number, line
 
 
 def as_read(line: str) -> str:

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchanything import wiring
 from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox
+from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import ModelSettings, load_settings
 from searchanything.core.types import BoolMasks, RGBImage
 from searchanything.encode.cut_batch import CutBatch
@@ -59,16 +60,28 @@ def images() -> list[RGBImage]:
     ]
 
 
-def cut_twice(
-    encoder: Encoder, images: Sequence[RGBImage], monkeypatch: pytest.MonkeyPatch
-) -> tuple[CutBatch, CutBatch]:
-    """What the host makes of images, and what the device makes of them."""
+Segmented = tuple[Sequence[Segmentation], Sequence[Segmentation]]
+
+
+def segmented_twice(encoder: Encoder, images: Sequence[RGBImage]) -> Segmented:
+    """What the segmenter finds in images: on the host, and where it was found."""
     segmenter = cast("LazySegmenter", encoder.segmenter).load()
-    host = encoder.cut_batch(images, segmenter.segment(images), Stopwatch())
-    monkeypatch.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
-    watch = Stopwatch()
-    cutter = DeviceCutter(DEVICE)
-    device = replace(encoder, cutter=cutter).cut_batch(images, segmenter.segment(images), watch)
+    on_host = segmenter.segment(images)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
+        return on_host, segmenter.segment(images)
+
+
+@pytest.fixture(scope="module")
+def segmented(pico: Encoder, images: list[RGBImage]) -> Segmented:
+    return segmented_twice(pico, images)
+
+
+def cut_twice(encoder: Encoder, images: Sequence[RGBImage], segmented: Segmented) -> tuple[CutBatch, CutBatch]:
+    """What the host makes of images, and what the device makes of them."""
+    on_host, there = segmented
+    host, watch = encoder.cut_batch(images, on_host, Stopwatch()), Stopwatch()
+    device = replace(encoder, cutter=DeviceCutter(DEVICE)).cut_batch(images, there, watch)
     assert list(watch.timings_ms) == ["cut"], "the device did it"
     return host, device
 
@@ -92,17 +105,17 @@ def assert_pixels_alike(device: RGBImage, host: RGBImage) -> None:
 
 @pytest.mark.parametrize("policy", list(CropPolicy))
 def test_the_device_makes_what_the_host_makes(
-    policy: CropPolicy, pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+    policy: CropPolicy, pico: Encoder, images: list[RGBImage], segmented: Segmented
 ) -> None:
-    host, device = cut_twice(replace(pico, crops=policy), images, monkeypatch)
+    host, device = cut_twice(replace(pico, crops=policy), images, segmented)
     assert sum(len(one.masks) for one in host.regions) > 20
     assert_alike(host, device)
 
 
 def test_codes_of_both_are_the_same_but_for_roundings(
-    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+    pico: Encoder, images: list[RGBImage], segmented: Segmented
 ) -> None:
-    host, device = cut_twice(pico, images, monkeypatch)
+    host, device = cut_twice(pico, images, segmented)
     watch = Stopwatch()
     for one, other in zip(pico.embed_batch(host, watch), pico.embed_batch(device, watch), strict=True):
         differ = np.bitwise_count(one.codes ^ other.codes).sum(axis=1)
@@ -110,24 +123,24 @@ def test_codes_of_both_are_the_same_but_for_roundings(
 
 
 def test_in_small_groups_and_chunks_it_is_the_same(
-    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+    pico: Encoder, images: list[RGBImage], segmented: Segmented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_cut, "GROUP_PIXELS", 400_000)
     monkeypatch.setattr(device_cut, "_CROPS_AT_ONCE", 3)
-    assert_alike(*cut_twice(pico, images, monkeypatch))
+    assert_alike(*cut_twice(pico, images, segmented))
 
 
-def test_images_without_regions_have_a_crop_of_their_own(pico: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_regions_have_a_crop_of_their_own(pico: Encoder) -> None:
     plain = [np.full((50, 70, 3), 128, dtype=np.uint8), np.full((400, 300, 3), 9, dtype=np.uint8)]
-    host, device = cut_twice(pico, plain, monkeypatch)
+    host, device = cut_twice(pico, plain, segmented_twice(pico, plain))
     assert [len(one.masks) for one in device.regions] == [0, 0]
     assert_alike(host, device)
 
 
 def test_stratified_regions_are_chosen_by_the_same_areas(
-    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+    pico: Encoder, images: list[RGBImage], segmented: Segmented
 ) -> None:
-    assert_alike(*cut_twice(replace(pico, policy=RegionPolicy("stratified", 6)), images, monkeypatch))
+    assert_alike(*cut_twice(replace(pico, policy=RegionPolicy("stratified", 6)), images, segmented))
 
 
 def test_a_device_has_one_cutter_for_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,13 +253,15 @@ def test_what_it_cannot_do_is_left_to_the_host(
 
 
 def test_a_device_without_memory_for_it_leaves_it_to_the_host(
-    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pico: Encoder,
+    images: list[RGBImage],
+    segmented: Segmented,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    segmenter = cast("LazySegmenter", pico.segmenter).load()
-    host = pico.cut_batch(images, segmenter.segment(images), Stopwatch())
-    monkeypatch.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
+    on_host, there = segmented
+    host = pico.cut_batch(images, on_host, Stopwatch())
     encoder = replace(pico, cutter=DeviceCutter(DEVICE))
-    there = segmenter.segment(images)
 
     def failing(error: Exception) -> None:
         def table(_image: torch.Tensor) -> torch.Tensor:

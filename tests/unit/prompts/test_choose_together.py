@@ -102,7 +102,7 @@ def of_box(
 
 
 @given(SEEDS)
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     height, masks = random_masks(seed)
     masks = [mask for mask in masks if mask.any()]
@@ -149,7 +149,7 @@ def test_a_background_point_cuts_what_a_point_in_a_box_means() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
     height, masks = random_masks(seed)
     masks = [mask for mask in masks if mask.any()]
@@ -183,7 +183,7 @@ def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
     height, masks = random_masks(seed)
     scene = segmented(height, [mask for mask in masks if mask.any()])
@@ -202,7 +202,7 @@ def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_nothing_that_is_selected_holds_a_background_point_and_order_means_nothing(seed: int) -> None:
     height, masks = random_masks(seed)
     scene = segmented(height, masks)

@@ -71,7 +71,7 @@ def ranked(rows: list[int], masks: list[NDArray[np.bool_]], way: str) -> list[in
 
 
 @given(SEEDS, st.sampled_from(["thing", "surest", "part", "object", "whole"]))
-@settings(max_examples=700)
+@settings(max_examples=250)
 def test_each_point_chooses_one_of_the_masks_that_hold_it_or_that_it_touches(
     seed: int, way: Literal["thing", "surest", "part", "object", "whole"]
 ) -> None:
@@ -234,7 +234,7 @@ def test_a_second_click_on_the_rim_does_not_add_the_neighbour_or_the_whole() -> 
 
 
 @given(SEEDS)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_several_clicks_keep_their_promises(seed: int) -> None:
     height, masks = random_masks(seed)
     scene = segmented(height, masks)
@@ -265,7 +265,7 @@ def clear_of_rims(masks: list[NDArray[np.bool_]], point: tuple[float, float]) ->
 
 
 @given(SEEDS)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_a_click_in_what_is_selected_away_from_rims_changes_nothing(seed: int) -> None:
     height, masks = random_masks(seed)
     scene = segmented(height, masks)
@@ -357,7 +357,7 @@ def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
     height, masks = random_masks(seed)
     generator = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_stated_rates_are_those_of_unrelated_codes(kind: CodeKind, shape: float,
             assert least < rates[at] / truth[at] < most, (wanted, at)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 256), min_size=LEAST_CODES, max_size=400))
 def test_rates_rise_and_are_shares(distances: list[int]) -> None:
     rates = false_match_rates(np.bincount(distances, minlength=257))
