@@ -221,7 +221,11 @@ class IngestSettings(BaseModel):
         description="Where digests of folders' files are kept, so that unchanged ones are not read again.",
     )
     box_min_iou: float = Field(
-        0.1, ge=0, le=1, description="If no mask reaches this IoU with a box prompt, the box itself is the region."
+        0.1,
+        ge=0,
+        le=1,
+        description="If no mask reaches this IoU with a box prompt, or 3/10 of it and lies mostly in the box, "
+        "the box itself is the region.",
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import PromptError
@@ -17,14 +18,16 @@ from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
 from searchanything.prompts.containers import COVERED_SHARE, RowNumbers, covered_by_parts
-from searchanything.prompts.cuts import CUT, CutMasks
-from searchanything.prompts.points_on_grid import PointsOnGrid
+from searchanything.prompts.cuts import CUT, CutMasks, overlapping
+from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
 SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
 CELLS_BESIDE = 1  # a mask's edge is known to a cell
 CELLS_BESIDE_WHOLE = 4  # where a click is on nothing but a whole that is made of others (docs/adr/0088)
+LEAST_SHARE_IN_BOX = 0.5  # of a mask, to lie mostly in a box: the greater part
+LEAST_IOU_IN_BOX = 0.3  # of the least IoU, for a mask that lies mostly in the box (docs/adr/0091)
 CENTRED = 4.0  # of exp(-4 d²), d from a box's centre to a mask's, in halves of the box's sides (docs/adr/0088)
 _DIGITS = 6  # of a fit: products that are equal but for their factors tie
 _RULE_NAMES = {"searchanything": "thing", "surest": "score"}
@@ -88,6 +91,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     chosen = needed(segmentation, points, picked) if by_default else sorted(set(picked.values()))
     held = np.flatnonzero(np.any(usable, axis=1))
     rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
+    beside_cut = overlapping(cut.masks, segmentation, ~points.excluded)
     how = _HOW[prompt.granularity or prompt.rule]
     beside = int(np.any(points.beside & usable, axis=0).sum())
     where = "under" if not beside else "beside" if beside == len(picked) else "under or beside"
@@ -107,26 +111,27 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         score=float(segmentation.scores[[*chosen, *cut.rows]].max()),
         rule=f"points/{prompt.granularity or _RULE_NAMES[prompt.rule]}",
         reason="; ".join(why),
-        others=tuple(int(row) for row in rest[:RUNNERS_UP]),
+        others=tuple(int(row) for row in dict.fromkeys([*rest, *beside_cut]) if row not in chosen)[:RUNNERS_UP],
         rows=tuple(chosen),
     )
 
 
 def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) -> Choice:
-    """The mask that fits the filled box best; the box itself where no mask has an IoU of `min_iou` with it.
+    """The mask that fits the filled box best; the box itself where none has an IoU of `min_iou` with it, or of 3/10 of
+    that and lies mostly in it.
 
     Raises: PromptError for a box that lies outside the image.
     """
     box = clipped(prompt.xyxy, segmentation)
-    ious = box_ious(box, segmentation)
-    order = np.argsort(-ious, kind="stable")
-    if len(order) and 0 < ious[order[0]] >= min_iou:
-        fits = box_fits(box, ious, segmentation)
-        order = np.lexsort((-fits, ious < min_iou))
-        share = shares_in_box(box, segmentation)[order[0]]
-        best = f"IoU {ious[order[0]]:.2f} with the box and {share:.0%} in it"
+    ious, shares = box_ious(box, segmentation), shares_in_box(box, segmentation)
+    fitting = reach_least_iou(ious, shares, min_iou)
+    if fitting.any():
+        fits = box_fits(box, ious, shares, segmentation)
+        order = np.lexsort((-fits, ~fitting))
+        best = f"IoU {ious[order[0]]:.2f} with the box and {shares[order[0]]:.0%} in it"
         reason = f"{best}, the best of {counted(len(ious), 'mask')}"
         return _highest(segmentation, fits, order[ious[order] > 0], rule="box/iou", reason=reason)
+    order = np.argsort(-ious, kind="stable")
     nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
     return Choice(
         kind="region",
@@ -232,14 +237,23 @@ def shares_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
     return np.asarray(np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0), dtype=np.float32)
 
 
-def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, segmentation: Segmentation) -> FloatArray:
+def reach_least_iou(ious: FloatArray, shares: FloatArray, min_iou: float) -> Flags:
+    """(N,) which masks a box may mean, by their IoUs with it and their shares in it.
+
+    A small thing in a loose box has a small IoU; so has a large one that reaches into a small box, and that is not
+    meant. So the least IoU is lower for what lies mostly in the box (docs/adr/0091).
+    """
+    least = np.where(shares > LEAST_SHARE_IN_BOX, LEAST_IOU_IN_BOX * min_iou, min_iou)
+    return np.asarray((ious > 0) & (ious >= least.astype(np.float32)), dtype=np.bool_)
+
+
+def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentation: Segmentation) -> FloatArray:
     """(N,) how well each mask fits a box: its IoU with it, times the share of it in the box, times its centredness.
 
     A box is drawn around a thing, and often loosely: what reaches out of it, or lies at its edge, is less likely to be
     meant (docs/adr/0087, docs/adr/0088).
     """
-    fits = ious * shares_in_box(box_xyxy, segmentation) * _centredness(box_xyxy, segmentation)
-    return np.asarray(fits.round(_DIGITS), dtype=np.float32)
+    return np.asarray((ious * shares * _centredness(box_xyxy, segmentation)).round(_DIGITS), dtype=np.float32)
 
 
 def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
@@ -276,8 +290,13 @@ def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
     areas = segmentation.areas_px[rows].astype(np.float64)
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
-    for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
-    return rows[np.lexsort((np.where(made_of_others, areas, -for_its_size), made_of_others))]
+    return rows[np.lexsort((np.where(made_of_others, areas, -scores_for_size(segmentation)[rows]), made_of_others))]
+
+
+def scores_for_size(segmentation: Segmentation) -> NDArray[np.float64]:
+    """(N,) score / area^0.75."""
+    areas = segmentation.areas_px.astype(np.float64)
+    return np.asarray(segmentation.scores / np.maximum(areas, 1.0) ** SIZE_POWER, dtype=np.float64)
 
 
 def needed(segmentation: Segmentation, points: PointsOnGrid, picked: Mapping[int, int]) -> list[int]:

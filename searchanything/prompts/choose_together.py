@@ -5,8 +5,10 @@
 - A mask that holds a background point is out, everywhere. A point in no box that this leaves none has its mask cut.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask that fits it
   best, and points in no box the masks that clicks would. With a text, over half of a mask must lie in the box.
-- Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
-  as a click would, among the masks over half of which lie in the box.
+- A point in a box weighs both: of the masks under it that reach the least IoU or lie mostly in the box, it chooses the
+  one with the highest score for its size, as a click, times its fit (docs/adr/0091).
+- Where a box without a point fits no mask but those that hold background points, the best of them is cut half way
+  between the box's middle and these points, and at the box (docs/adr/0091).
 - A box that finds no mask in these ways is its own mask, less the masks that hold background points.
 - Where that, or a point in no box, has no mask left under a point, as a background point lies on all of them, the mask
   that a click would mean is cut half way between both (`cuts`). Nothing is cut with a text.
@@ -20,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
-from typing import Final
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, FloatArray
 from searchanything.prompts.choose import (
+    LEAST_SHARE_IN_BOX,
     RUNNERS_UP,
     Choice,
     box_fits,
@@ -38,14 +40,14 @@ from searchanything.prompts.choose import (
     nearest_rows,
     needed,
     nothing,
+    reach_least_iou,
+    scores_for_size,
     shares_in_box,
     things_first,
 )
-from searchanything.prompts.cuts import CUT, CutMasks
+from searchanything.prompts.cuts import CUT, CutMasks, cut_half_way, overlapping
 from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
-
-LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text or a point to choose it in a loose box: the greater part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,16 +130,20 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
         (scene.points.within_reach[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points
     ]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
-    mostly = scene.usable & (shares_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
+    shares = shares_in_box(box, scene.segmentation)
+    mostly = shares > LEAST_SHARE_IN_BOX
     if scene.similarities is not None:
-        return [_by_text(scene, scene.similarities, mostly & group, where) for group, where in groups]
+        return [_by_text(scene, scene.similarities, scene.usable & mostly & group, where) for group, where in groups]
     ious = box_ious(box, scene.segmentation)
-    fitting = scene.usable & (ious > 0) & (ious >= scene.min_iou)
-    fits = box_fits(box, ious, scene.segmentation)
-    picks = [_best(scene, fitting & group, fits, f"{where}, by fit") for group, where in groups]
-    if points:  # a loose box says only where: a click chooses in it
-        clicks = [_by_click(scene, mostly & group, where) for group, where in groups]
-        picks = [pick if pick.found else click for pick, click in zip(picks, clicks, strict=True)]
+    fitting = reach_least_iou(ious, shares, scene.min_iou)
+    fits = box_fits(box, ious, shares, scene.segmentation)
+    if points:
+        allowed = scene.usable & (fitting | mostly)
+        picks = [_by_click_in_box(scene, allowed & group, fits, where) for group, where in groups]
+    else:
+        picks = [_best(scene, scene.usable & fitting, fits, f"in {name}, by fit")]
+        if not picks[0].found:
+            picks = [_cut_in_box(scene, box, fitting & scene.points.excluded, fits, name)]
     if all(pick.found for pick in picks):
         return picks
     itself = _box_itself(scene, box, points, ious, name)
@@ -181,7 +187,39 @@ def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> 
         return _Pick(f"no mask {where}")
     score = float(scene.segmentation.scores[cut.rows[0]])
     box_xyxy = merged_box(boxes_of(masks, letterbox))
-    return _Pick(f"the best {where}, {CUT} ({score:.2f})", own=masks[0], box_xyxy=box_xyxy, score=score, by="thing")
+    order = overlapping(masks, scene.segmentation, scene.usable).tolist()
+    return _Pick(
+        f"the best {where}, {CUT} ({score:.2f})", own=masks[0], box_xyxy=box_xyxy, score=score, by="thing", order=order
+    )
+
+
+def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, name: str) -> _Pick:
+    """Of the excluded mask that fits a box best, what lies in it and nearer to its middle than to the background."""
+    rows = np.flatnonzero(allowed)
+    if not len(rows):
+        return _Pick(f"no mask in {name}")
+    row = int(rows[np.argmax(fits[rows])])
+    letterbox = scene.segmentation.letterbox
+    x1, y1, x2, y2 = box
+    middle = letterbox.cells_of(np.array([[(x1 + x2) / 2, (y1 + y2) / 2]], dtype=np.float32))
+    inside = scene.segmentation.masks[row] & letterbox.box_mask(box)
+    mask = cut_half_way(inside, middle, scene.points.background[scene.points.held[row]])
+    if not mask.any():
+        return _Pick(f"no mask in {name}")
+    return _Pick(
+        f"the best in {name}, by fit ({fits[row]:.2f}), {CUT}",
+        own=mask,
+        box_xyxy=merged_box(boxes_of(mask[None], letterbox)),
+        score=float(fits[row]),
+        order=overlapping(mask[None], scene.segmentation, scene.usable).tolist(),
+    )
+
+
+def _by_click_in_box(scene: _Scene, allowed: Flags, fits: FloatArray, where: str) -> _Pick:
+    """The allowed mask with the highest score for its size, times its fit."""
+    rows = np.flatnonzero(allowed)
+    order = rows[np.argsort(-(scores_for_size(scene.segmentation) * fits)[rows], kind="stable")].tolist()
+    return _first(scene, order, fits, f"{where}, by score for its size and fit")
 
 
 def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoolMasks, FloatArray
-from searchanything.prompts.points_on_grid import Cells, PointsOnGrid
+from searchanything.prompts.containers import RowNumbers
+from searchanything.prompts.points_on_grid import Cells, Flags, PointsOnGrid
 
 CUT: Final = "cut half way to the background points, which lie on all masks there"
 
@@ -48,8 +49,23 @@ class CutMasks:
 
 def _cut(mask: BoolMask, row: int, points: PointsOnGrid) -> BoolMask:
     """What of a mask (gh, gw), of this row, is nearer to a foreground point on it than to a background point on it."""
-    ours, theirs = points.foreground[points.under[row]], points.background[points.held[row]]
+    return cut_half_way(mask, points.foreground[points.under[row]], points.background[points.held[row]])
+
+
+def cut_half_way(mask: BoolMask, ours: Cells, theirs: Cells) -> BoolMask:
+    """What of a mask (gh, gw) is nearer to one of our cells than to each of theirs; P ≥ 1 of both."""
     return np.asarray(mask & (_squares(ours, mask.shape) < _squares(theirs, mask.shape)), dtype=np.bool_)
+
+
+def overlapping(cut: BoolMasks, segmentation: Segmentation, usable: Flags) -> RowNumbers:
+    """The usable masks that share a cell with what is left of cut ones (K, gh, gw), the highest IoU with it first."""
+    coverage = segmentation.letterbox.coverage.ravel()
+    left = np.any(cut, axis=0).ravel() * coverage
+    flat = segmentation.masks.reshape(len(segmentation.masks), coverage.size).astype(np.float32)
+    both = flat @ left
+    ious = both / np.maximum(flat @ coverage + left.sum() - both, np.finfo(np.float32).tiny)
+    order = np.argsort(-ious, kind="stable")
+    return np.asarray(order[usable[order] & (both[order] > 0)], dtype=np.intp)
 
 
 def _squares(cells: Cells, grid: tuple[int, int]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of
   the chosen masks are merged. Where all that hold a point are out, one is cut half way to the background
   (`searchanything.prompts.cuts`). `rule="fastsam"` is the published FastSAM rule instead.
 - `Box`: the mask that fits the box best, by IoU, what lies in it and its middle; the box itself where none reaches a
-  minimum.
+  minimum, which is lower for what lies mostly in the box.
 - `Text`: the region whose embedding is closest to the text's.
 - `Mask`: the given mask. `WholeImage`: everything.
 - `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.prompts.choose_together`).

@@ -93,19 +93,26 @@ def meant_by(
     return [row for row in rows if (held if on_one else touched)(masks[row], point)]
 
 
+def nearer(
+    mask: NDArray[np.bool_], ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """The blocks of a mask that are nearer to the block of one of our points than to each of theirs."""
+    left = np.zeros_like(mask)
+    for y in range(0, mask.shape[0], 4):
+        for x in range(0, mask.shape[1], 4):
+            one, other = (min(math.dist((x, y), (px // 4 * 4, py // 4 * 4)) for px, py in ps) for ps in (ours, theirs))
+            left[y : y + 4, x : x + 4] = mask[y, x] and one < other
+    return left
+
+
 def cut_half_way(
     mask: NDArray[np.bool_], foreground: Sequence[tuple[float, float]], background: Sequence[tuple[float, float]]
 ) -> NDArray[np.bool_]:
     """The rule in words: the blocks of a mask that are nearer to a foreground point's block than to a background's, of
     the points on the mask.
     """
-    left = np.zeros_like(mask)
-    on_it = [[point for point in points if held(mask, point)] for points in (foreground, background)]
-    for y in range(0, mask.shape[0], 4):
-        for x in range(0, mask.shape[1], 4):
-            ours, theirs = (min(math.dist((x, y), (px // 4 * 4, py // 4 * 4)) for px, py in points) for points in on_it)
-            left[y : y + 4, x : x + 4] = mask[y, x] and ours < theirs
-    return left
+    ours, theirs = ([point for point in points if held(mask, point)] for points in (foreground, background))
+    return nearer(mask, ours, theirs)
 
 
 def cut_for_clicks(
@@ -152,12 +159,17 @@ def made_of_others(masks: Sequence[NDArray[np.bool_]], row: int) -> bool:
     return bool(5 * covered.sum() >= 3 * whole.sum())
 
 
+def scores_for_size(masks: Sequence[NDArray[np.bool_]]) -> list[float]:
+    """Score over area^0.75 of each."""
+    scores = np.linspace(0.9, 0.3, len(masks)).astype(np.float32)
+    return [float(score) / max(int(mask.sum()), 1) ** 0.75 for score, mask in zip(scores, masks, strict=True)]
+
+
 def things_in_order(masks: Sequence[NDArray[np.bool_]], rows: Sequence[int]) -> list[int]:
     """A click's order in words: undivided masks by score over area^0.75, then those made of others, smallest first."""
-    scores = np.linspace(0.9, 0.3, len(masks)).astype(np.float32)
     areas = [int(mask.sum()) for mask in masks]
     divided = {row: made_of_others(masks, row) for row in rows}
-    dense = {row: scores[row] / max(areas[row], 1) ** 0.75 for row in rows}
+    dense = scores_for_size(masks)
     return sorted(rows, key=lambda row: (divided[row], areas[row] if divided[row] else -dense[row], row))
 
 
@@ -179,6 +191,20 @@ def needed_rows(
         if all(any(at(point, one) for one in rest) for point in points if point in picked):
             rows = rest
     return sorted(rows)
+
+
+def reaches_least_iou(box_xyxy: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> bool:
+    """The rule in words: `MIN_IOU` with a box of whole pixels, or 3/10 of it where over half of the mask is in it."""
+    x1, y1, x2, y2 = (int(side) for side in box_xyxy)
+    inside = int(mask[y1:y2, x1:x2].sum())
+    iou = inside / ((x2 - x1) * (y2 - y1) + int(mask.sum()) - inside)
+    return inside > 0 and iou >= (0.3 * MIN_IOU if 2 * inside > mask.sum() else MIN_IOU)
+
+
+def overlapping_rows(cut: NDArray[np.bool_], masks: Sequence[NDArray[np.bool_]], usable: Sequence[int]) -> list[int]:
+    """The usable masks that share a pixel with a cut one, the highest IoU with it first."""
+    ious = {row: (masks[row] & cut).sum() / max((masks[row] | cut).sum(), 1) for row in usable}
+    return sorted((row for row in usable if ious[row] > 0), key=lambda row: (-np.float32(ious[row]), row))
 
 
 def fit(box_xyxy: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> float:

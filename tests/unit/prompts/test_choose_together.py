@@ -14,10 +14,13 @@ from fakes.segmentations import (
     held,
     in_pixels,
     meant_by,
+    nearer,
     needed_rows,
     random_masks,
     random_points,
+    reaches_least_iou,
     rectangle,
+    scores_for_size,
     segmented,
     things_in_order,
 )
@@ -52,11 +55,6 @@ def inside(point: tuple[float, float], box: Corners) -> bool:
     return box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3]
 
 
-def iou_with(box: Corners, mask: Pixels, height: int) -> float:
-    filled = rectangle(height, box)
-    return float((mask & filled).sum() / (mask | filled).sum())
-
-
 def best(rows: list[int], figures: dict[int, float]) -> int:
     return min(rows, key=lambda row: (-round(figures[row], 6), row))
 
@@ -69,35 +67,47 @@ def of_box(
     erased: Pixels,
     clicks: dict[str, list[tuple[float, float]]],
 ) -> Pixels | None:
-    """A box without a text, in words: each of its points takes the fittest mask that holds it.
+    """A box without a text, in words: it takes the fittest mask, and each of its points that with the highest score for
+    its size times its fit, of those under it that reach the least IoU or lie mostly in the box.
 
-    Where none fits, it takes what a click takes of the masks mostly in the box; else the box itself. Where a background
-    point leaves nothing of that under a point, a mask that holds both is cut, and the box cuts it as well.
+    A box that only excluded masks fit takes the best of them, cut half way between its middle and the background, and
+    at the box. Where nothing fits it takes itself. Where a background point leaves nothing of that under a point, a
+    mask that holds both is cut, and the box cuts it as well.
     """
     height = len(erased)
-    ious = {row: iou_with(box, masks[row], height) for row in usable}
-    fitting = [row for row in usable if ious[row] >= MIN_IOU]
-    groups = [meant_by(point, masks, fitting) for point in points] or [fitting]
-    fits = {row: fit(box, masks[row]) for row in usable}
-    chosen = [[best(group, fits)] if group else [] for group in groups]
-    mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
-    for number, point in enumerate(points):
-        under = meant_by(point, masks, mostly)
-        chosen[number] = chosen[number] or things_in_order(masks, under)[:1]
+    filled = rectangle(height, box)
+    fits = {row: fit(box, mask) for row, mask in enumerate(masks)}
+    reaching = [row for row, mask in enumerate(masks) if reaches_least_iou(box, mask)]
+    if points:
+        mostly = [row for row in usable if 2 * (masks[row] & filled).sum() > masks[row].sum()]
+        dense = scores_for_size(masks)
+        value = {row: dense[row] * round(fits[row], 6) for row in usable}
+        allowed = [row for row in usable if row in reaching or row in mostly]
+        groups = [meant_by(point, masks, allowed) for point in points]
+        chosen = [sorted(group, key=lambda row: (-value[row], row))[:1] for group in groups]
+    else:
+        left = [row for row in reaching if row in usable]
+        chosen = [[best(left, fits)] if left else []]
+        if reaching and not left:
+            row = best(reaching, fits)
+            x1, y1, x2, y2 = box
+            theirs = [point for point in clicks["background"] if held(masks[row], point)]
+            cut = nearer(masks[row], [((x1 + x2) / 2, (y1 + y2) / 2)], theirs) & filled
+            if cut.any():
+                return cut
     if all(chosen):
         return np.any([masks[row] for (row,) in chosen], axis=0)
-    itself = rectangle(height, tuple(side // 4 * 4 for side in box)) & ~erased  # the boxes here lie at whole cells
+    itself = filled & ~erased  # the boxes here lie at whole cells
     if itself.any() and all(held(itself, point) for point in points):
         return itself
     if not points:
         return None
-    whole = rectangle(height, tuple(side // 4 * 4 for side in box))
     parts = [masks[row] for rows in chosen for row in rows]
     for point, rows in zip(points, chosen, strict=True):
         others = [row for row in range(len(masks)) if row not in usable and held(masks[row], point)]
         if not rows and others:
             cut = cut_half_way(masks[things_in_order(masks, others)[0]], clicks["foreground"], clicks["background"])
-            parts += [cut & whole] if held(cut, point) else []
+            parts += [cut & filled] if held(cut, point) else []
     return np.any(parts, axis=0) if parts else None
 
 
@@ -261,10 +271,10 @@ def test_a_point_chooses_in_a_loose_box_too() -> None:
     apple, tree, street = rectangle(64, (8, 8, 16, 16)), rectangle(64, (6, 4, 18, 24)), rectangle(64, (0, 8, 64, 64))
     loose = (0, 0, 56, 60)
     choice = together([apple, tree], boxes=loose, foreground=(12, 12))
-    assert (choice.rows, choice.rule) == ((0,), "box+point/thing")
-    assert choice.reason.startswith("the best of 2 under (12, 12) in the box, by score for its size")
+    assert (choice.rows, choice.rule) == ((0,), "box+point/iou")
+    assert choice.reason == "the best of 2 under (12, 12) in the box, by score for its size and fit (0.00)"
     assert together([apple, tree], boxes=loose, foreground=(12, 20)).rows == (1,)
-    assert together([apple, tree], boxes=loose).rule == "box/itself"
+    assert together([apple], boxes=loose).rule == "box/itself"
     at_its_corner = together([apple, rectangle(64, (20, 20, 40, 40))], boxes=(8, 8, 42, 42), foreground=(8, 8))
     assert at_its_corner.rows == (0,)
     left = together([apple, tree], boxes=loose, foreground=(40, 40))
@@ -280,11 +290,56 @@ def test_a_box_that_nothing_fits_is_itself_less_what_the_background_excludes() -
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (20, 20, 44, 40)) | rectangle(64, (0, 0, 8, 8)))
     assert (choice.rule, choice.score, choice.rows) == ("box+background/itself", 0.0, ())
     assert "box 1 itself, less what background points exclude" in choice.reason
-    nothing = together([street], boxes=(20, 44, 44, 60), background=(4, 60))
+    nothing = together([street], boxes=(20, 44, 28, 52), background=(4, 60))
     assert (nothing.kind, nothing.reason) == (
         "none",
         "the background points leave nothing of the box; background points rule out 1 mask",
     )
+
+
+def test_a_background_point_cuts_the_only_mask_that_a_box_fits() -> None:
+    """Jars that are one mask: nothing was left of a box around the left two, as the whole mask was taken out of it."""
+    jars, lid = rectangle(64, (0, 24, 64, 40)), rectangle(64, (0, 24, 4, 28))
+    choice = together([jars, lid], boxes=(0, 20, 32, 44), background=(28, 32))
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 24, 24, 40)))
+    assert (choice.rows, choice.others, choice.rule) == ((), (1,), "box+background/iou")
+    assert choice.reason == (
+        "the best in the box, by fit (0.00), cut half way to the background points, which lie on all masks there; "
+        "background points rule out 1 mask"
+    )
+    beside = together([jars], boxes=(0, 20, 32, 44), background=(60, 32))
+    np.testing.assert_array_equal(in_pixels(beside, 64), rectangle(64, (0, 24, 32, 40)))
+    in_its_middle = together([jars], boxes=(0, 20, 32, 44), background=(16, 32))
+    assert not in_pixels(in_its_middle, 64)[24:40].any()
+
+
+def test_a_click_in_a_loose_box_means_no_less_than_the_click_alone() -> None:
+    """A box of 25 times the thing's size fits the wall behind it better, which reaches out of it."""
+    thing, wall = rectangle(64, (28, 28, 36, 36)), rectangle(64, (0, 8, 64, 64))
+    scene = [wall, thing]
+    for reach in range(4, 20, 4):
+        around = (28 - reach, 28 - reach, 36 + reach, 36 + reach)
+        assert together(scene, boxes=around, foreground=(30, 30)).rows == (1,), reach
+    assert together(scene, boxes=(0, 8, 64, 64), foreground=(30, 30)).rows == (0,), "a box of the wall's size means it"
+
+
+@given(SEEDS)
+@settings(max_examples=200)
+def test_a_box_around_what_a_click_selects_changes_nothing_where_things_lie_apart(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    corners = [(x, y) for x in (0, 24, 44) for y in (0, 24, 44)]
+    sizes = generator.integers(1, 5, (9, 2)) * 4
+    masks = [rectangle(64, (x, y, x + int(w), y + int(h))) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
+    row = int(generator.integers(9))
+    x, y = corners[row]
+    x2, y2 = x + int(sizes[row, 0]), y + int(sizes[row, 1])
+    around = (
+        int(generator.integers(0, x + 1)),
+        int(generator.integers(0, y + 1)),
+        int(generator.integers(x2, 65)),
+        int(generator.integers(y2, 65)),
+    )
+    assert together(masks, boxes=around, foreground=(x + 2, y + 2)).rows == (row,)
 
 
 def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() -> None:

@@ -24,8 +24,10 @@ from fakes.segmentations import (
     made_of_others,
     meant_by,
     needed_rows,
+    overlapping_rows,
     random_masks,
     random_points,
+    reaches_least_iou,
     rectangle,
     segmented,
     things_in_order,
@@ -102,7 +104,9 @@ def test_each_point_chooses_one_of_the_masks_that_hold_it_or_that_it_touches(
     assert choice.rows == tuple(sorted(chosen)), "what is cut is none of them"
     ys, xs = np.nonzero(expected)
     assert choice.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
-    assert choice.others == tuple(ranked(rest, masks, way)[:RUNNERS_UP])
+    beside_cut = overlapping_rows(np.any([np.zeros_like(expected), *cut.values()], axis=0), masks, usable)
+    others = dict.fromkeys([*ranked(rest, masks, way), *(row for row in beside_cut if row not in chosen)])
+    assert choice.others == tuple(others)[:RUNNERS_UP]
     assert choice.rule == f"points/{'score' if way == 'surest' else way}"
     assert choice.score == pytest.approx(0.9 - 0.6 * min({*chosen, *cut}) / max(len(masks) - 1, 1))
 
@@ -183,13 +187,22 @@ def test_only_clicks_on_a_mask_cut_it() -> None:
     )
 
 
+def test_a_cut_mask_offers_the_masks_that_it_overlaps() -> None:
+    """Those that hold the background point, and those beyond the cut, are none of them."""
+    jars, lid, label = rectangle(64, (0, 24, 64, 40)), rectangle(64, (0, 24, 24, 28)), rectangle(64, (20, 28, 36, 36))
+    masks = [jars, lid, label, rectangle(64, (36, 28, 48, 36)), rectangle(64, (0, 20, 64, 40))]
+    choice = choose_by_points(Points((8, 32), background=(56, 32)), segmented(64, masks))
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 24, 32, 40)))
+    assert choice.others == (1, 2), "IoU 0.19 and 0.18 with the cut"
+
+
 def test_a_background_point_cuts_a_mask_where_it_leaves_no_other() -> None:
     """Jars that the segmenter takes for one mask of 64 x 16 px: the click's at the left, another at the right."""
     jars = rectangle(64, (0, 24, 64, 40))
     scene = segmented(64, [jars])
     choice = choose_by_points(Points((8, 32), background=(56, 32)), scene)
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 24, 32, 40)))
-    assert (choice.kind, choice.rows, choice.box_xyxy) == ("region", (), (0, 24, 32, 40))
+    assert (choice.kind, choice.rows, choice.box_xyxy, choice.others) == ("region", (), (0, 24, 32, 40), ())
     assert choice.reason == (
         "the surest for its size under 1 foreground point, cut half way to the background points, "
         "which lie on all masks there"
@@ -368,12 +381,13 @@ def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
     ious = [int((mask & filled).sum()) / int((mask | filled).sum()) for mask in masks]
     fits = [fit(inside, mask) for mask in masks]
     by_iou = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
-    order = sorted(range(len(masks)), key=lambda row: (ious[row] < MIN_IOU, -round(fits[row], 6), row))
+    fitting = [reaches_least_iou(inside, mask) for mask in masks]
+    order = sorted(range(len(masks)), key=lambda row: (not fitting[row], -round(fits[row], 6), row))
 
     choice = choose(Box(x1, y1, x2, y2), segmented(height, masks), box_min_iou=MIN_IOU)
 
     assert choice.kind == "region"
-    if masks and ious[order[0]] >= MIN_IOU:
+    if any(fitting):
         assert choice.rule == "box/iou"
         assert choice.score == pytest.approx(fits[order[0]], abs=1e-5)
         np.testing.assert_array_equal(in_pixels(choice, height), masks[order[0]])
@@ -392,7 +406,8 @@ def test_a_loose_box_means_the_thing_in_it_and_not_what_reaches_out_of_it() -> N
     assert (choice.rows, choice.others) == ((1,), (0,))
     assert choice.reason == "IoU 0.19 with the box and 100% in it, the best of 2 masks"
     assert choose(Box(0, 0, 60, 60), scene, box_min_iou=MIN_IOU).rows == (0,), "a box of the person's size means it"
-    assert choose(Box(4, 4, 44, 46), scene, box_min_iou=0.2).rows == (0,), "what does not reach the least IoU is out"
+    assert choose(Box(4, 4, 44, 46), scene, box_min_iou=0.2).rows == (1,), "3/10 of it are enough in the box"
+    assert choose(Box(4, 4, 44, 46), scene, box_min_iou=0.7).rule == "box/itself", "IoU 0.41 and 0.19"
     beside = segmented(64, [rectangle(64, (0, 0, 20, 20)), rectangle(64, (24, 24, 40, 40))])
     assert choose(Box(0, 0, 60, 60), beside, box_min_iou=0.05).rows == (1,), "the smaller one is in the middle"
     pointed = choose_together(Prompts((Box(4, 4, 44, 46),), ((20, 20),)), scene, box_min_iou=MIN_IOU)
@@ -400,11 +415,12 @@ def test_a_loose_box_means_the_thing_in_it_and_not_what_reaches_out_of_it() -> N
 
 
 def test_a_mask_of_just_the_least_iou_fits() -> None:
-    """IoU 1/4 and all of it inside is a fit of 1/4; IoU 1/3 and half of it inside is one of 1/6."""
-    inside, across = rectangle(64, (0, 0, 16, 16)), rectangle(64, (0, 16, 64, 32))
-    scene = segmented(64, [across, inside])
-    assert choose(Box(0, 0, 32, 32), scene, box_min_iou=0.25).rows == (1,)
-    assert choose(Box(0, 0, 32, 32), scene, box_min_iou=0.26).rows == (0,)
+    """What reaches out of the box needs all of it, what lies mostly in it 3/10."""
+    inside, across = rectangle(64, (0, 0, 16, 16)), rectangle(64, (0, 0, 64, 16))
+    for minimum, rule in ((0.16, "box/iou"), (0.17, "box/itself")):  # IoU 1/6, and a third of it in the box
+        assert choose(Box(0, 0, 32, 32), segmented(64, [across & ~inside]), box_min_iou=minimum).rule == rule
+    for minimum, rule in ((0.83, "box/iou"), (0.84, "box/itself")):
+        assert choose(Box(0, 0, 32, 32), segmented(64, [inside]), box_min_iou=minimum).rule == rule
 
 
 def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
@@ -421,10 +437,13 @@ def test_without_a_minimum_a_mask_apart_from_the_box_still_does_not_fit() -> Non
     assert choose(Box(4, 4, 60, 56), scene, box_min_iou=0).rule == "box/iou"
 
 
-def test_the_minimum_is_inclusive() -> None:
-    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
-    for minimum, rule in ((0.25, "box/iou"), (0.26, "box/itself")):
-        assert choose(Box(0, 0, 16, 16), scene, box_min_iou=minimum).rule == rule
+def test_a_box_nine_times_as_large_means_the_thing_in_it() -> None:
+    """A round thing fills half of its own box or more, so here its IoU is 0.06."""
+    thing, wall = rectangle(64, (20, 28, 44, 36)), rectangle(64, (0, 44, 64, 64))
+    choice = choose(Box(0, 4, 63, 60), segmented(64, [wall, thing]), box_min_iou=MIN_IOU)
+    assert (choice.rows, choice.reason) == ((1,), "IoU 0.05 with the box and 100% in it, the best of 2 masks")
+    speck = rectangle(64, (28, 28, 36, 36))
+    assert choose(Box(0, 4, 63, 60), segmented(64, [speck]), box_min_iou=MIN_IOU).rule == "box/itself"
 
 
 @pytest.mark.parametrize("box", [(64, 0, 80, 20), (-9, 0, 0, 20), (0, 48, 20, 50), (0, -5, 20, -1), (70, 70, 80, 80)])
