@@ -83,10 +83,10 @@ class Life:
     def check(self) -> None:
         """One run of `index` and one repair later, all is as if nothing had ever happened."""
         self._processes.skip(24 * 3600)  # no lease of a dead process is left
-        self._processes.run(self._mend)
+        self._processes.run(self._repair)
         self._processes.run(self._agrees)
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         with self._client() as client:
             client.index(self._images)
             client.sync(self._images, repair=True, forget=True)

@@ -17,6 +17,7 @@ from fakes.two_presets import NEW, OLD, TwoPresets, add, at_the_switch, opened, 
 from searchanything.client import syncing
 from searchanything.client.client import Client
 from searchanything.client.model_change import LOADING_MODELS
+from searchanything.core import codes
 from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
     IndexUnavailableError,
@@ -92,6 +93,7 @@ def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
 def test_what_changed_since_a_machine_whose_clock_was_ahead_indexed_it_is_encoded_once(
     client: Client, machine: TwoPresets, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(codes, "_last", 0)  # and put back at the end
     with monkeypatch.context() as ahead:
         ahead.setattr(plan, "next_generation", lambda **_: generation_at(age_s=-3600.0))
         save(drawn(48, 64, green=(4, 4, 30, 40)), images / "0.png")
