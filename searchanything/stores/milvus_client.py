@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -9,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from searchanything.stores.milvus_filters import quote
 from searchanything.stores.milvus_insertion import insert_request
-from searchanything.stores.milvus_library import MilvusClient
+from searchanything.stores.milvus_library import MilvusClient, MilvusException
 from searchanything.stores.milvus_schema import Entity, FoundRow
 from searchanything.stores.row_checks import MAX_LIMIT
 
@@ -19,6 +21,8 @@ IN_ORDER_OF_IDS: Final = {"iterator": "True", "reduce_stop_for_best": "True"}
 _IN_THE_MESSAGE: Final[Mapping[str, Any]] = {
     "fields": []
 }  # what pymilvus would ask the server for, to make a message of rows
+_TOO_FAST: Final = 8  # Milvus' code for a rate that is exceeded: nothing was done
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.01, 3.0  # as pymilvus'
 _BY_DISTANCE_AND_ID: Final = itemgetter(0, 1)
 
 
@@ -102,16 +106,32 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         return list(found)
 
     def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> int:
-        """Insert rows, of which there is at least one; how many the server says that it has taken."""
-        done = self._get_connection().batch_insert(
-            collection,
-            [],
-            insert_param=insert_request(collection, entities),
-            schema=_IN_THE_MESSAGE,
-            timeout=timeout_s,
-            context=self._generate_call_context(),
-        )
-        return int(done.insert_count)
+        """Insert rows, of which there is at least one; how many the server says that it has taken.
+
+        They are sent again only where the server refused them as too many at once. pymilvus would send them again, too,
+        where the connection broke before the answer, and those that had arrived would be there twice.
+        """
+        connection, request = self._get_connection(), insert_request(collection, entities)
+        insert = inspect.unwrap(type(connection).batch_insert)
+        until, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                done = insert(
+                    connection,
+                    collection,
+                    [],
+                    insert_param=request,
+                    schema=_IN_THE_MESSAGE,
+                    timeout=timeout_s,
+                    context=self._generate_call_context(),
+                )
+            except MilvusException as error:
+                if error.code != _TOO_FAST or time.monotonic() + pause_s >= until:
+                    raise
+            else:
+                return int(done.insert_count)
+            time.sleep(pause_s)
+            pause_s = min(3 * pause_s, _LAST_PAUSE_S)
 
     def now(self, timeout_s: float) -> int:
         """The server's time: who reads as of it sees all that anybody wrote before."""
