@@ -38,6 +38,7 @@ class LongWork:
         self._answered: set[str] = set()
         self._away: set[str] = set()  # of which somebody has said so
         self._over = threading.Event()
+        self.in_vain_for = ""  # who was waited for until the time was up
 
     @property
     def over(self) -> bool:
@@ -108,17 +109,25 @@ class _Wait:
     def _goes_on(self, error: Exception) -> bool:
         """Wait, unless it is of no use, and say whether it is to be asked again."""
         work = self._work
-        if work.over or not work.has_answered(self._of):
+        if not work.has_answered(self._of):
             return False
+        if not work.over:
+            self._wait(error)
+        if work.in_vain_for == self._of:  # of several threads that wait, any one's error may be the one that is seen
+            error.add_note(WAITED)
+        return not work.over
+
+    def _wait(self, error: Exception) -> None:
+        """Wait for a while, or end the work if the time is up."""
+        work = self._work
         self._until = min(self._until, time.monotonic() + WAIT_S)
         pause_s = next(self._pauses, None)
         if pause_s is None or time.monotonic() >= self._until:
-            error.add_note(WAITED)
+            work.in_vain_for = self._of
             work.end()
-            return False
+            return
         self._has_said = work.say_away(self._of, error) or self._has_said
         work.pause(pause_s)
-        return not work.over
 
 
 _work: ContextVar[LongWork | None] = ContextVar("work", default=None)
@@ -127,11 +136,13 @@ _work: ContextVar[LongWork | None] = ContextVar("work", default=None)
 @contextmanager
 def long_work() -> Iterator[None]:
     """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost."""
-    before = _work.set(LongWork())
+    work = LongWork()
+    before = _work.set(work)
     try:
         yield
     finally:
         _work.reset(before)
+        work.end()  # for threads that outlive it, such as one that lists ahead
 
 
 def patiently(ask: Callable[[], Result], of: str, away: type[Exception] = IndexUnavailableError) -> Result:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -51,6 +52,17 @@ def asked(ask: Callable[[], str]) -> str:
 
 def away(times: int = 1) -> list[IndexUnavailableError]:
     return [IndexUnavailableError(AWAY) for _ in range(times)]
+
+
+def beginning_to_wait(pool: PatientThreads) -> tuple[Future[str], threading.Event]:
+    """What a thread asks of a server that stays away, and when it has asked it."""
+    waits = threading.Event()
+
+    def stays_away() -> str:
+        waits.set()
+        raise IndexUnavailableError(AWAY)
+
+    return pool.submit(asked, stays_away), waits
 
 
 @pytest.fixture
@@ -142,21 +154,53 @@ def test_threads_wait_as_who_asks_does(clock: Clock) -> None:
         threads.submit(asked, clock.asks(*away())).result()
 
 
+def test_whoever_waited_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several threads the first to give up ends the waits of all, and any one's error may be the one that is seen."""
+    monkeypatch.setattr(patience, "PAUSES_S", (TIMEOUT_S,))
+    with long_work(), PatientThreads(1) as threads:
+        asked(lambda: "answer")
+        waiting, waits = beginning_to_wait(threads)
+        assert waits.wait(TIMEOUT_S)
+        monkeypatch.setattr(patience, "PAUSES_S", ())
+        with pytest.raises(IndexUnavailableError) as raised:
+            asked(Clock().asks(*away()))
+        ended = waiting.exception(TIMEOUT_S / 2)
+    assert raised.value.__notes__ == [WAITED]
+    assert isinstance(ended, IndexUnavailableError)
+    assert ended.__notes__ == [WAITED]
+
+
+def test_who_gives_up_on_one_server_did_not_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PAUSES_S", ())
+    with long_work():
+        for server in (SERVER, "the image store at s:8333"):
+            patiently(lambda: "answer", server)
+        with pytest.raises(IndexUnavailableError):
+            asked(Clock().asks(*away()))
+        with pytest.raises(IndexUnavailableError) as raised:
+            patiently(Clock().asks(*away()), "the image store at s:8333")
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_a_thread_that_outlives_the_work_waits_no_longer() -> None:
+    """Such as one that lists ahead of an `index` whose index has just failed."""
+    with PatientThreads(1) as threads:
+        with long_work():
+            asked(lambda: "answer")
+            waiting, waits = beginning_to_wait(threads)
+            assert waits.wait(TIMEOUT_S)
+        assert isinstance(waiting.exception(TIMEOUT_S / 2), IndexUnavailableError)
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interruption_ends_the_waits_of_all_threads(interruption: type[BaseException]) -> None:
     """Ctrl-C, while the thread that writes waits for the index: nobody waits for the rest of the five minutes."""
-    waits = threading.Event()
-
-    def stays_away() -> str:
-        waits.set()
-        raise IndexUnavailableError(AWAY)
 
     def run() -> None:
         with long_work():
             asked(lambda: "answer")
             with PatientThreads(1) as threads:
-                threads.submit(asked, stays_away)
-                assert waits.wait(TIMEOUT_S)
+                assert beginning_to_wait(threads)[1].wait(TIMEOUT_S)
                 raise interruption
 
     begun = time.monotonic()
