@@ -28,8 +28,9 @@ CELLS_BESIDE = 1  # a mask's edge is known to a cell
 CELLS_BESIDE_WHOLE = 4  # where a click is on nothing but a whole that is made of others (docs/adr/0088)
 LEAST_SHARE_IN_BOX = 0.5  # of a mask, to lie mostly in a box: the greater part
 LEAST_IOU_IN_BOX = 0.3  # of the least IoU, for a mask that lies mostly in the box (docs/adr/0091)
+TIGHT_IOU = 0.5  # of a mask and a box, from which on the box says how large the thing under a click is
 CENTRED = 4.0  # of exp(-4 d²), d from a box's centre to a mask's, in halves of the box's sides (docs/adr/0088)
-_DIGITS = 6  # of a fit: products that are equal but for their factors tie
+_DIGITS = 5  # of a fit, behind its first bit: products that are equal but for their factors tie
 _RULE_NAMES = {"searchanything": "thing", "surest": "score"}
 _HOW = {
     "searchanything": "the surest for its size",
@@ -132,7 +133,10 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
         reason = f"{best}, the best of {counted(len(ious), 'mask')}"
         return _highest(segmentation, fits, order[ious[order] > 0], rule="box/iou", reason=reason)
     order = np.argsort(-ious, kind="stable")
-    nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
+    nearest = "the image has no regions"
+    if len(order):
+        most = ious[order[0]]
+        nearest = f"best IoU {most:.2f} is below {min_iou}" if most < min_iou else "none overlaps it"
     return Choice(
         kind="region",
         mask=segmentation.letterbox.box_mask(box),
@@ -253,7 +257,8 @@ def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentati
     A box is drawn around a thing, and often loosely: what reaches out of it, or lies at its edge, is less likely to be
     meant (docs/adr/0087, docs/adr/0088).
     """
-    return np.asarray((ious * shares * _centredness(box_xyxy, segmentation)).round(_DIGITS), dtype=np.float32)
+    mantissas, exponents = np.frexp(ious * shares * _centredness(box_xyxy, segmentation))
+    return np.asarray(np.ldexp(mantissas.round(_DIGITS), exponents), dtype=np.float32)
 
 
 def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
@@ -289,14 +294,14 @@ def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> R
 def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
     areas = segmentation.areas_px[rows].astype(np.float64)
+    dense = scores_for_size(segmentation.scores[rows], areas)
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
-    return rows[np.lexsort((np.where(made_of_others, areas, -scores_for_size(segmentation)[rows]), made_of_others))]
+    return rows[np.lexsort((np.where(made_of_others, areas, -dense), made_of_others))]
 
 
-def scores_for_size(segmentation: Segmentation) -> NDArray[np.float64]:
+def scores_for_size(scores: FloatArray, areas_px: FloatArray | NDArray[np.float64]) -> NDArray[np.float64]:
     """(N,) score / area^0.75."""
-    areas = segmentation.areas_px.astype(np.float64)
-    return np.asarray(segmentation.scores / np.maximum(areas, 1.0) ** SIZE_POWER, dtype=np.float64)
+    return np.asarray(scores / np.maximum(areas_px.astype(np.float64), 1.0) ** SIZE_POWER, dtype=np.float64)
 
 
 def needed(segmentation: Segmentation, points: PointsOnGrid, picked: Mapping[int, int]) -> list[int]:

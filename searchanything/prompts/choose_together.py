@@ -5,8 +5,9 @@
 - A mask that holds a background point is out, everywhere. A point in no box that this leaves none has its mask cut.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask that fits it
   best, and points in no box the masks that clicks would. With a text, over half of a mask must lie in the box.
-- A point in a box weighs both: of the masks under it that reach the least IoU or lie mostly in the box, it chooses the
-  one with the highest score for its size, as a click, times its fit (docs/adr/0091).
+- A point in a box chooses among the masks under it that reach the least IoU or lie mostly in the box. Where the best
+  fit of them has an IoU of 0.5 with the box, the box says how large the thing is, and that mask is chosen; else the box
+  is loose, and the one with the highest score for its size, as a click, times its fit (docs/adr/0091).
 - Where a box without a point fits no mask but those that hold background points, the best of them is cut half way
   between the box's middle and these points, and at the box (docs/adr/0091).
 - A box that finds no mask in these ways is its own mask, less the masks that hold background points.
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
@@ -31,6 +33,7 @@ from searchanything.core.types import BoolMask, BoxXYXY, FloatArray
 from searchanything.prompts.choose import (
     LEAST_SHARE_IN_BOX,
     RUNNERS_UP,
+    TIGHT_IOU,
     Choice,
     box_fits,
     box_ious,
@@ -139,7 +142,11 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
     fits = box_fits(box, ious, shares, scene.segmentation)
     if points:
         allowed = scene.usable & (fitting | mostly)
-        picks = [_by_click_in_box(scene, allowed & group, fits, where) for group, where in groups]
+        weighed = fits * scores_for_size(scene.segmentation.scores, scene.segmentation.areas_px)
+        picks = [
+            _by_click_in_box(scene, allowed & group, where, fits=fits, weighed=weighed, tight=ious >= TIGHT_IOU)
+            for group, where in groups
+        ]
     else:
         picks = [_best(scene, scene.usable & fitting, fits, f"in {name}, by fit")]
         if not picks[0].found:
@@ -215,10 +222,15 @@ def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, n
     )
 
 
-def _by_click_in_box(scene: _Scene, allowed: Flags, fits: FloatArray, where: str) -> _Pick:
-    """The allowed mask with the highest score for its size, times its fit."""
+def _by_click_in_box(
+    scene: _Scene, allowed: Flags, where: str, *, fits: FloatArray, weighed: NDArray[np.float64], tight: Flags
+) -> _Pick:
+    """The allowed mask that fits best, if the box is tight around it, or else that weighs most: `weighed` by size."""
     rows = np.flatnonzero(allowed)
-    order = rows[np.argsort(-(scores_for_size(scene.segmentation) * fits)[rows], kind="stable")].tolist()
+    by_fit = rows[np.argsort(-fits[rows], kind="stable")]
+    if len(rows) and tight[by_fit[0]]:
+        return _first(scene, by_fit.tolist(), fits, f"{where}, by fit")
+    order = rows[np.argsort(-weighed[rows], kind="stable")].tolist()
     return _first(scene, order, fits, f"{where}, by score for its size and fit")
 
 
@@ -254,7 +266,7 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     mask = letterbox.box_mask(box)
     cut = mask & ~scene.erased if scene.prompt.background else mask
     cells = scene.points.foreground[list(points)]
-    if not cut.any() or not cut[cells[:, 0], cells[:, 1]].all():
+    if not cut.any() or scene.erased[cells[:, 0], cells[:, 1]].any():  # a box may leave out a point's cell at its edge
         return _Pick(f"the background points leave nothing of {name}", order=order)
     whole = bool((cut == mask).all())
     x1, y1, x2, y2 = box if whole else boxes_of(cut[None], letterbox)[0].tolist()

@@ -59,6 +59,8 @@ def cut_half_way(mask: BoolMask, ours: Cells, theirs: Cells) -> BoolMask:
 
 def overlapping(cut: BoolMasks, segmentation: Segmentation, usable: Flags) -> RowNumbers:
     """The usable masks that share a cell with what is left of cut ones (K, gh, gw), the highest IoU with it first."""
+    if not len(cut):
+        return np.empty(0, dtype=np.intp)
     coverage = segmentation.letterbox.coverage.ravel()
     left = np.any(cut, axis=0).ravel() * coverage
     flat = segmentation.masks.reshape(len(segmentation.masks), coverage.size).astype(np.float32)

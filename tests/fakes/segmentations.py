@@ -207,6 +207,12 @@ def overlapping_rows(cut: NDArray[np.bool_], masks: Sequence[NDArray[np.bool_]],
     return sorted((row for row in usable if ious[row] > 0), key=lambda row: (-np.float32(ious[row]), row))
 
 
+def to_five_digits(value: float) -> float:
+    """A value whose first bit counts for a half, rounded: factors that are equal but for float32's error tie."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa, 5), exponent)
+
+
 def fit(box_xyxy: tuple[float, float, float, float], mask: NDArray[np.bool_]) -> float:
     """IoU with a box of whole pixels, times the share in it, times exp(-4 d²); d² by halves of the box's sides."""
     x1, y1, x2, y2 = (int(side) for side in box_xyxy)

@@ -23,6 +23,7 @@ from fakes.segmentations import (
     scores_for_size,
     segmented,
     things_in_order,
+    to_five_digits,
 )
 from hypothesis import given, settings
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def inside(point: tuple[float, float], box: Corners) -> bool:
 
 
 def best(rows: list[int], figures: dict[int, float]) -> int:
-    return min(rows, key=lambda row: (-round(figures[row], 6), row))
+    return min(rows, key=lambda row: (-to_five_digits(figures[row]), row))
 
 
 def of_box(
@@ -67,8 +68,9 @@ def of_box(
     erased: Pixels,
     clicks: dict[str, list[tuple[float, float]]],
 ) -> Pixels | None:
-    """A box without a text, in words: it takes the fittest mask, and each of its points that with the highest score for
-    its size times its fit, of those under it that reach the least IoU or lie mostly in the box.
+    """A box without a text, in words: it takes the fittest mask, and each of its points the fittest of those under it
+    that reach the least IoU or lie mostly in the box, if that has an IoU of 1/2 with the box, or else that with the
+    highest score for its size times its fit.
 
     A box that only excluded masks fit takes the best of them, cut half way between its middle and the background, and
     at the box. Where nothing fits it takes itself. Where a background point leaves nothing of that under a point, a
@@ -81,10 +83,14 @@ def of_box(
     if points:
         mostly = [row for row in usable if 2 * (masks[row] & filled).sum() > masks[row].sum()]
         dense = scores_for_size(masks)
-        value = {row: dense[row] * round(fits[row], 6) for row in usable}
+        value = {row: dense[row] * to_five_digits(fits[row]) for row in usable}
         allowed = [row for row in usable if row in reaching or row in mostly]
         groups = [meant_by(point, masks, allowed) for point in points]
-        chosen = [sorted(group, key=lambda row: (-value[row], row))[:1] for group in groups]
+        chosen = []
+        for group in groups:
+            row = best(group, fits) if group else None
+            tight = row is not None and 2 * (masks[row] & filled).sum() >= (masks[row] | filled).sum()
+            chosen.append([row] if tight else sorted(group, key=lambda row: (-value[row], row))[:1])
     else:
         left = [row for row in reaching if row in usable]
         chosen = [[best(left, fits)] if left else []]
@@ -340,6 +346,27 @@ def test_a_box_around_what_a_click_selects_changes_nothing_where_things_lie_apar
         int(generator.integers(y2, 65)),
     )
     assert together(masks, boxes=around, foreground=(x + 2, y + 2)).rows == (row,)
+
+
+def test_a_click_in_a_tight_box_that_leaves_out_a_part_means_what_the_box_does() -> None:
+    """The shirt has the higher score for its size; the box around most of the person says how large the thing is."""
+    person, shirt = rectangle(64, (16, 4, 48, 60)), rectangle(64, (20, 20, 44, 40))
+    choice = together([person, shirt], boxes=(16, 4, 48, 44), foreground=(30, 30))
+    assert (choice.rows, choice.others) == ((0,), (1,))
+    assert choice.reason == "the best of 2 under (30, 30) in the box, by fit (0.27)"
+    assert together([person, shirt], boxes=(20, 18, 44, 42), foreground=(30, 30)).rows == (1,)
+
+
+def test_a_click_at_the_edge_of_a_box_that_nothing_fits_selects_the_box() -> None:
+    """The box fills a quarter of the click's cell, so that its mask leaves the cell out: nothing was selected."""
+    choice = together([], boxes=(0, 0, 13, 13), foreground=(12.5, 5))
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (0, 0, 12, 12)))
+    assert choice.rule == "box+point/itself"
+    assert together([], boxes=(3.5, 3.5, 4.5, 4.5), foreground=(3.6, 3.6)).box_xyxy == (3.5, 3.5, 4.5, 4.5)
+    beside = together([], boxes=(0, 0, 13, 13), foreground=(12.5, 5), background=(40, 40))
+    assert beside.rule == "box+point+background/itself"
+    on_it = together([], boxes=(0, 0, 13, 13), foreground=(12.5, 5), background=(13, 5))
+    assert (on_it.kind, on_it.rule) == ("none", "box+point+background/iou"), "both lie in one cell"
 
 
 def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() -> None:

@@ -31,6 +31,7 @@ from fakes.segmentations import (
     rectangle,
     segmented,
     things_in_order,
+    to_five_digits,
     touched,
 )
 from hypothesis import given, settings
@@ -43,10 +44,13 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoxXYXY
 from searchanything.prompts.choose import (
     RUNNERS_UP,
+    box_fits,
+    box_ious,
     choose,
     choose_by_points,
     choose_by_similarity,
     selection_of_choice,
+    shares_in_box,
 )
 from searchanything.prompts.choose_together import choose_together
 from searchanything.prompts.containers import covered_by_parts
@@ -382,7 +386,7 @@ def test_a_box_takes_the_mask_that_fits_it_best(seed: int) -> None:
     fits = [fit(inside, mask) for mask in masks]
     by_iou = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
     fitting = [reaches_least_iou(inside, mask) for mask in masks]
-    order = sorted(range(len(masks)), key=lambda row: (not fitting[row], -round(fits[row], 6), row))
+    order = sorted(range(len(masks)), key=lambda row: (not fitting[row], -to_five_digits(fits[row]), row))
 
     choice = choose(Box(x1, y1, x2, y2), segmented(height, masks), box_min_iou=MIN_IOU)
 
@@ -414,6 +418,15 @@ def test_a_loose_box_means_the_thing_in_it_and_not_what_reaches_out_of_it() -> N
     assert pointed.rows == (1,)
 
 
+@pytest.mark.parametrize("corners", [(60, 60, 64, 64), (0, 0, 4, 8), (0, 56, 8, 64), (32, 32, 36, 36)])
+def test_small_things_in_a_large_box_do_not_tie(corners: tuple[int, int, int, int]) -> None:
+    """A fit of 0.0000034 was 0.000003, and on a larger grid 0, as that of all things at the edge: the surest won."""
+    box, thing = (0.0, 0.0, 64.0, 64.0), rectangle(64, corners)
+    scene = segmented(64, [thing])
+    fits = box_fits(box, box_ious(box, scene), shares_in_box(box, scene), scene)
+    assert fits[0] == pytest.approx(fit(box, thing), rel=1e-4)
+
+
 def test_a_mask_of_just_the_least_iou_fits() -> None:
     """What reaches out of the box needs all of it, what lies mostly in it 3/10."""
     inside, across = rectangle(64, (0, 0, 16, 16)), rectangle(64, (0, 0, 64, 16))
@@ -429,6 +442,13 @@ def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (40, 40, 60, 56)))
     assert (choice.rule, choice.score, choice.others) == ("box/itself", 0.0, ())
     assert "best IoU 0.00 is below 0.1" in choice.reason
+
+
+def test_the_reason_for_a_box_itself_compares_no_iou_of_0() -> None:
+    """It said "best IoU 0.00 is below 0"."""
+    apart = segmented(64, [rectangle(64, (40, 40, 60, 60))])
+    choice = choose(Box(0, 0, 8, 8), apart, box_min_iou=0)
+    assert choice.reason == "no mask fits the box (none overlaps it); the box itself is the mask"
 
 
 def test_without_a_minimum_a_mask_apart_from_the_box_still_does_not_fit() -> None:
