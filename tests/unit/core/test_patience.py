@@ -155,7 +155,7 @@ def test_threads_wait_as_who_asks_does(clock: Clock) -> None:
 
 
 def test_whoever_waited_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several threads the first to give up ends the waits of all, and any one's error may be the one that is seen."""
+    """Of several threads the first that ends its wait ends those of all, and any error may be the one that is seen."""
     monkeypatch.setattr(patience, "PAUSES_S", (TIMEOUT_S,))
     with long_work(), PatientThreads(1) as threads:
         asked(lambda: "answer")
