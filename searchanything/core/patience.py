@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import TracebackType
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from searchanything.core.errors import IndexUnavailableError
 
@@ -28,6 +28,7 @@ WAIT_S: Final = sum(PAUSES_S)  # five minutes; what is asked may itself take lon
 WAITED: Final = "it was waited for five minutes; run the same again when it can be reached"
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
+Away: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
 class LongWork:
@@ -84,7 +85,7 @@ class _Wait:
         self._work, self._of = work, of
         self._pauses, self._until, self._has_said = iter(PAUSES_S), math.inf, False
 
-    def answer(self, ask: Callable[[], Result], away: type[Exception]) -> Result:
+    def answer(self, ask: Callable[[], Result], away: Away) -> Result:
         """As `patiently`."""
         is_back = False
         try:
@@ -145,7 +146,7 @@ def long_work() -> Iterator[None]:
         work.end()  # for threads that outlive it, such as one that lists ahead
 
 
-def patiently(ask: Callable[[], Result], of: str, away: type[Exception] = IndexUnavailableError) -> Result:
+def patiently(ask: Callable[[], Result], of: str, away: Away = IndexUnavailableError) -> Result:
     """The answer to a question that may be repeated; in `long_work` it is asked for five minutes.
 
     `of` says whom, in words; `away` is what is raised where that one cannot be reached. What is asked patiently within

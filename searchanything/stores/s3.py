@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
+from functools import partial
 from io import BytesIO
 
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from searchanything.core.errors import (
@@ -27,6 +29,7 @@ from searchanything.core.errors import (
     StoreUnavailableError,
 )
 from searchanything.core.omissions import Omissions
+from searchanything.core.patience import patiently
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.s3_access import (
@@ -37,6 +40,7 @@ from searchanything.stores.s3_access import (
     S3Access,
     http_client,
     public_settings,
+    s3_server,
 )
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
 
@@ -61,6 +65,10 @@ _CURES = {
 
 # ValueError: minio refuses keys such as `a/../b`, and answers whose fields are missing; SyntaxError: broken XML.
 FOREIGN_ERRORS = (MinioException, HTTPError, OSError, ValueError, SyntaxError)
+
+
+class BrokenOffError(StoreUnavailableError):
+    """A body broke off each time that it was asked for."""
 
 
 class S3Store:
@@ -145,38 +153,17 @@ class S3Store:
         return self._get(key, first=first, count=count)[1]
 
     def _get(self, key: str, *, first: int = 0, count: int = 0) -> tuple[Mapping[str, str], bytes]:
-        """An answer's headers and bytes; 0 for `count` stands for all."""
+        """An answer's headers and bytes; 0 for `count` stands for all. Bodies that break off are an outage as well."""
         limits = replace(self._limits, most_bytes=max(count, self._limits.most_bytes))
         whole = self._verify and not (first or count)
-        asked = self._headers | (ASK_CHECKSUMS if whole else {})
-        damage: DamagedTransferError | None = None
+        headers = self._headers | (ASK_CHECKSUMS if whole else {})
+
+        def ask() -> BaseHTTPResponse:
+            return self._client.get_object(self._bucket, key, offset=first, length=count, request_headers=dict(headers))
+
+        get = partial(_received, ask, ImageRef(self._bucket, key), self._endpoint, limits, whole=whole)
         with self._mapped(key):
-            for attempt in range(RETRIES):
-                time.sleep(BACKOFF_S * (2**attempt - 1))
-                response = self._client.get_object(
-                    self._bucket, key, offset=first, length=count, request_headers=dict(asked)
-                )
-                try:
-                    body = read_body(key, response, limits)
-                    if whole:
-                        check_body(response.headers, body)
-                except (HTTPError, OSError) as error:
-                    damage = error if isinstance(error, DamagedTransferError) else None
-                    logger.warning("%s: broken off or damaged, attempt %d: %s", key, attempt + 1, error)
-                else:
-                    return response.headers, body
-                finally:
-                    response.close()
-                    response.release_conn()
-        if damage is not None:
-            raise StoreError(
-                f"{self._bucket}/{key}: arrived damaged from {self._endpoint} {RETRIES} times ({damage}); check the "
-                f"network, or upload it again; if this server's etags are no MD5: {ENV_PREFIX}STORAGE__VERIFY=false"
-            )
-        raise StoreUnavailableError(
-            f"{self._bucket}/{key}: {self._endpoint} broke off {RETRIES} times while sending it; "
-            "check the server and the network, then try again"
-        )
+            return patiently(get, s3_server(self._endpoint), (HTTPError, BrokenOffError))
 
     def make_bucket(self) -> None:
         """Create the bucket; it is no error if it is there already. Raises: StoreError, StoreUnavailableError."""
@@ -263,6 +250,40 @@ class S3Store:
                 _check_listed(self.list(key))
             mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=self._access.credentials)
             raise _noted(mapped, error) from error
+
+
+def _received(
+    ask: Callable[[], BaseHTTPResponse], subject: ImageRef, endpoint: str, limits: Limits, *, whole: bool
+) -> tuple[Mapping[str, str], bytes]:
+    """An answer's headers and bytes, asked for again where they broke off; a whole object's are compared with what its
+    headers say. Raises: StoreError, BrokenOffError, ImageError, and what asking raises.
+    """
+    damage: DamagedTransferError | None = None
+    for attempt in range(RETRIES):
+        time.sleep(BACKOFF_S * (2**attempt - 1))
+        response = ask()
+        try:
+            body = read_body(subject.key, response, limits)
+            if whole:
+                check_body(response.headers, body)
+        except (HTTPError, OSError) as error:
+            damage = error if isinstance(error, DamagedTransferError) else None
+            logger.warning("%s: broken off or damaged, attempt %d: %s", subject.key, attempt + 1, error)
+        else:
+            return response.headers, body
+        finally:
+            response.close()
+            response.release_conn()
+    name = f"{subject.bucket}/{subject.key}"
+    if damage is not None:
+        raise StoreError(
+            f"{name}: arrived damaged from {endpoint} {RETRIES} times ({damage}); check the network, or upload it "
+            f"again; if this server's etags are no MD5: {ENV_PREFIX}STORAGE__VERIFY=false"
+        )
+    raise BrokenOffError(
+        f"{name}: {endpoint} broke off {RETRIES} times while sending it; check the server and the network, then try "
+        "again"
+    )
 
 
 def _noted(mapped: StoreError, error: Exception) -> StoreError:

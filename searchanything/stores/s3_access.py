@@ -154,7 +154,12 @@ class PatientPool(PoolManager):
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
         """As `PoolManager.urlopen`."""
         request = partial(super().urlopen, method, url, redirect, **options)
-        return patiently(request, f"the image store at {urlsplit(url).netloc}", HTTPError)
+        return patiently(request, s3_server(urlsplit(url).netloc), HTTPError)
+
+
+def s3_server(host: str) -> str:
+    """A server in words, for who waits for it."""
+    return f"the image store at {host}"
 
 
 def http_client(settings: StorageSettings, connections: int, kind: type[Pool]) -> Pool:

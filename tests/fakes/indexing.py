@@ -9,6 +9,7 @@ from fakes.models import drawn, fake_encoder, poisoned
 from fakes.stores import InMemoryStore
 from PIL import Image
 
+from searchanything.client.client import Client
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.fingerprint import manifest_of
@@ -92,3 +93,17 @@ def without_garbage(index: MemoryRegionIndex) -> bool:
     generations = {(image, row.generation) for image, row in newest.items()}
     rows = [*index.iterate_images(), *all_regions(index)]
     return {(row.image, row.generation) for row in rows} == generations
+
+
+def check_indexed(client: Client, images: int) -> None:
+    """So many images, each once, with its two regions, and nothing that belongs to nobody."""
+    index = client._parts.connection.read_index()
+    rows = list(index.iterate_images())
+    assert len(rows) == len({row.image for row in rows}) == images
+    assert {(row.outcome, row.regions) for row in rows} == {(Outcome.INDEXED, 2)}
+    generations = {row.image: row.generation for row in rows}
+    regions = list(index.iterate_regions())
+    assert len(regions) == len({(one.image, one.region) for one in regions}) == 2 * images
+    assert all(one.generation == generations[one.image] for one in regions)
+    counts = index.counts()
+    assert (counts.images, counts.regions) == (images, 2 * images), "a server counts an id that is there twice as two"

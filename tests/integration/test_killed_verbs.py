@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from contracts.index_rows import random_codes, region_row
+from fakes.indexing import check_indexed
 from fakes.machine import Machine
 from fakes.models import drawn
 from fakes.serving import png_of
 from integration.killed_verbs import opened
 
-from searchanything.client.client import Client
 from searchanything.core.codes import generation_at
-from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef
 
 IMAGES = int(os.environ.get("SEARCHANYTHING_TEST_KILLED_IMAGES", "200"))
@@ -64,18 +63,6 @@ def save(folder: Path, *, sound: bool) -> None:
         (folder / f"{number:05}.png").write_bytes(image if sound else b"no image %d" % number)
 
 
-def check_whole(client: Client) -> None:
-    """Each image once, with its two regions, and nothing that belongs to nobody."""
-    index = client._parts.connection.read_index()
-    rows = list(index.iterate_images())
-    assert len(rows) == len({row.image for row in rows}) == IMAGES
-    assert {(row.outcome, row.regions) for row in rows} == {(Outcome.INDEXED, 2)}
-    generations = {row.image: row.generation for row in rows}
-    regions = list(index.iterate_regions())
-    assert len(regions) == len({(one.image, one.region) for one in regions}) == 2 * IMAGES
-    assert all(one.generation == generations[one.image] for one in regions)
-
-
 def test_a_retry_that_is_killed(uri: str, folder: Path) -> None:
     save(folder, sound=False)
     with opened(uri) as client:
@@ -95,7 +82,7 @@ def test_a_retry_that_is_killed(uri: str, folder: Path) -> None:
         assert client.retry_failed().indexed == left
         assert client.failures() == []
         client.sync(folder, repair=True)
-        check_whole(client)
+        check_indexed(client, IMAGES)
 
 
 def test_a_repair_that_is_killed_as_it_deletes(uri: str, folder: Path) -> None:
@@ -121,4 +108,4 @@ def test_a_repair_that_is_killed_as_it_deletes(uri: str, folder: Path) -> None:
             garbage = left
     with opened(uri) as client:
         client.sync(folder, repair=True)
-        check_whole(client)
+        check_indexed(client, IMAGES)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from fakes.indexing import check_indexed
 from fakes.machine import Machine
 from fakes.models import CHANNELS, FakeEmbedder, drawn
 from fakes.serving import png_of
@@ -18,7 +19,6 @@ from searchanything.backup import backup
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core import patience
-from searchanything.core.rows import Outcome
 from searchanything.core.settings import load_settings
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.milvus_client import RowClient
@@ -103,20 +103,6 @@ def opened(server: MilvusServer, killing: Killing, tmp_path: Path) -> Iterator[C
         yield open_index
 
 
-def check_whole(client: Client) -> None:
-    """Each image once, with its two regions, and nothing that belongs to nobody."""
-    index = client._parts.connection.read_index()
-    rows = list(index.iterate_images())
-    assert len(rows) == len({row.image for row in rows}) == IMAGES
-    assert {(row.outcome, row.regions) for row in rows} == {(Outcome.INDEXED, 2)}
-    generations = {row.image: row.generation for row in rows}
-    regions = list(index.iterate_regions())
-    assert len(regions) == len({(one.image, one.region) for one in regions}) == 2 * IMAGES
-    assert all(one.generation == generations[one.image] for one in regions)
-    counts = index.counts()
-    assert (counts.images, counts.regions) == (IMAGES, 2 * IMAGES), "the server counts a doubled id twice"
-
-
 def test_long_work_goes_on(
     opened: Callable[[str], Client],
     killing: Killing,
@@ -131,7 +117,7 @@ def test_long_work_goes_on(
     report = client.index(folder)
     killing.wait()
     assert (report.indexed, report.failed) == (IMAGES, 0)
-    check_whole(client)
+    check_indexed(client, IMAGES)
 
     layer = tmp_path / "layer.safetensors"
     layer.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=6).to_bytes())
@@ -139,14 +125,14 @@ def test_long_work_goes_on(
     change = client.hash_layers.apply(layer)
     killing.wait()
     assert (change.carried, change.left) == (IMAGES, 0)
-    check_whole(client)
+    check_indexed(client, IMAGES)
 
     client.backup(saved)
     monkeypatch.setattr(backup, "_ROWS_AT_ONCE", 16)
     killing.at_next("second_images", after=True)
     assert copy.restore(saved).images == IMAGES
     killing.wait()
-    check_whole(copy)
+    check_indexed(copy, IMAGES)
 
     away, back = f"the index at {client._indexes.uri} is away", f"the index at {client._indexes.uri} answers again"
     said = [one.getMessage() for one in caplog.records if one.name == patience.__name__]

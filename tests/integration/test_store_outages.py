@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from fakes.indexing import check_indexed
 from fakes.machine import Machine
 from fakes.models import drawn
 from fakes.serving import png_of
@@ -18,7 +19,6 @@ from pydantic import SecretStr
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import StoreUnavailableError
-from searchanything.core.rows import Outcome
 from searchanything.core.settings import StorageSettings, load_settings
 from searchanything.demo import local_s3
 from searchanything.demo.local_s3 import LocalS3
@@ -68,14 +68,6 @@ def once_begun(deed: Callable[[], object]) -> OnProgress:
     return progress
 
 
-def check_whole(client: Client) -> None:
-    index = client._parts.connection.read_index()
-    rows = list(index.iterate_images())
-    assert len(rows) == len({row.image for row in rows}) == IMAGES
-    assert {(row.outcome, row.regions) for row in rows} == {(Outcome.INDEXED, 2)}
-    assert index.count_regions() == 2 * IMAGES
-
-
 def test_a_server_that_is_started_again_ends_nothing(
     server: LocalS3, opened: Callable[[StorageSettings], Client]
 ) -> None:
@@ -90,7 +82,7 @@ def test_a_server_that_is_started_again_ends_nothing(
         report = client.index(f"s3://{BUCKET}", hash_file="untrained", progress=once_begun(kill))
         starting[0].join()
         assert (report.indexed, report.failed) == (IMAGES, 0)
-        check_whole(client)
+        check_indexed(client, IMAGES)
 
 
 def test_keys_that_are_exchanged_end_the_run_and_the_next_goes_on(
@@ -115,7 +107,7 @@ def test_keys_that_are_exchanged_end_the_run_and_the_next_goes_on(
     with opened(new) as client:
         report = client.index(f"s3://{BUCKET}")
         assert (report.indexed, report.unchanged, report.failed) == (IMAGES - before, before, 0)
-        check_whole(client)
+        check_indexed(client, IMAGES)
 
 
 def configure(server: LocalS3, change: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from fakes.http_servers import Answer, Asked, web_server
 from pydantic import SecretStr
 
 from searchanything.core import patience
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.patience import WAITED, LongWork, long_work, patiently
 from searchanything.core.settings import StorageSettings
-from searchanything.stores import s3_access
+from searchanything.stores import s3, s3_access
 from searchanything.stores.s3 import S3Store
 
 NOBODY = "127.0.0.1:9"  # the discard port: refused at once
@@ -21,13 +22,18 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: pauses.append(pause_s))
     monkeypatch.setattr(patience, "PAUSES_S", (1.0, 2.0))
     monkeypatch.setattr(s3_access, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(s3, "BACKOFF_S", 0.0)
     return pauses
+
+
+def opened(endpoint: str) -> S3Store:
+    keys = {"access_key": SecretStr("key"), "secret_key": SecretStr("secret")}
+    return S3Store(StorageSettings(endpoint=endpoint, secure=False, region="us-east-1", **keys), "holiday")
 
 
 @pytest.fixture
 def store() -> S3Store:
-    keys = {"access_key": SecretStr("key"), "secret_key": SecretStr("secret")}
-    return S3Store(StorageSettings(endpoint=NOBODY, secure=False, region="us-east-1", **keys), "holiday")
+    return opened(NOBODY)
 
 
 def test_what_stays_away_is_an_error_of_ours_that_says_how_to_go_on(slept: list[float], store: S3Store) -> None:
@@ -43,3 +49,33 @@ def test_the_first_contact_fails_at_once(slept: list[float], store: S3Store) -> 
     with long_work(), pytest.raises(StoreUnavailableError):
         list(store.list())
     assert slept == []
+
+
+@pytest.mark.parametrize("pauses", [0, 2, 3], ids=["no long work", "back in time", "too late"])
+def test_bodies_that_break_off_are_waited_for(slept: list[float], pauses: int) -> None:
+    """A gateway answers while what holds the bodies is started again."""
+    broken = 0
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal broken
+        if not asked.target.endswith("late.jpg") or broken == 0:
+            return 200, {"ETag": '"e"'}, b"0123456789"
+        broken -= 1
+        return 200, {"ETag": '"e"', "Content-Length": "10", "Connection": "close"}, b"0123"
+
+    with web_server(answer) as server:
+        store = opened(server.endpoint)
+        broken = max(1, pauses) * s3.RETRIES
+        if not pauses:
+            with pytest.raises(StoreUnavailableError, match="broke off"):
+                store.read("late.jpg")
+            return
+        with long_work():
+            store.read("early.jpg")
+            if pauses > len(patience.PAUSES_S):
+                with pytest.raises(StoreUnavailableError, match="broke off") as raised:
+                    store.read("late.jpg")
+                assert raised.value.__notes__ == [WAITED]
+            else:
+                assert store.read("late.jpg")[1] == b"0123456789"
+    assert slept == [1.0, 2.0]
