@@ -313,7 +313,7 @@ def test_who_comes_while_it_starts_in_vain_waits_no_second_time(file: Path) -> N
     file.touch()
     host = host_of(file, timeout_s=0.2)
     host._lock.acquire()  # as an early start does that finds no server
-    threading.Timer(0.4, host._lock.release).start()
+    threading.Timer(2.0, host._lock.release).start()  # late enough for a busy machine to have asked before
     with pytest.raises(IndexUnavailableError, match="did not start: no answer within"):
         host.acquire()
     assert processes_of(file)["server"] == []
