@@ -60,6 +60,29 @@ def test_a_finger_that_moves_scrolls(phone: Page) -> None:
     assert boxes == []
 
 
+def test_a_finger_over_the_image_scrolls_the_page(phone: Page) -> None:
+    swipe(phone, (190, 190), (195, 5))
+    phone.wait_for_function("() => scrollY > 100")
+
+
+def test_a_wheel_over_the_image_scrolls_the_page_until_it_is_zoomed(page: Page, served: tuple[Served, str]) -> None:
+    page.set_viewport_size({"width": 900, "height": 400})
+    open_image(page, served)
+    page.mouse.move(*place(page, 100, 100))
+    page.mouse.wheel(0, 40)
+    page.wait_for_function("() => scrollY === 40")
+    page.locator("#canvas").focus()
+    for _ in range(4):
+        page.keyboard.press("+")
+    frame = page.locator("#canvas-box")
+    before = page.evaluate("() => scrollY")
+    for _ in range(12):
+        page.mouse.wheel(0, 400)
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_function("(one) => one.scrollTop + one.clientHeight > one.scrollHeight - 2", arg=frame.element_handle())
+    assert page.evaluate("() => scrollY") == before
+
+
 def test_the_modes_are_for_fingers(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     expect(page.locator("#modes")).to_be_hidden()

@@ -108,6 +108,7 @@ export class Stage {
     const width = Math.max(40, Math.round(this.width * scale)), height = Math.max(40, Math.round(this.height * scale));
     sized(sheet, width, height);
     frame.style.maxHeight = `${most}px`;
+    frame.classList.toggle("scrolls", frame.scrollHeight > frame.clientHeight);
     const seen = { width: Math.min(width, frame.clientWidth), height: Math.min(height, frame.clientHeight) };
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     sized(canvas, seen.width, seen.height);
