@@ -44,6 +44,17 @@ _GUESSED: Final[Mapping[str, str]] = {
     "help": "--help",
     "version": "--version",
 }  # what people try first, and what it is called here
+_GUESSED_OPTIONS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("--click", "--foreground", "--positive"), "--point"),
+    **dict.fromkeys(("--negative", "--minus"), "--background"),
+    **dict.fromkeys(("--bbox", "--rect", "--rectangle", "--crop"), "--box"),
+    **dict.fromkeys(("--words", "--prompt", "--caption"), "--text"),
+    **dict.fromkeys(("--top", "--top-k", "--topk", "--k", "-k", "-n", "--max", "--count"), "--limit"),
+    **dict.fromkeys(("--output", "--out"), "--save"),
+    **dict.fromkeys(("--model", "--models"), "--preset"),
+    **dict.fromkeys(("--db", "--database", "--url", "--host", "--milvus"), "--uri"),
+    **dict.fromkeys(("--json", "--csv"), "--format"),
+}
 _SAID: Final = (
     (re.compile(r"Option '(.*)' requires an argument\.", re.S), "{}: its value is missing"),
     (re.compile(r"Option '(.*)' does not take a value\.", re.S), "{} takes no value"),
@@ -61,9 +72,7 @@ def wrong_usage(error: typer.TyperException) -> str:
         case "BadParameter":
             return _bad_value(error)
         case "NoSuchOption":
-            name = str(getattr(error, "option_name", ""))
-            close = get_close_matches(name, getattr(error, "possibilities", None) or (), 1, 0)
-            return f"there is no option {name}" + (f"; did you mean {close[0]}?" if close else "")
+            return _no_option(error)
     said = error.format_message()
     if (found := _TOO_MANY.fullmatch(said)) is not None:
         numbers = re.fullmatch(r"[\d.,\s]+", found[1])
@@ -87,6 +96,18 @@ def verb_of(arguments: Sequence[str]) -> str:
 def _commands_of(error: typer.TyperException) -> Sequence[str]:
     command = getattr(getattr(error, "ctx", None), "command", None)
     return list(getattr(command, "commands", {}))
+
+
+def _no_option(error: typer.TyperException) -> str:
+    name = str(getattr(error, "option_name", ""))
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    known = {one for param in getattr(command, "params", ()) for one in getattr(param, "opts", ())}
+    near = {_GUESSED_OPTIONS.get(name, "")} & known or get_close_matches(
+        name, getattr(error, "possibilities", None) or (), 1
+    )
+    if near:
+        return f"there is no option {name}; did you mean {next(iter(near))}?"
+    return f"there is no option {name}" + (" here; a command's options follow its name" if _commands_of(error) else "")
 
 
 def _missing(error: typer.TyperException) -> str:

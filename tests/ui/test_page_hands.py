@@ -79,7 +79,9 @@ def test_a_wheel_over_the_image_scrolls_the_page_until_it_is_zoomed(page: Page, 
     for _ in range(12):
         page.mouse.wheel(0, 400)
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.wait_for_function("(one) => one.scrollTop + one.clientHeight > one.scrollHeight - 2", arg=frame.element_handle())
+    page.wait_for_function(
+        "(one) => one.scrollTop + one.clientHeight > one.scrollHeight - 2", arg=frame.element_handle()
+    )
     assert page.evaluate("() => scrollY") == before
 
 
