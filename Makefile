@@ -4,10 +4,11 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 # What is imported is compiled once, beside the checkout's caches: uv compiles nothing of what it installs.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/bytecode
+unexport PYTHONDONTWRITEBYTECODE
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-computing test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-computing test-commands test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -31,9 +32,9 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Four runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
+# Five runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=4 --keep-going --output-sync=target test-parts test-computing test-services test-indexes
+	$(MAKE) --jobs=5 --keep-going --output-sync=target test-services test-commands test-indexes test-parts test-computing
 
 # The parts that compute, which take as long as all the rest together.
 COMPUTING := $(addprefix tests/unit/,drawing encode evaluation explain features hash_training images ingest models prompts search training)
@@ -45,8 +46,15 @@ test-parts: .venv/.ready
 test-computing: .venv/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/computing $(COMPUTING)
 
+# What people run: the command line, the demo, the pages' examples. With the rest of the folder it took longest of all.
+COMMANDS := $(patsubst %,tests/integration/test_%.py,command_line demo examples explain front_pages index_kill \
+	killed_verbs layer_meanwhile light_install programs serve sync_commands)
+
+test-commands: .venv/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/commands $(COMMANDS)
+
 test-services: .venv/.ready .venv-milvus/.ready
-	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos
+	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos $(COMMANDS:%=--ignore=%)
 
 test-indexes: .venv/.ready .venv-milvus/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/indexes tests/contracts

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from chaos.chaos_run import ChaosRun
 from chaos.histories import Victim, history, seeds
-from chaos.parts import MortalLite, SyncingStack, with_fakes
+from chaos.parts import MortalLite, with_fakes
 from integration.milvus_server import MilvusServer
 
 from deploy.local import Stack
@@ -32,14 +32,6 @@ SERVICE_VICTIMS = {
     2: [Victim.COORDINATOR, Victim.MILVUS],
     3: [Victim.SCHEDULER, Victim.PREFECT],
 }
-
-
-@pytest.fixture(scope="module")
-def syncing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosRun]:
-    """A bucket, an embedded index and a process that syncs."""
-    folder = tmp_path_factory.mktemp("syncing")
-    with SyncingStack(folder, MortalLite(folder / "index.db"), more=QUICK) as stack:
-        yield ChaosRun(stack, say)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +56,6 @@ def live_through(run: ChaosRun, seed: int, *, deeds: int, victims: list[Victim])
         say(run.last_words())
         raise
     say(f"history {seed}: {time.monotonic() - start:.1f} s, bucket and index agree {agreed_s:.1f} s after its end")
-
-
-@pytest.mark.parametrize("seed", seeds(SHORT_SEEDS[:1]))
-def test_syncing_alone_heals(syncing: ChaosRun, seed: int) -> None:
-    live_through(syncing, seed, deeds=16, victims=[Victim.COORDINATOR, Victim.S3, Victim.MILVUS])
 
 
 @pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))

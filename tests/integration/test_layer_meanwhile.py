@@ -37,6 +37,7 @@ sys.exit(run(sys.argv[1:]))
 
 def test_a_list_is_answered_by_one_layer(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine().install(monkeypatch)
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__LITE_IDLE_S", "1")
     images, answers, questions = tmp_path / "images", tmp_path / "answers.jsonl", tmp_path / "questions.csv"
     images.mkdir()
     for number in range(IMAGES):

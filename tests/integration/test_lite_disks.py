@@ -93,16 +93,29 @@ def test_an_index_on_a_full_disk_is_read(disk: Path, left: int) -> None:
         assert keys(store) == {1, 2}
 
 
-def test_rows_that_the_disk_did_not_take_are_not_shown(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("left", "how"),
+    [
+        (0, "acknowledged them, but nothing was written"),  # and shows them until it ends
+        (1 << 14, "its file refused that"),  # having grown and shrunk again
+    ],
+)
+def test_rows_that_the_disk_did_not_take_are_not_shown(
+    disk: Path, left: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Milvus Lite keeps them in memory, once for each time that it is asked."""
-    made(disk / "index.db", 1)
-    with opened(disk / "index.db") as store:
+    file = disk / "index.db"
+    made(file, 1)
+    with opened(file) as store:
         index = store.open(NAME)
-        fill(disk, left=1 << 14)  # another program, in this moment
+        [server] = processes_of(file)["server"]
+        fill(disk, left=left)  # another program, in this moment
         for module in ("lite_host", "lite_connection"):
             monkeypatch.setattr(f"searchanything.stores.{module}.check_room", lambda *_: None)
-        with pytest.raises(RegionIndexError, match="could not insert rows"):
+        with pytest.raises(IndexUnavailableError, match=f"could not insert rows: .*{how}"):
             add(index, 2, regions=200)
+        assert server not in processes_of(file)["server"], "it may show what its file has not"
+        assert {row.image.key for row in index.iterate_regions()} == {"1.jpg"}
         assert keys(store) == {1}
 
 

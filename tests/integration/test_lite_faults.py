@@ -390,8 +390,8 @@ from pathlib import Path
 now_ns = time.time_ns
 time.time_ns = lambda: now_ns() + 86_400 * 10**9
 from contracts.index_rows import HASH_LAYER, manifest_of
-from integration.test_lite_faults import MilvusSettings, open_milvus
-with open_milvus(MilvusSettings(uri=sys.argv[1])) as store:
+from integration.test_lite_faults import opened
+with opened(Path(sys.argv[1])) as store:
     for name in sys.argv[2:]:
         store.create(manifest_of(name), HASH_LAYER)
         store.switch(name)
@@ -405,7 +405,7 @@ def test_a_switch_counts_although_a_clock_a_day_ahead_made_the_one_before(file: 
     for program, name in ((SWITCHED_AHEAD, "a" * 64), (here, "b" * 64)):
         paths = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
         subprocess.run([sys.executable, "-c", program, str(file), name], env=paths, check=True)
-        with open_milvus(MilvusSettings(uri=str(file))) as store:
+        with opened(file) as store:
             live = store.live()
         assert live is not None
         assert live.fingerprint == name

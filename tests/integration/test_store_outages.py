@@ -51,6 +51,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     def open_client(storage: StorageSettings) -> Client:
         settings = load_settings()
         settings.storage, settings.ingest.batch_images, settings.ingest.transfer_threads = storage, BATCH, 2
+        settings.milvus.lite_idle_s = 1.0
         return connect(str(file), settings=settings, preset="pico")
 
     yield open_client
