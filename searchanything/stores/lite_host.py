@@ -223,7 +223,8 @@ class LiteHost:
                     break
                 if not create and self.identity is None:
                     raise IndexUnavailableError(f"{self._file} is no longer there")
-                starts += self._try_start()
+                if time.monotonic() < deadline:  # else nobody would wait for it
+                    starts += self._try_start()
         check_room(self._file)
         hint = f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
         raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {last_words or hint}")
