@@ -146,6 +146,12 @@ def long_work() -> Iterator[None]:
         work.end()  # for threads that outlive it, such as one that lists ahead
 
 
+def is_waited_for(of: str) -> bool:
+    """Whether this one would be waited for here if it were away."""
+    work = _work.get()
+    return work is not None and not work.over and work.has_answered(of)
+
+
 def patiently(ask: Callable[[], Result], of: str, away: Away = IndexUnavailableError) -> Result:
     """The answer to a question that may be repeated; in `long_work` it is asked for five minutes.
 
