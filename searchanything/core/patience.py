@@ -136,7 +136,13 @@ _work: ContextVar[LongWork | None] = ContextVar("work", default=None)
 
 @contextmanager
 def long_work() -> Iterator[None]:
-    """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost."""
+    """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost.
+
+    Within other long work it is a part of that: who has answered before is waited for.
+    """
+    if _work.get() is not None:
+        yield
+        return
     work = LongWork()
     before = _work.set(work)
     try:
