@@ -41,7 +41,7 @@ from searchanything.stores.s3_access import (
 )
 from searchanything.stores.s3_alone import BrokenOffError, ObjectQuestions
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
-from searchanything.stores.s3_errors import FOREIGN_ERRORS, noted, store_error
+from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error, with_notes_of
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class S3Store:
             if key and isinstance(error, S3Error) and error.code in _OF_KEYS_PERHAPS:
                 _check_listed(self.list(key))
             mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=self._access.credentials)
-            raise noted(mapped, error) from error
+            raise with_notes_of(mapped, error) from error
 
 
 def _received(

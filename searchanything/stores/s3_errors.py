@@ -81,7 +81,7 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -
     )
 
 
-def noted(mapped: StoreError, error: Exception) -> StoreError:
+def with_notes_of(mapped: StoreError, error: Exception) -> StoreError:
     """An error of ours with the notes of the one that it stands for."""
     for note in getattr(error, "__notes__", ()):
         mapped.add_note(note)
