@@ -56,7 +56,6 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     task_run_name="{label}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retry_delay_seconds=exponential_backoff(backoff_factor=1),
     retry_jitter_factor=0.5,
     retry_condition_fn=is_io,
 )
@@ -164,7 +163,8 @@ class _BatchRunner:
     def __init__(self, engine: Workers, asked: Mapping[str, Any], settings: ServiceSettings, *, urgent: bool) -> None:
         """`asked` are the parameters that all batches have in common."""
         self._engine, self._asked, self._source, self._urgent = engine, asked, str(asked["source"]), urgent
-        self._task = index_batch.with_options(retries=settings.retries)
+        pauses_s = exponential_backoff(backoff_factor=1)  # counted by the retries that are named beside it
+        self._task = index_batch.with_options(retries=settings.retries, retry_delay_seconds=pauses_s)
         self._timeout_s = settings.batch_timeout_s
         self.suspects: list[str] = []
 

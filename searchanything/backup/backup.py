@@ -29,7 +29,6 @@ from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
-from searchanything.core.patience import long_work
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, MaskRLE
@@ -79,7 +78,7 @@ def back_up(
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
     total = _images_of(index)
-    with place.writing() as write, long_work():
+    with place.writing() as write:
         sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, replaced_models(indexes)))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))

@@ -100,7 +100,7 @@ def cure_of(error: Exception, arguments: Sequence[str] = ()) -> str | None:
         return "set SEARCHANYTHING_DEBUG=1 for the traceback, and report it"
     if isinstance(error, LibraryError):
         return error.cure
-    if "searchanything " in str(error):
+    if "searchanything " in str(error) or "raise SEARCHANYTHING_" in str(error):
         return None
     if isinstance(error, ObjectNotFoundError) and (bucket := _bucket_for_folder(str(error), arguments)):
         return f"if a bucket is meant: {bucket}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from searchanything.backup.backup import BackupReport
 
 
+@long_work()
 def export_index(
     connection: Connection, destination: str | Path, bucket: str | None, key_prefix: str, *, progress: OnProgress | None
 ) -> int:
@@ -36,6 +37,7 @@ def export_index(
     return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix, on_step=on_step)
 
 
+@long_work()
 def back_up_index(connection: Connection, target: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.backup`."""
     with importing():

@@ -136,7 +136,13 @@ _work: ContextVar[LongWork | None] = ContextVar("work", default=None)
 
 @contextmanager
 def long_work() -> Iterator[None]:
-    """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost."""
+    """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost.
+
+    Within other long work it is a part of that: who has answered before is waited for.
+    """
+    if _work.get() is not None:
+        yield
+        return
     work = LongWork()
     before = _work.set(work)
     try:
@@ -144,6 +150,12 @@ def long_work() -> Iterator[None]:
     finally:
         _work.reset(before)
         work.end()  # for threads that outlive it, such as one that lists ahead
+
+
+def is_waited_for(of: str) -> bool:
+    """Whether this one would be waited for here if it were away."""
+    work = _work.get()
+    return work is not None and not work.over and work.has_answered(of)
 
 
 def patiently(ask: Callable[[], Result], of: str, away: Away = IndexUnavailableError) -> Result:

@@ -20,7 +20,6 @@ from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import box_of_mask, encode_rle, mask_of_size
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.on_step import OnStep, unseen
-from searchanything.core.patience import long_work
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 
@@ -63,8 +62,7 @@ def export_regions(
         index, bucket=bucket, key_prefix=key_prefix, on_rows=lambda done: on_step("exporting", done, total)
     )
     write = _write_parquet if target.suffix.lower() == ".parquet" else _write_coco
-    with long_work():
-        return write_whole(target, lambda file: write(file, rows, index.manifest))
+    return write_whole(target, lambda file: write(file, rows, index.manifest))
 
 
 def committed_regions(

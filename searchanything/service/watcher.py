@@ -61,10 +61,17 @@ class SyncClock:
         self._due = self._clock() + self.interval_s
         self._pause = _PAUSES_S[0]
 
-    def failed(self) -> None:
-        """A sync or a wave has failed: the next sync waits."""
-        self._not_before = self._clock() + self._pause
-        self._pause = min(2 * self._pause, _PAUSES_S[1])
+    def failed(self, kind: RunKind) -> None:
+        """A sync or a wave has failed: the next sync waits, and longer each time that a sync fails.
+
+        Waves fail by the dozen while a server is started again: each would put off the sync that finds their images.
+        """
+        now = self._clock()
+        if kind == "sync":
+            self._not_before = now + self._pause
+            self._pause = min(2 * self._pause, _PAUSES_S[1])
+        elif self._not_before <= now:
+            self._not_before = now + _PAUSES_S[0]
 
 
 class Watcher:
@@ -189,7 +196,7 @@ class Watcher:
         except Exception as error:
             logger.exception(lost)
             self._outages.failed(error)
-            self.clock.failed()
+            self.clock.failed(kind)
             self.figures.failed(kind)
             request(f"a {kind} failed")
         except asyncio.CancelledError:

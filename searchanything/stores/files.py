@@ -6,6 +6,8 @@ import io
 import mimetypes
 import os
 from collections.abc import Iterator
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -114,11 +116,12 @@ class FolderFiles:
 
 
 class _ObjectParts(io.RawIOBase):
-    """An object as a file that fetches what is read."""
+    """An object as a file that fetches what is read, in threads of Arrow's: `long_work` waits as for who opened it."""
 
     def __init__(self, store: Bucket, key: str, size_bytes: int) -> None:
         super().__init__()
         self._store, self._key, self._size, self._place = store, key, size_bytes, 0
+        self._opened_in = copy_context()
 
     def readable(self) -> bool:
         return True
@@ -137,7 +140,8 @@ class _ObjectParts(io.RawIOBase):
         count = min(len(buffer), self._size - self._place, MOST_BYTES)
         if count <= 0:
             return 0
-        data = self._store.read_part(self._key, first=self._place, count=count)
+        read = partial(self._store.read_part, self._key, first=self._place, count=count)
+        data = self._opened_in.copy().run(read)  # no two threads are in one at the same time
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

@@ -80,8 +80,8 @@ class LiteConnection(MilvusConnection):
         super()._create(client, spec, timeout_s)
         self._expect_parts(spec.name, WHOLE_COLLECTION)
 
-    def _drop_collection(self, name: str) -> None:
-        super()._drop_collection(name)
+    def _drop_collection(self, name: str, made: int | None) -> None:
+        super()._drop_collection(name, made)
         self._expect_parts(name, 0)
 
     def _add(self, name: str, entities: list[dict[str, Any]]) -> None:

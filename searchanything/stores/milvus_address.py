@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
@@ -35,7 +36,19 @@ def shown_address(address: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-def tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
+def connection_arguments(settings: MilvusSettings) -> dict[str, Any]:
+    """What pymilvus' client of a server is made with, besides its address."""
+    return {
+        "token": "" if settings.token is None else settings.token.get_secret_value(),
+        "db_name": settings.database,
+        "timeout": settings.timeout_s,
+        "dedicated": True,
+        "grpc_options": {"grpc.enable_http_proxy": 0} if is_loopback(host_of(settings.uri)) else {},
+        **_tls_arguments(settings),
+    }
+
+
+def _tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
     """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
     if not settings.uri.lower().startswith("https://"):
         return {}

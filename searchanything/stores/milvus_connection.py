@@ -15,15 +15,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from searchanything.core.addresses import host_of as address_host
-from searchanything.core.addresses import is_loopback
 from searchanything.core.batching import batches
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError, SearchAnythingError
 from searchanything.core.patience import patiently
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
-from searchanything.stores.milvus_address import shown_address, tls_arguments
+from searchanything.stores.milvus_address import connection_arguments, shown_address
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import (
@@ -136,11 +134,20 @@ class MilvusConnection:
         )
 
     def drop_collection(self, name: str) -> None:
-        self._again(partial(self._drop_collection, name))
+        """Remove a collection, if there is one; never one that another process made anew after a server's end."""
+        self._again(partial(self._drop_collection, name, self._made(name)))
 
-    def _drop_collection(self, name: str) -> None:
-        if self.has_collection(name):
+    def _drop_collection(self, name: str, made: int | None) -> None:
+        if made is not None and self._made(name) == made:
             self._write("drop a collection", lambda client, t: client.drop_collection(name, timeout=t))
+
+    def _made(self, name: str) -> int | None:
+        """The number of a collection, which no other ever has on a server; None for one that is not there."""
+        try:
+            found = self._read("describe a collection", lambda one, t: one.describe_collection(name, timeout=t))
+        except IndexNotFoundError:
+            return None
+        return int(found.get("collection_id", 0))
 
     def fields(self, name: str) -> dict[str, int | None]:
         """Names of a collection's fields; for a vector also its bits. Raises: IndexNotFoundError."""
@@ -374,18 +381,9 @@ class MilvusConnection:
             return self._client
 
     def _connect(self, socket_path: str | None) -> RowClient:
-        settings = self._settings
         if socket_path is not None:
             return LiteClient(socket_path, self._timeout_s)
-        return RowClient(
-            settings.uri,
-            token="" if settings.token is None else settings.token.get_secret_value(),
-            db_name=settings.database,
-            timeout=settings.timeout_s,
-            dedicated=True,
-            grpc_options={"grpc.enable_http_proxy": 0} if is_loopback(address_host(settings.uri)) else {},
-            **tls_arguments(settings),
-        )
+        return RowClient(self._settings.uri, **connection_arguments(self._settings))
 
     def _drop_client(self) -> None:
         if self._client is not None and self._made_by == os.getpid():  # a forked one belongs to the parent

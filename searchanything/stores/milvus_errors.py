@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.core.settings import ENV_PREFIX
 from searchanything.stores.milvus_library import MilvusException, grpc
 
 _CODE_UNAVAILABLE: Final = 2
@@ -63,7 +64,9 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     status = _status(error)
     if status is not None or isinstance(error, grpc.RpcError):
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TooLateError(f"{what} (no answer in time)")
+            return TooLateError(
+                f"{what} (no answer in time); if it is large, or its machine busy, raise {ENV_PREFIX}MILVUS__TIMEOUT_S"
+            )
         if status is grpc.StatusCode.PERMISSION_DENIED:
             return NotAllowedError(f"{what}; grant it to the user of SEARCHANYTHING_MILVUS__TOKEN")
         return IndexUnavailableError(what) if status in _UNREACHABLE else RegionIndexError(what)

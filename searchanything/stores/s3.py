@@ -1,6 +1,6 @@
 """Images in a bucket of an S3 server (MinIO, SeaweedFS, AWS …). `s3_access` reaches it, `s3_bodies` reads.
 
-Every error of minio, urllib3 and the operating system leaves this file as a `StoreError`, by `store_error`.
+Every error of minio, urllib3 and the operating system leaves this file as a `StoreError`, by `s3_errors`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from functools import partial
 from io import BytesIO
 
 from minio import Minio
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import S3Error
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
+from urllib3.exceptions import HTTPError
 
 from searchanything.core.errors import (
     ObjectNotFoundError,
@@ -29,20 +29,19 @@ from searchanything.core.errors import (
     StoreUnavailableError,
 )
 from searchanything.core.omissions import Omissions
-from searchanything.core.patience import patiently
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.s3_access import (
     BACKOFF_S,
-    BUSY_STATUS,
     RETRIES,
     PatientPool,
     S3Access,
     http_client,
     public_settings,
-    s3_server,
 )
+from searchanything.stores.s3_alone import BrokenOffError, ObjectQuestions
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
+from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error, with_notes_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,25 +49,8 @@ _LEAST_PART_BYTES = 5 << 20  # that minio accepts
 _REQUESTER_PAYS = {"x-amz-request-payer": "requester"}
 _METADATA_HEADER = "x-amz-meta-"
 
-_NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
-_REFUSED = frozenset({"AccessDenied", "SignatureDoesNotMatch", "AllAccessDisabled"})
-_WRONG_KEYS = frozenset({"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"})
 # An answer to HEAD has no code, and a proxy that rewrites paths spoils the signatures of some objects alone.
 _OF_KEYS_PERHAPS = frozenset({"AccessDenied", "BadRequest", "SignatureDoesNotMatch"})
-_CURES = {
-    "ExpiredToken": "the session token has expired, so set new keys",
-    "RequestTimeTooSkewed": "set this machine's clock",
-    "AuthorizationHeaderMalformed": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
-    "PermanentRedirect": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
-    "BadRequest": f"check {ENV_PREFIX}STORAGE__ENDPOINT, …SECURE and …REGION",
-}
-
-# ValueError: minio refuses keys such as `a/../b`, and answers whose fields are missing; SyntaxError: broken XML.
-FOREIGN_ERRORS = (MinioException, HTTPError, OSError, ValueError, SyntaxError)
-
-
-class BrokenOffError(StoreUnavailableError):
-    """A body broke off each time that it was asked for."""
 
 
 class S3Store:
@@ -90,6 +72,7 @@ class S3Store:
         self._verify = settings.verify
         self._object_tags = settings.object_tags
         self._headers: dict[str, str] = dict(_REQUESTER_PAYS) if settings.requester_pays else {}
+        self._questions = ObjectQuestions(self._access, bucket, self._headers)
 
     @property
     def bucket(self) -> str:
@@ -127,7 +110,8 @@ class S3Store:
         """
         try:
             with self._mapped(key):
-                found = self._client.stat_object(self._bucket, key, extra_headers=dict(self._headers))
+                ask = partial(self._client.stat_object, self._bucket, key, extra_headers=dict(self._headers))
+                found = self._questions.ask(ask, key)
                 return self._described(key, found.metadata or {}, found.size or 0)
         except ObjectNotFoundError:
             return None
@@ -163,7 +147,7 @@ class S3Store:
 
         get = partial(_received, ask, ImageRef(self._bucket, key), self._endpoint, limits, whole=whole)
         with self._mapped(key):
-            return patiently(get, s3_server(self._endpoint), (HTTPError, BrokenOffError))
+            return self._questions.ask(get, key)
 
     def make_bucket(self) -> None:
         """Create the bucket; it is no error if it is there already. Raises: StoreError, StoreUnavailableError."""
@@ -249,7 +233,7 @@ class S3Store:
             if key and isinstance(error, S3Error) and error.code in _OF_KEYS_PERHAPS:
                 _check_listed(self.list(key))
             mapped = store_error(error, subject=subject, endpoint=self._endpoint, credentials=self._access.credentials)
-            raise _noted(mapped, error) from error
+            raise with_notes_of(mapped, error) from error
 
 
 def _received(
@@ -286,13 +270,6 @@ def _received(
     )
 
 
-def _noted(mapped: StoreError, error: Exception) -> StoreError:
-    """An error of ours with the notes of the one that it stands for."""
-    for note in getattr(error, "__notes__", ()):
-        mapped.add_note(note)
-    return mapped
-
-
 def _check_listed(listing: Iterator[StoredObject]) -> None:
     """Whether an object is refused for the keys alone, such as ones that were exchanged: then a listing is as well.
 
@@ -304,61 +281,6 @@ def _check_listed(listing: Iterator[StoredObject]) -> None:
         raise
     except StoreError as error:
         logger.debug("not listed, which says nothing of the keys: %s", error)
-
-
-def store_error(error: Exception, *, subject: str, endpoint: str, credentials: str = "") -> StoreError:
-    """An error of `FOREIGN_ERRORS` in our words: what was asked for, what went wrong, what to do. Never any keys.
-
-    `credentials` says what was tried for some.
-    """
-    match error:
-        case S3Error():
-            return _refusal(error, subject=subject, endpoint=endpoint, credentials=credentials)
-        case MaxRetryError(reason=SSLError() as reason) | (SSLError() as reason):
-            return StoreUnavailableError(
-                f"{subject}: no TLS connection to {endpoint}: {reason}; set {ENV_PREFIX}STORAGE__SECURE=false if the "
-                "server does not speak TLS, or …CA_FILE to the certificate of its authority"
-            )
-        case HTTPError() | OSError():
-            why = error.reason if isinstance(error, MaxRetryError) else error
-            return StoreUnavailableError(
-                f"{subject}: {endpoint} cannot be reached or does not answer ({type(why).__name__}: {why}); check "
-                f"that the server runs, {ENV_PREFIX}STORAGE__ENDPOINT and …SECURE"
-            )
-        case ServerError() if error.status_code >= 500:
-            return StoreUnavailableError(f"{subject}: {endpoint} answered with status {error.status_code}; try later")
-        case ServerError() | InvalidResponseError() | SyntaxError() | UnicodeError():
-            return StoreError(
-                f"{subject}: the answer of {endpoint} is not S3 ({_one_line(error)}); check that "
-                f"{ENV_PREFIX}STORAGE__ENDPOINT names the S3 port of the server and not its console"
-            )
-        case _:
-            return StoreError(f"{subject}: cannot be asked for at {endpoint}: {_one_line(error)}")
-
-
-def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -> StoreError:
-    """What an S3 server's own error code means."""
-    code = error.code or "unknown code"
-    if code in _NOT_FOUND:
-        what = "object" if code == "NoSuchKey" else "bucket"
-        at = "" if "/" in subject else f" at {endpoint}; check the name"  # of an object it is in answers of servers
-        return ObjectNotFoundError(f"{subject}: no such {what}{at}")
-    with_what = f" (credentials: {credentials})" if credentials else ""
-    if code in _WRONG_KEYS or (code == "SignatureDoesNotMatch" and "/" not in subject):
-        # In the midst of a run: none of its images is to count as one that failed.
-        way_out = _CURES.get(code, f"check {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY")
-        return StoreUnavailableError(f"{subject}: {endpoint} denied access ({code}); {way_out}, then repeat{with_what}")
-    if code in _REFUSED:
-        return StoreError(
-            f"{subject}: {endpoint} denied access ({code}); check {ENV_PREFIX}STORAGE__ACCESS_KEY, …SECRET_KEY and "
-            f"the bucket's policy{with_what}"
-        )
-    if error.response.status in BUSY_STATUS:
-        return StoreUnavailableError(f"{subject}: {endpoint} is overloaded or broken ({code}); try later")
-    cure = _CURES.get(code)
-    return StoreError(
-        f"{subject}: {endpoint} refused ({code}: {_one_line(error.message)})" + (f"; {cure}" if cure else "")
-    )
 
 
 def _whole_seconds_ms(modified: datetime | None) -> int:
@@ -381,7 +303,3 @@ def _header_text(value: str) -> str:
         return value.encode("latin-1").decode()
     except UnicodeError:
         return value
-
-
-def _one_line(reason: object) -> str:
-    return " ".join(str(reason).split())[:200]

@@ -23,8 +23,8 @@ from urllib3.exceptions import HTTPError
 from searchanything.core.closing import Closing
 from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
-from searchanything.stores.s3 import FOREIGN_ERRORS, store_error
 from searchanything.stores.s3_access import S3Access, http_client
+from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,11 @@ from searchanything.backup import backup
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core import patience
-from searchanything.core.settings import load_settings
+from searchanything.core.settings import MilvusSettings, load_settings
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.milvus_client import RowClient
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_schema import images_spec
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
@@ -137,3 +139,35 @@ def test_long_work_goes_on(
     away, back = f"the index at {client._indexes.uri} is away", f"the index at {client._indexes.uri} answers again"
     said = [one.getMessage() for one in caplog.records if one.name == patience.__name__]
     assert [(away in one, one == back) for one in said] == [(True, False), (False, True)] * 3, "once an outage"
+
+
+def test_a_collection_that_was_made_anew_meanwhile_is_not_dropped(
+    server: MilvusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predecessor was dropped before the server ended, which could not say so."""
+    spec = images_spec("made_anew", 256)
+    own, other = (MilvusConnection(MilvusSettings(uri=server.uri)) for _ in range(2))
+    own.create_collection(spec)
+    drop, made = RowClient.drop_collection, list[bool]()
+
+    def unanswered(client: RowClient, name: str, timeout: float) -> None:
+        drop(client, name, timeout=timeout)
+        raise ConnectionResetError("the server was killed before it answered")
+
+    def make_anew(_work: object, _pause_s: float) -> None:
+        monkeypatch.setattr(RowClient, "drop_collection", drop)
+        other.create_collection(spec)
+        made.append(True)
+
+    monkeypatch.setattr(RowClient, "drop_collection", unanswered)
+    monkeypatch.setattr(patience.LongWork, "pause", make_anew)
+    try:
+        with patience.long_work():
+            own.drop_collection(spec.name)
+        assert made == [True]
+        assert other.has_collection(spec.name)
+        own.drop_collection(spec.name)
+        assert not other.has_collection(spec.name)
+    finally:
+        own.close()
+        other.close()

@@ -23,6 +23,7 @@ from searchanything.core.settings import StorageSettings, load_settings
 from searchanything.demo import local_s3
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.ingest.reports import IndexProgress, OnProgress
+from searchanything.stores import s3_access, s3_alone
 from searchanything.stores.s3 import S3Store
 
 pytestmark = pytest.mark.server
@@ -109,6 +110,33 @@ def test_keys_that_are_exchanged_end_the_run_and_the_next_goes_on(
         report = client.index(f"s3://{BUCKET}")
         assert (report.indexed, report.unchanged, report.failed) == (IMAGES - before, before, 0)
         check_indexed(client, IMAGES)
+
+
+def test_an_object_on_a_damaged_disk_stops_nothing(
+    server: LocalS3, opened: Callable[[StorageSettings], Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers for it, for ever, as for an internal error of its own."""
+    monkeypatch.setattr(s3_access, "RETRIES", 0)  # it takes a quarter of a minute for each of these answers
+    monkeypatch.setattr(s3_alone, "ALONE_S", 0.0)
+    bad = f"{IMAGES // 2:03}.png"
+    damage(tmp_path / "s3", S3Store(server.settings(), BUCKET).read(bad)[1])
+    with opened(server.settings()) as client:
+        report = client.index(f"s3://{BUCKET}", hash_file="untrained")
+        assert (report.indexed, report.failed) == (IMAGES - 1, 1)
+        [failure] = client.failures()
+        assert (failure.image.key, failure.error) == (bad, "StoreError")
+        assert "sends other objects, but not this one" in failure.message
+
+
+def damage(folder: Path, data: bytes) -> None:
+    """Change some bytes where a server keeps these."""
+    for volume in folder.rglob("*.dat"):
+        if (first := volume.read_bytes().find(data)) >= 0:
+            with volume.open("r+b") as file:
+                file.seek(first + len(data) // 2)
+                file.write(b"damaged")
+            return
+    pytest.fail("it is nowhere")
 
 
 def configure(server: LocalS3, change: str) -> None:

@@ -28,7 +28,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
-from searchanything.core.patience import PAUSES_S, LongWork, patiently
+from searchanything.core.patience import PAUSES_S, LongWork, long_work, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -155,7 +155,8 @@ def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monke
     store.switch(F)
     for number in range(3):
         put(index, ImageRef("b", str(number)), 2)
-    report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    with long_work():
+        report = back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (report.images, report.regions, report.left_out) == (3, 6, 0)
     assert slept == [PAUSES_S[0]] * 2, "once for the images, once for their regions"
 

@@ -103,6 +103,16 @@ def test_the_first_contact_fails_at_once(clock: Clock) -> None:
     assert not hasattr(raised.value, "__notes__"), "nothing was waited for"
 
 
+def test_long_work_within_long_work_is_a_part_of_it(clock: Clock) -> None:
+    """Such as a backup's, or that of what a progress callback starts: who has answered need not do so again."""
+    with long_work():
+        asked(clock.asks())
+        with long_work():
+            assert asked(clock.asks(*away())) == "answer"
+        assert asked(clock.asks(*away())) == "answer", "its end is not that of the whole"
+    assert clock.slept == [PAUSES_S[0]] * 2
+
+
 def test_a_refusal_is_an_answer(clock: Clock) -> None:
     with long_work():
         with pytest.raises(RegionIndexError):

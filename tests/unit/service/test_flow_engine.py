@@ -173,8 +173,10 @@ class Deadly:
         self.sizes: list[int] = []
         self.tiles: list[int] = []
         self.said: set[str] = set()
+        self.tasks: list[Any] = []
 
-    async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
+    async def run(self, task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
+        self.tasks.append(task)
         assert urgent
         assert timeout_s == 1800
         if not parameters:  # the built-in image, which is sound
@@ -249,6 +251,15 @@ def test_an_image_beside_the_one_that_kills_is_not_blamed_for_it(
 def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
     state = asyncio.run(exception_to_failed_state(error))  # as Prefect makes it of what a task raises
     assert index_flow.is_io(None, None, state) is again  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("lost")
+def test_tries_after_io_errors_have_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Prefect has them of the task that runs: a server that is started again takes some seconds."""
+    deadly = Deadly("none")
+    index_wave(deadly, ["k"], monkeypatch, retries=3)
+    (task,) = deadly.tasks
+    assert (task.retries, task.retry_delay_seconds, task.retry_condition_fn) == (3, [1, 2, 4], index_flow.is_io)
 
 
 class Unreadable:

@@ -148,13 +148,28 @@ def test_syncs_by_the_clock() -> None:
     assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (60.0, 0.0)
     clock.interval_s = 10.0
     assert clock.due_in_s(pending=False) == 10.0
-    clock.failed()
+    clock.failed("sync")
     assert clock.due_in_s(pending=True) == 2.0
-    clock.failed()
+    clock.failed("sync")
     assert clock.due_in_s(pending=True) == 4.0
     now[0] += 4
     clock.succeeded()
     assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (10.0, 0.0)
+
+
+def test_waves_that_fail_do_not_put_off_the_sync_that_finds_their_images() -> None:
+    now = [100.0]
+    clock = SyncClock(60.0, clock=lambda: now[0])
+    for left_s in (2.0, 1.0):
+        for _ in range(10):
+            clock.failed("wave")
+        assert clock.due_in_s(pending=True) == left_s
+        now[0] += 1
+    assert clock.due_in_s(pending=True) == 0.0
+    clock.failed("sync")
+    clock.failed("sync")
+    clock.failed("wave")
+    assert clock.due_in_s(pending=True) == 4.0, "nor hasten it"
 
 
 class Events:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pymilvus import MilvusClient
 from pymilvus.decorators import retry_on_rpc_failure
 
+from searchanything.cli.failures import cure_of
 from searchanything.core.errors import (
     IndexMismatchError,
     IndexNotFoundError,
@@ -220,6 +221,14 @@ def test_what_a_server_cannot_do_now_is_tried_again(code: int) -> None:
 @pytest.mark.parametrize("code", FOR_GOOD)
 def test_what_a_server_refuses_for_good_is_not(code: int) -> None:
     assert not isinstance(raised(pymilvus.MilvusException(code=code, message=FOR_GOOD[code])), IndexUnavailableError)
+
+
+def test_an_answer_that_takes_too_long_says_which_setting_allows_more() -> None:
+    """Where the server is would be no help: it answers, and takes its time."""
+    error = raised(RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED))
+    assert "raise SEARCHANYTHING_MILVUS__TIMEOUT_S" in str(error)
+    assert cure_of(error) is None
+    assert cure_of(raised(RpcFailure(grpc.StatusCode.UNAVAILABLE))) == "check --uri, then: searchanything doctor"
 
 
 def test_a_server_can_say_itself_that_the_same_may_succeed() -> None:

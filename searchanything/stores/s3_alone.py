@@ -1,0 +1,101 @@
+"""Objects that a server cannot send while it sends others, such as one on a damaged disk: that is no outage.
+
+Who asks for such an object has a `StoreError` of it alone, so that one bad image never stops a run. The server may be
+restarting a part of itself: long work waits for half a minute before it takes an object for one of these, until it has
+met the first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, TypeVar
+
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ResponseError
+
+from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.patience import is_waited_for, patiently
+from searchanything.stores.s3_access import S3Access, s3_server
+from searchanything.stores.s3_errors import FOREIGN_ERRORS
+
+ALONE_S: Final = 30.0
+_OTHERS: Final = 5  # objects that are asked for: one may have been deleted, or be as bad
+_BUSY: Final = frozenset(ResponseError.SPECIFIC_ERROR.format(status_code=status) for status in (429, 503))
+Result = TypeVar("Result")
+
+
+class BrokenOffError(StoreUnavailableError):
+    """A body broke off each time that it was asked for."""
+
+
+AWAY: Final = (HTTPError, BrokenOffError)
+
+
+@dataclass(slots=True, eq=False)
+class ObjectQuestions:
+    """Asks a bucket's server for one object each. Thread-safe."""
+
+    access: S3Access
+    bucket: str
+    headers: Mapping[str, str]
+    _met: bool = False  # an object that the server does not send
+    _sent_last: str = ""
+
+    def ask(self, question: Callable[[], Result], key: str) -> Result:
+        """The answer about an object, which long work waits for. Raises: what asking raises; StoreError as above."""
+        endpoint = self.access.server.endpoint
+        server, first = s3_server(endpoint), math.inf
+        waits = is_waited_for(server)
+
+        def asked() -> Result:
+            nonlocal first
+            try:
+                return question()
+            except AWAY as error:
+                first = min(first, time.monotonic())
+                patience_s = ALONE_S if _says_busy(error) or (waits and not self._met) else 0.0
+                if time.monotonic() - first < patience_s or _not_reached(error) or not self._sends_another(key):
+                    raise
+                self._met = True
+                raise StoreError(
+                    f"{self.bucket}/{key}: {endpoint} sends other objects, but not this one ({_why(error)}); look for "
+                    "the reason in the server's log, or upload it again"
+                ) from error
+
+        answer = patiently(asked, server, AWAY)
+        self._sent_last = key
+        return answer
+
+    def _sends_another(self, key: str) -> bool:
+        """Whether the server sends a byte of another object: of the one that it sent last, or of the first listed."""
+        try:
+            listed = self.access.client.list_objects(self.bucket, recursive=True, extra_headers=dict(self.headers))
+            names = {self._sent_last, *(one.object_name for one in islice(listed, _OTHERS))} - {key, "", None}
+        except FOREIGN_ERRORS:
+            return False
+        return any(map(self._sends, names))
+
+    def _sends(self, key: str) -> bool:
+        try:
+            response = self.access.client.get_object(self.bucket, key, length=1, request_headers=dict(self.headers))
+            with closing(response):
+                return bool(response.read(1))  # a gateway answers while what holds the bodies does not
+        except FOREIGN_ERRORS:
+            return False
+
+
+def _why(error: Exception) -> object:
+    return error.reason if isinstance(error, MaxRetryError) else error
+
+
+def _not_reached(error: Exception) -> bool:
+    return isinstance(_why(error), NewConnectionError | ConnectTimeoutError)
+
+
+def _says_busy(error: Exception) -> bool:
+    """Whether the server asks to come later: it does so of whatever is asked too often."""
+    return str(_why(error)) in _BUSY
