@@ -121,6 +121,7 @@ def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers
 def test_the_scheduler_keeps_little_of_tasks_that_are_done(address: str, key: Path) -> None:
     """`watch` runs for months. Dask keeps the groups of its last 100 computations, and here a few messages."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))
