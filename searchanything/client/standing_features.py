@@ -81,7 +81,7 @@ class StandingFeatures:
         if models in kept.features:
             return kept.features[models]
         features = _encoded(query, kept, encoder, max_pixels=self.max_pixels)
-        self.memory.keep(query, replace(kept, features={**kept.features, models: features}))
+        self.memory.keep_again(query, replace(kept, features={**kept.features, models: features}))
         return features
 
     def picture(self, query: StandingQuery) -> RGBImage:

@@ -195,6 +195,12 @@ class StandingMemory:
         """Keep what a query was made of."""
         self.indexes.remember(_note_of(query), kept.to_bytes())
 
+    def keep_again(self, query: StandingQuery, kept: Kept) -> None:
+        """Keep it with what other models made of it; nothing is left where the query was removed meanwhile."""
+        self.keep(query, kept)
+        if not self.indexes.recall(f"{_QUERY}{query.id}"):
+            self.indexes.remember(_note_of(query), b"")
+
     def forget(self, query: StandingQuery) -> None:
         """Delete a query, and then what it was made of."""
         self.indexes.remember(f"{_QUERY}{query.id}", b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fakes.standing import RED, draw, fetched, opened
 
 from searchanything.client.client import Client
 from searchanything.client.lease import Lease
-from searchanything.client.standing_memory import FETCHED
+from searchanything.client.standing_memory import FETCHED, StandingMemory
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter
 from searchanything.stores.memory import MemoryIndexStore
@@ -152,3 +153,25 @@ def test_a_removal_that_comes_late_undoes_nothing(
     monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
     client.standing.remove("red")
     assert [one.query.name for one in client.standing.list()] == ["blue"]
+
+
+def test_nothing_is_left_of_what_is_removed_while_its_features_are_made(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look by other models reads its picture, encodes it, and keeps it with what they made of it."""
+    client.standing.add("red", images / "0.png", RED)
+    [query], memory = client.standing.queries(), StandingMemory(client._parts.connection.indexes)
+    memory.keep(query, replace(memory.kept(query), features={}))
+    draw(images / "new.png")
+    client.index(images)
+    remember = MemoryIndexStore.remember
+
+    def remembered(self: MemoryIndexStore, note: str, data: bytes) -> None:
+        if data and note == f"standing-{query.id}":
+            client.standing.remove("red")
+        remember(self, note, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        later.standing.fetch()
+    assert notes_of_queries(client) == []
