@@ -321,6 +321,35 @@ def test_who_lost_the_lease_in_a_slow_message_sends_no_further_one(
     assert client.standing.deliver().sent == {"red": 1}
 
 
+def test_a_match_among_old_ones_is_sent(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are stretches of time in which nothing is new."""
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    in_stretches(monkeypatch, 2)
+    assert client.standing.deliver().sent == {"red": 1}
+
+
+def test_an_index_that_is_away_is_no_failure_of_a_query(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+
+    def away(*_: object) -> bytes:
+        raise IndexUnavailableError("away")
+
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryIndexStore, "hash_layer", away)
+            with pytest.raises(IndexUnavailableError):
+                later.standing.deliver()
+        assert later.standing.deliver().sent == {"red": 1}, "there is no pause"
+
+
 def _remove(client: Client, name: str) -> None:
     if any(one.query.name == name for one in client.standing.list()):
         client.standing.remove(name)

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.standing import RED, draw, fetched, opened
+from fakes.http_servers import WebServer
+from fakes.standing import RED, Hook, draw, fetched, opened
 
 from searchanything.client.client import Client
 from searchanything.client.lease import Lease
-from searchanything.client.standing_memory import FETCHED, StandingMemory
-from searchanything.core.errors import UsageError
+from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
+from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.types import Filter
 from searchanything.stores.memory import MemoryIndexStore
 
 
-def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Callable[[], None]) -> None:
+def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Callable[[], object]) -> None:
     """What another process does right before this one looks at a note for the so-manieth time."""
     recall, looks = MemoryIndexStore.recall, 0
 
@@ -85,6 +86,17 @@ def test_who_fetches_waits_for_who_notes_what_was_fetched(
         at_a_look(patched, f"{FETCHED}-lease", at=2, then=hold(client, FETCHED))
         assert fetched(client) == {"red": ["new.png"]}
     assert fetched(client) == {}
+
+
+def test_who_lost_the_lease_notes_nothing(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], advancing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process took it over in a look in which no message was sent: what that one notes is what counts."""
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    at_a_look(monkeypatch, f"{DELIVERED}-lease", at=4, then=lambda: hold(client, DELIVERED))
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.standing.deliver()
+    assert client._parts.connection.indexes.recall(DELIVERED) == b""
 
 
 def test_what_was_fetched_of_one_stays_so_when_another_one_is(client: Client, images: Path) -> None:
