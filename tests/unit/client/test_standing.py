@@ -121,13 +121,15 @@ def test_indexed_regions_whole_images_and_words(client: Client, images: Path) ->
     ref = ImageRef(str(images), "0.png")
     client.standing.add("region", RegionRef(ref, 0))
     client.standing.add("image", ref)
+    client.standing.add("whole", RegionRef(ref))  # as a hit among whole images is
     client.standing.add("words", text="red", max_false_match=1.0)
     kinds = [(one.query.kind, one.query.image, one.query.text) for one in client.standing.list()]
-    assert kinds == [("regions", str(ref), None), ("images", str(ref), None), ("words", None, "red")]
+    whole = ("images", str(ref), None)
+    assert kinds == [("regions", str(ref), None), whole, whole, ("words", None, "red")]
     draw(images / "new.png", red=30)
     client.index(images)
     found = fetched(client)
-    assert found.keys() == {"region", "image", "words"}
+    assert found.keys() == {"region", "image", "whole", "words"}
     assert all(keys == ["new.png"] for keys in found.values())
 
 
@@ -539,7 +541,9 @@ def test_looks_that_cannot_be_read_are_made_anew(client: Client, images: Path, n
 # --- the command line
 
 
-def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     def said(*arguments: str, code: int = 0) -> Any:
         assert run([*arguments, "--format", "json"], connect=lambda _uri, _preset: opened(store)) == code
         return json.loads(capsys.readouterr().out)
@@ -560,6 +564,10 @@ def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[s
     client.index(images)
     assert said("standing", "check", code=1)["failed"].keys() == {"hooked"}
     assert said("standing", "remove", "red") == {"removed": "red"}
+    assert said("standing", "test", "hooked", code=1)["error"]["type"] == "WebhookError"
+    said("standing", "add", "answering", str(images / "0.png"), "--webhook", hook[2])
+    assert said("standing", "test", "answering") == {"sent": "answering"}
+    assert keys_of(hook[1].asked[0].body) == []
 
 
 def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:

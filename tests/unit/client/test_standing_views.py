@@ -160,7 +160,11 @@ def test_a_view_has_no_more_than_its_share_of_what_all_read(
     seen.standing.take({query.id: several[0]})
     with pytest.raises(UsageError, match="at most 3 matches"):
         seen.standing.take({other.id: several[1]})
-    client.standing.take({client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})})
+    all_of_it = {client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})}
+    client.standing.take(all_of_it)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED", 8)
+    with pytest.raises(UsageError, match="at most 8 matches of one query"):
+        client.standing.take(all_of_it)
     view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
 
 
