@@ -146,16 +146,19 @@ def test_one_query_that_cannot_be_asked_stops_no_other(client: Client, images: P
     memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
-    lost = replace(query, id="c" * 16, name="lost")
-    for one in (bad, lost):
+    lost, torn = replace(query, id="c" * 16, name="lost"), replace(query, id="d" * 16, name="torn")
+    for one in (bad, lost, torn):
         memory.keep_query(one)
     memory.keep(bad, memory.kept(query))
+    whole = memory.kept(query).to_bytes()
     draw(images / "new.png")
     client.index(images)
-    with client.standing.new_matches() as found:
+    for damaged in (whole[: len(whole) // 2], whole[:400] + b"?" + whole[401:], whole.replace(b"PK\1\2", b"PK\1\3")):
+        memory.indexes.remember(f"standing-{torn.id}", damaged)
+        found = client.standing.fetch()
         assert [one.query.name for one in found.matches] == ["red"]
-        assert found.failed.keys() == {"bad", "lost"}
-        assert "made of cannot be read" in found.failed["lost"]
+        assert found.failed.keys() == {"bad", "lost", "torn"}
+        assert all("made of cannot be read" in found.failed[name] for name in ("lost", "torn"))
 
 
 def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_path: Path) -> None:
