@@ -21,6 +21,7 @@ from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
+from searchanything.client.connection import Connection
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
@@ -176,22 +177,38 @@ def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("advancing")
-def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
+def test_other_models_see_the_picture_again_and_take_no_image_for_new(
+    client: Client, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(client._parts.connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
         other.standing.add("red", images / "0.png", RED)
+        other.standing.add("image", images / "0.png")
         other.standing.add("words", text="red", max_false_match=1.0)
         assert fetched(other) == {}
         forget_noise(client)
+        memory = StandingMemory(other._parts.connection.indexes)
+        lost = replace(memory.queries()[0], id="c" * 16, name="lost")
+        memory.keep_query(lost)
         other._parts.connection.settings.ingest.regions = 1
         assert other.models.apply("pico").encoded == 3
+        assert "'lost' cannot be asked with the new models" in caplog.text
+        memory.forget(lost)
         add_noise(other)
         (images / "0.png").unlink()  # the picture is kept
-        memory = StandingMemory(other._parts.connection.indexes)
         assert all(len(memory.kept(one).features) == 2 for one in memory.queries()), "made before the switch"
         assert fetched(other) == {}, "no image is new"
         draw(images / "new.png")
         other.index(images)
-        assert fetched(other) == {"red": ["new.png"], "words": ["new.png"]}
+        assert fetched(other) == {"red": ["new.png"], "image": ["new.png"], "words": ["new.png"]}
+
+
+def test_a_look_opens_no_models(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        monkeypatch.setattr(Connection, "open_to_ask", lambda _: pytest.fail("models are opened"))
+        assert fetched(later) == {"red": ["new.png"]}
 
 
 def test_features_that_nobody_made_are_made_at_the_next_look(client: Client, images: Path) -> None:
@@ -580,7 +597,6 @@ def test_features_are_of_the_region_that_was_selected(client: Client, images: Pa
     kept = memory.kept(query)
     [first] = kept.features.values()
     memory.keep(query, replace(kept, features={}))
-    encoder = client._parts.connection.open_to_ask()[1]
-    again = client.standing.features.make(query, "m", encoder)
+    again = client.standing.features.make(query, "m", lambda: client._parts.connection.open_to_ask()[1])
     assert np.allclose(first.image, again.image, atol=0.1)
     assert np.allclose(first.mask, again.mask, atol=0.1)
