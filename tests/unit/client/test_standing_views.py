@@ -351,6 +351,38 @@ def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeyp
         assert parts > 4
 
 
+def test_much_that_comes_again_is_noted_in_parts(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleted and uploaded again, it is noted with another time; a server takes so many notes at once."""
+    names = [f"new-{number}.png" for number in range(6)]
+
+    def upload() -> None:
+        for name in names:
+            draw(images / name)
+            client.index(images)
+
+    client.standing.add("red", images / "0.png", RED)
+    upload()
+    assert fetched(client) == {"red": names}
+    for name in names:
+        (images / name).unlink()
+    client.index(images, prune=True)
+    upload()
+    in_stretches(monkeypatch, 2)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
+    noted = dict[str, int]()
+    for _ in range(10):
+        found = client.standing.fetch()
+        assert found.matches == ()
+        for one in found.taken.values():
+            assert len(one.seen) <= 3
+            noted |= one.seen
+        client.standing.take(found.taken)
+        if found.complete:
+            break
+    assert found.complete
+    assert len(noted) == len(names)
+
+
 def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_stretches(monkeypatch, 2)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
