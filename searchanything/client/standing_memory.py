@@ -118,7 +118,7 @@ class Kept:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        except Exception as error:  # noqa: BLE001  `zipfile` has half a dozen for what is damaged
+        except Exception as error:  # `zipfile` has half a dozen for what is damaged
             raise ValueError(f"no NumPy archive: {error}") from error
         names = {name.partition(".")[0] for name in arrays} - {_PICTURE}
         features = {name: FeatureBatch(arrays[f"{name}.{_MASK}"], arrays[f"{name}.{_IMAGE}"]) for name in names}

@@ -88,8 +88,9 @@ def test_who_fetches_waits_for_who_notes_what_was_fetched(
     assert fetched(client) == {}
 
 
+@pytest.mark.usefixtures("advancing")
 def test_who_lost_the_lease_notes_nothing(
-    client: Client, images: Path, hook: tuple[Hook, WebServer, str], advancing: None, monkeypatch: pytest.MonkeyPatch
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process took it over in a look in which no message was sent: what that one notes is what counts."""
     client.standing.add("red", images / "0.png", RED, webhook=hook[2])

@@ -33,7 +33,6 @@ from searchanything.ingest.reports import IndexProgress
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
-
 SAMPLED_OR_NOT = pytest.mark.parametrize("hash_file", [None, "untrained"])  # without a sample another look sees it
 
 
