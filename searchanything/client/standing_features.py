@@ -69,19 +69,19 @@ class StandingFeatures:
             known = self._codes.get(name)
         if known is None:
             models = index.manifest.feature_fingerprint
-            features = self._features(query, models, open_encoder) if kept is None else kept.features[models]
+            features = self.make(query, models, open_encoder) if kept is None else kept.features[models]
             known = _code_of(features, layer or self.memory.indexes.hash_layer(index.manifest.fingerprint), query)
             with self._lock:
                 self._codes[name] = known
         return known
 
-    def make(self, query: StandingQuery, models: str, encoder: Encoder) -> FeatureBatch:
-        """The query's features by an encoder whose models have this feature fingerprint; they are kept."""
+    def make(self, query: StandingQuery, models: str, open_encoder: Callable[[], Encoder]) -> FeatureBatch:
+        """The query's features by models of this feature fingerprint: as they are kept, else made and kept."""
         kept = self.memory.kept(query)
         if models in kept.features:
             return kept.features[models]
-        features = _encoded(query, kept, encoder, max_pixels=self.max_pixels)
-        self.memory.keep(query, replace(kept, features={**kept.features, models: features}))
+        features = _encoded(query, kept, open_encoder(), max_pixels=self.max_pixels)
+        self.memory.keep_again(query, replace(kept, features={**kept.features, models: features}))
         return features
 
     def picture(self, query: StandingQuery) -> RGBImage:
@@ -103,13 +103,9 @@ class StandingFeatures:
             if progress is not None:
                 progress(IndexProgress(0, None, 0, 0, "", stage=LOOKING))
             try:
-                self.make(query, models, encoder)
+                self.make(query, models, lambda: encoder)
             except SearchAnythingError as error:
                 logger.warning("standing query %r cannot be asked with the new models: %s", query.name, error)
-
-    def _features(self, query: StandingQuery, models: str, open_encoder: Callable[[], Encoder]) -> FeatureBatch:
-        known = self.memory.kept(query).features.get(models)
-        return self.make(query, models, open_encoder()) if known is None else known
 
 
 def picture_of(pixels: RGBImage) -> bytes:

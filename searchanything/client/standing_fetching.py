@@ -45,7 +45,7 @@ def fetched(
         room, complete = room - len(matches), complete and is_all
         if matches:
             found.append(StandingMatches(asked.query, tuple(matches)))
-        if matches or lies_behind(asked, look.now_ms):
+        if matches or not is_all or lies_behind(asked, look.now_ms):
             taken[asked.query.id] = one
     return NewMatches(tuple(found), failed, taken, complete)
 
@@ -84,14 +84,14 @@ def _of_query(look: StandingLook, asked: LookedFor, *, most: float) -> tuple[lis
     is_all = True
     for fresh in look.fresh(asked):
         matches += fresh.matches
-        seen.update({**fresh.again, **digests_of(fresh.matches)})
+        noted = {**fresh.again, **digests_of(fresh.matches)}
+        seen |= {name: first for name, first in noted.items() if asked.looked.seen.get(name) != first}
         state = state.until(fresh.until_ms)
-        if len(matches) >= most:
+        if len(matches) >= most or len(seen) >= MOST_FETCHED:
             is_all = fresh.until_ms >= look.now_ms
             break
     state = state.done(overlap_ms=look.overlap_ms) if is_all else state
-    changed = {name: first for name, first in seen.items() if asked.looked.seen.get(name) != first}
-    return matches, Taken(state.until_ms, state.new_from_ms, changed), is_all
+    return matches, Taken(state.until_ms, state.new_from_ms, seen), is_all
 
 
 def _check_noted(queries: Iterable[StandingQuery], looked: Mapping[str, Looked], taken: Collection[str]) -> None:

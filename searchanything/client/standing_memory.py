@@ -114,9 +114,12 @@ class Kept:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Kept:
-        """Raises: ValueError, KeyError, OSError for anything that `to_bytes` did not write."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        """Raises: ValueError, KeyError for anything that `to_bytes` did not write."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except Exception as error:  # `zipfile` has half a dozen for what is damaged
+            raise ValueError(f"no NumPy archive: {error}") from error
         names = {name.partition(".")[0] for name in arrays} - {_PICTURE}
         features = {name: FeatureBatch(arrays[f"{name}.{_MASK}"], arrays[f"{name}.{_IMAGE}"]) for name in names}
         return cls(arrays[_PICTURE].tobytes(), features)
@@ -186,7 +189,7 @@ class StandingMemory:
         """What a query was made of. Raises: UsageError where it is damaged: whoever added the query can help that."""
         try:
             return Kept.from_bytes(self.indexes.recall(_note_of(query)))
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError) as error:
             raise UsageError(
                 f"what standing query {query.name!r} was made of cannot be read ({error}): remove it, and add it again"
             ) from error
@@ -194,6 +197,12 @@ class StandingMemory:
     def keep(self, query: StandingQuery, kept: Kept) -> None:
         """Keep what a query was made of."""
         self.indexes.remember(_note_of(query), kept.to_bytes())
+
+    def keep_again(self, query: StandingQuery, kept: Kept) -> None:
+        """Keep it with what other models made of it; nothing is left where the query was removed meanwhile."""
+        self.keep(query, kept)
+        if not self.indexes.recall(f"{_QUERY}{query.id}"):
+            self.indexes.remember(_note_of(query), b"")
 
     def forget(self, query: StandingQuery) -> None:
         """Delete a query, and then what it was made of."""

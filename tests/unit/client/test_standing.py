@@ -21,6 +21,7 @@ from searchanything.answers.standing_answers import StandingDelivery
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
+from searchanything.client.connection import Connection
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
@@ -121,13 +122,15 @@ def test_indexed_regions_whole_images_and_words(client: Client, images: Path) ->
     ref = ImageRef(str(images), "0.png")
     client.standing.add("region", RegionRef(ref, 0))
     client.standing.add("image", ref)
+    client.standing.add("whole", RegionRef(ref))  # as a hit among whole images is
     client.standing.add("words", text="red", max_false_match=1.0)
     kinds = [(one.query.kind, one.query.image, one.query.text) for one in client.standing.list()]
-    assert kinds == [("regions", str(ref), None), ("images", str(ref), None), ("words", None, "red")]
+    whole = ("images", str(ref), None)
+    assert kinds == [("regions", str(ref), None), whole, whole, ("words", None, "red")]
     draw(images / "new.png", red=30)
     client.index(images)
     found = fetched(client)
-    assert found.keys() == {"region", "image", "words"}
+    assert found.keys() == {"region", "image", "whole", "words"}
     assert all(keys == ["new.png"] for keys in found.values())
 
 
@@ -144,16 +147,19 @@ def test_one_query_that_cannot_be_asked_stops_no_other(client: Client, images: P
     memory = StandingMemory(client._parts.connection.indexes)
     [query] = memory.queries()
     bad = replace(query, id="b" * 16, name="bad", filter=Filter(expression="nothing ="))
-    lost = replace(query, id="c" * 16, name="lost")
-    for one in (bad, lost):
+    lost, torn = replace(query, id="c" * 16, name="lost"), replace(query, id="d" * 16, name="torn")
+    for one in (bad, lost, torn):
         memory.keep_query(one)
     memory.keep(bad, memory.kept(query))
+    whole = memory.kept(query).to_bytes()
     draw(images / "new.png")
     client.index(images)
-    with client.standing.new_matches() as found:
+    for damaged in (whole[: len(whole) // 2], whole[:400] + b"?" + whole[401:], whole.replace(b"PK\1\2", b"PK\1\3")):
+        memory.indexes.remember(f"standing-{torn.id}", damaged)
+        found = client.standing.fetch()
         assert [one.query.name for one in found.matches] == ["red"]
-        assert found.failed.keys() == {"bad", "lost"}
-        assert "made of cannot be read" in found.failed["lost"]
+        assert found.failed.keys() == {"bad", "lost", "torn"}
+        assert all("made of cannot be read" in found.failed[name] for name in ("lost", "torn"))
 
 
 def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_path: Path) -> None:
@@ -171,22 +177,38 @@ def test_another_hash_layer_changes_nothing(client: Client, images: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("advancing")
-def test_other_models_see_the_picture_again_and_take_no_image_for_new(client: Client, images: Path) -> None:
+def test_other_models_see_the_picture_again_and_take_no_image_for_new(
+    client: Client, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(client._parts.connection.indexes, overlap_s=0) as other:  # type: ignore[arg-type]
         other.standing.add("red", images / "0.png", RED)
+        other.standing.add("image", images / "0.png")
         other.standing.add("words", text="red", max_false_match=1.0)
         assert fetched(other) == {}
         forget_noise(client)
+        memory = StandingMemory(other._parts.connection.indexes)
+        lost = replace(memory.queries()[0], id="c" * 16, name="lost")
+        memory.keep_query(lost)
         other._parts.connection.settings.ingest.regions = 1
         assert other.models.apply("pico").encoded == 3
+        assert "'lost' cannot be asked with the new models" in caplog.text
+        memory.forget(lost)
         add_noise(other)
         (images / "0.png").unlink()  # the picture is kept
-        memory = StandingMemory(other._parts.connection.indexes)
         assert all(len(memory.kept(one).features) == 2 for one in memory.queries()), "made before the switch"
         assert fetched(other) == {}, "no image is new"
         draw(images / "new.png")
         other.index(images)
-        assert fetched(other) == {"red": ["new.png"], "words": ["new.png"]}
+        assert fetched(other) == {"red": ["new.png"], "image": ["new.png"], "words": ["new.png"]}
+
+
+def test_a_look_opens_no_models(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.standing.add("red", images / "0.png", RED)
+    draw(images / "new.png")
+    client.index(images)
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        monkeypatch.setattr(Connection, "open_to_ask", lambda _: pytest.fail("models are opened"))
+        assert fetched(later) == {"red": ["new.png"]}
 
 
 def test_features_that_nobody_made_are_made_at_the_next_look(client: Client, images: Path) -> None:
@@ -539,7 +561,9 @@ def test_looks_that_cannot_be_read_are_made_anew(client: Client, images: Path, n
 # --- the command line
 
 
-def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     def said(*arguments: str, code: int = 0) -> Any:
         assert run([*arguments, "--format", "json"], connect=lambda _uri, _preset: opened(store)) == code
         return json.loads(capsys.readouterr().out)
@@ -560,6 +584,10 @@ def test_the_verbs(client: Client, images: Path, capsys: pytest.CaptureFixture[s
     client.index(images)
     assert said("standing", "check", code=1)["failed"].keys() == {"hooked"}
     assert said("standing", "remove", "red") == {"removed": "red"}
+    assert said("standing", "test", "hooked", code=1)["error"]["type"] == "WebhookError"
+    said("standing", "add", "answering", str(images / "0.png"), "--webhook", hook[2])
+    assert said("standing", "test", "answering") == {"sent": "answering"}
+    assert keys_of(hook[1].asked[0].body) == []
 
 
 def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:
@@ -569,7 +597,6 @@ def test_features_are_of_the_region_that_was_selected(client: Client, images: Pa
     kept = memory.kept(query)
     [first] = kept.features.values()
     memory.keep(query, replace(kept, features={}))
-    encoder = client._parts.connection.open_to_ask()[1]
-    again = client.standing.features.make(query, "m", encoder)
+    again = client.standing.features.make(query, "m", lambda: client._parts.connection.open_to_ask()[1])
     assert np.allclose(first.image, again.image, atol=0.1)
     assert np.allclose(first.mask, again.mask, atol=0.1)

@@ -18,7 +18,7 @@ import pytest
 from fakes.http_servers import WebServer, web_server
 from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, keys_of, opened
 
-from searchanything.answers.standing_answers import StandingMatches, StandingQuery
+from searchanything.answers.standing_answers import NewMatches, StandingDelivery, StandingMatches, StandingQuery
 from searchanything.cli.app import run
 from searchanything.client import standing_delivery
 from searchanything.client.client import Client
@@ -321,6 +321,35 @@ def test_who_lost_the_lease_in_a_slow_message_sends_no_further_one(
     assert client.standing.deliver().sent == {"red": 1}
 
 
+def test_a_match_among_old_ones_is_sent(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are stretches of time in which nothing is new."""
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+    in_stretches(monkeypatch, 2)
+    assert client.standing.deliver().sent == {"red": 1}
+
+
+def test_an_index_that_is_away_is_no_failure_of_a_query(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    draw(images / "new.png")
+    client.index(images)
+
+    def away(*_: object) -> bytes:
+        raise IndexUnavailableError("away")
+
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryIndexStore, "hash_layer", away)
+            with pytest.raises(IndexUnavailableError):
+                later.standing.deliver()
+        assert later.standing.deliver().sent == {"red": 1}, "there is no pause"
+
+
 def _remove(client: Client, name: str) -> None:
     if any(one.query.name == name for one in client.standing.list()):
         client.standing.remove(name)
@@ -407,12 +436,21 @@ def test_a_query_that_could_not_be_added_is_there_whole_or_not_at_all(
         patched.setattr(MemoryIndexStore, "remember", broken)
         with pytest.raises(IndexUnavailableError):
             client.standing.add("red", images / "0.png", RED)
+    left = client._parts.connection.indexes.recall_all("standing-")
+    assert len(left) == (2 if arrives else 0), "what it was made of goes with it"
     draw(images / "new.png")
     client.index(images)
     with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
         assert fetched(later) == ({"red": ["new.png"]} if arrives else {})
         if not arrives:
             later.standing.add("red", images / "0.png", RED)
+
+
+def test_where_nothing_stands_no_index_is_asked() -> None:
+    """`watch` delivers before there is any."""
+    with opened(MemoryIndexStore()) as client:
+        assert client.standing.deliver() == StandingDelivery()
+        assert client.standing.fetch() == NewMatches()
 
 
 def test_a_wrong_name_does_not_list_all_of_a_thousand(client: Client, images: Path) -> None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.standing import RED, draw, fetched, opened
+from fakes.http_servers import WebServer
+from fakes.standing import RED, Hook, draw, fetched, opened
 
 from searchanything.client.client import Client
 from searchanything.client.lease import Lease
-from searchanything.client.standing_memory import FETCHED
-from searchanything.core.errors import UsageError
+from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
+from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.types import Filter
 from searchanything.stores.memory import MemoryIndexStore
 
 
-def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Callable[[], None]) -> None:
+def at_a_look(monkeypatch: pytest.MonkeyPatch, note: str, *, at: int, then: Callable[[], object]) -> None:
     """What another process does right before this one looks at a note for the so-manieth time."""
     recall, looks = MemoryIndexStore.recall, 0
 
@@ -84,6 +86,18 @@ def test_who_fetches_waits_for_who_notes_what_was_fetched(
         at_a_look(patched, f"{FETCHED}-lease", at=2, then=hold(client, FETCHED))
         assert fetched(client) == {"red": ["new.png"]}
     assert fetched(client) == {}
+
+
+@pytest.mark.usefixtures("advancing")
+def test_who_lost_the_lease_notes_nothing(
+    client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process took it over in a look in which no message was sent: what that one notes is what counts."""
+    client.standing.add("red", images / "0.png", RED, webhook=hook[2])
+    at_a_look(monkeypatch, f"{DELIVERED}-lease", at=4, then=lambda: hold(client, DELIVERED))
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.standing.deliver()
+    assert client._parts.connection.indexes.recall(DELIVERED) == b""
 
 
 def test_what_was_fetched_of_one_stays_so_when_another_one_is(client: Client, images: Path) -> None:
@@ -152,3 +166,25 @@ def test_a_removal_that_comes_late_undoes_nothing(
     monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
     client.standing.remove("red")
     assert [one.query.name for one in client.standing.list()] == ["blue"]
+
+
+def test_nothing_is_left_of_what_is_removed_while_its_features_are_made(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look by other models reads its picture, encodes it, and keeps it with what they made of it."""
+    client.standing.add("red", images / "0.png", RED)
+    [query], memory = client.standing.queries(), StandingMemory(client._parts.connection.indexes)
+    memory.keep(query, replace(memory.kept(query), features={}))
+    draw(images / "new.png")
+    client.index(images)
+    remember = MemoryIndexStore.remember
+
+    def remembered(self: MemoryIndexStore, note: str, data: bytes) -> None:
+        if data and note == f"standing-{query.id}":
+            client.standing.remove("red")
+        remember(self, note, data)
+
+    monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        later.standing.fetch()
+    assert notes_of_queries(client) == []

@@ -160,7 +160,11 @@ def test_a_view_has_no_more_than_its_share_of_what_all_read(
     seen.standing.take({query.id: several[0]})
     with pytest.raises(UsageError, match="at most 3 matches"):
         seen.standing.take({other.id: several[1]})
-    client.standing.take({client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})})
+    all_of_it = {client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})}
+    client.standing.take(all_of_it)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED", 8)
+    with pytest.raises(UsageError, match="at most 8 matches of one query"):
+        client.standing.take(all_of_it)
     view(client, places, HIDDEN).standing.add("d", places / "0.png", RED)
 
 
@@ -345,6 +349,38 @@ def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeyp
             assert found.matches, "each part brings it further"
         assert sorted(got) == sorted((name, f"new-{n}.png") for name in ("red", "other") for n in range(6))
         assert parts > 4
+
+
+def test_much_that_comes_again_is_noted_in_parts(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleted and uploaded again, it is noted with another time; a server takes so many notes at once."""
+    names = [f"new-{number}.png" for number in range(6)]
+
+    def upload() -> None:
+        for name in names:
+            draw(images / name)
+            client.index(images)
+
+    client.standing.add("red", images / "0.png", RED)
+    upload()
+    assert fetched(client) == {"red": names}
+    for name in names:
+        (images / name).unlink()
+    client.index(images, prune=True)
+    upload()
+    in_stretches(monkeypatch, 2)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
+    noted = dict[str, int]()
+    for _ in range(10):
+        found = client.standing.fetch()
+        assert found.matches == ()
+        for one in found.taken.values():
+            assert len(one.seen) <= 3
+            noted |= one.seen
+        client.standing.take(found.taken)
+        if found.complete:
+            break
+    assert found.complete
+    assert noted, "the last ones with the next match, or a while later"
 
 
 def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

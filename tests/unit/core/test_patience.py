@@ -160,8 +160,20 @@ def test_threads_wait_as_who_asks_does(clock: Clock) -> None:
         asked(clock.asks())
         assert list(threads.map(asked, [clock.asks(*away()), clock.asks()])) == ["answer"] * 2
     assert clock.slept == [PAUSES_S[0]]
-    with PatientThreads(1) as threads, pytest.raises(IndexUnavailableError):
+    with pytest.raises(IndexUnavailableError), PatientThreads(1) as threads:
         threads.submit(asked, clock.asks(*away())).result()
+
+
+def test_what_ends_within_leaves_the_work_patient(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Threads, and long work of its own. Each outage is said, and its end."""
+    with long_work():
+        asked(clock.asks())
+        for _ in range(2):
+            with PatientThreads(1) as threads, long_work():
+                assert threads.submit(asked, clock.asks()).result() == "answer"
+            assert asked(clock.asks(*away())) == "answer"
+    said = [record.getMessage().partition(" is away")[0] for record in caplog.records]
+    assert said == [SERVER, f"{SERVER} answers again"] * 2
 
 
 def test_whoever_waited_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

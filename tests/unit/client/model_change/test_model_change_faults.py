@@ -33,6 +33,8 @@ from searchanything.ingest.reports import IndexProgress
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
+SAMPLED_OR_NOT = pytest.mark.parametrize("hash_file", [None, "untrained"])  # without a sample another look sees it
+
 
 @pytest.fixture
 def another(client: Client, tmp_path: Path) -> Path:
@@ -45,17 +47,19 @@ def another(client: Client, tmp_path: Path) -> Path:
     return folder
 
 
+@SAMPLED_OR_NOT
 def test_a_source_that_is_gone_is_seen_before_any_image_is_encoded(
-    client: Client, another: Path, machine: TwoPresets, tmp_path: Path
+    client: Client, another: Path, machine: TwoPresets, tmp_path: Path, hash_file: str | None
 ) -> None:
     another.rename(tmp_path / "unmounted")
     with pytest.raises(UsageError, match=r"second: none of 2 images is there"):
-        client.models.apply(NEW)
+        client.models.apply(NEW, hash_file=hash_file)
     assert machine.seen()[1] == 0
 
 
+@SAMPLED_OR_NOT
 def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
-    client: Client, another: Path, machine: TwoPresets, monkeypatch: pytest.MonkeyPatch
+    client: Client, another: Path, machine: TwoPresets, monkeypatch: pytest.MonkeyPatch, hash_file: str | None
 ) -> None:
     """However few images it has: as failures they would be missing from every answer."""
     stat = FolderStore.stat
@@ -68,9 +72,9 @@ def test_a_source_that_may_not_be_read_is_seen_before_any_image_is_encoded(
     with monkeypatch.context() as denying:
         denying.setattr(FolderStore, "stat", denied)
         with pytest.raises(UsageError, match=r"second: none of 2 images can be read, so .*AccessDenied"):
-            client.models.apply(NEW)
+            client.models.apply(NEW, hash_file=hash_file)
     assert (client.manifest.preset, machine.seen()[1]) == (OLD, 0)
-    assert client.models.apply(NEW).encoded == 5
+    assert client.models.apply(NEW, hash_file=hash_file).encoded == 5
 
 
 def test_a_server_that_is_away_is_no_source_that_may_not_be_read(
