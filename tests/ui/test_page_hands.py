@@ -51,6 +51,63 @@ def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> N
         devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
 
 
+def fingers(page: Page, *steps: tuple[str, list[tuple[float, float]]]) -> None:
+    """What fingers do one after the other, each at its place of the image."""
+    devtools = page.context.new_cdp_session(page)
+    for kind, places in steps:
+        at = [dict(zip("xy", place(page, *one), strict=True)) | {"id": n} for n, one in enumerate(places)]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+
+def pinch(page: Page) -> None:
+    """Two fingers move apart on the image, until the page is larger."""
+    start = [(190.0, 128.0), (230.0, 128.0)]
+    apart = [("touchMove", [(190.0 - 15 * n, 128.0), (230.0 + 15 * n, 128.0)]) for n in range(11)]
+    fingers(page, ("touchStart", start[:1]), ("touchStart", start), *apart, ("touchEnd", []))
+    page.wait_for_function("() => visualViewport.scale > 1.5")
+
+
+def test_a_second_finger_zooms_and_draws_no_box(phone: Page) -> None:
+    phone.locator("#modes label", has_text="Box").tap()
+    first, last, palm, moved = (195.0, 25.0), (365.0, 165.0), (40.0, 230.0), (50.0, 225.0)
+    steps = [("touchStart", [first]), ("touchMove", [last]), ("touchStart", [last, palm])]
+    steps += [("touchMove", [last, moved]), ("touchEnd", [])]
+    boxed = asked(phone, lambda: fingers(phone, *steps))
+    assert boxed["prompt"]["boxes_xyxy"][0] == pytest.approx([*first, *last], abs=4)
+    keys(phone)
+    address = phone.url
+    pinch(phone)
+    assert phone.url == address
+
+
+def test_the_mouse_leaves_a_box_of_the_keyboard_alone(page: Page, served: tuple[Served, str]) -> None:
+    open_image(page, served)
+    page.locator("#canvas").focus()
+    for key in ("ArrowLeft", "b", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    page.mouse.move(*place(page, 40, 40))
+    page.mouse.move(*place(page, 80, 90))
+    boxed = asked(page, lambda: page.keyboard.press("b"))
+    assert boxed["prompt"]["boxes_xyxy"][0] == pytest.approx([192, 128, 201.6, 134.4], abs=0.1)
+
+
+def test_a_window_may_become_lower_or_higher(page: Page, served: tuple[Served, str]) -> None:
+    """The image fits it, and the list below the image can be reached beside long answers."""
+    open_image(page, served)
+    asked(page, lambda: click(page, 40, 40))
+    keys(page)
+    high = page.locator("#canvas").evaluate("(one) => one.clientHeight")
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.wait_for_function("() => document.querySelector('#canvas').clientHeight === 264")
+    page.locator("#hits").evaluate("(one) => (one.style.minHeight = '5000px')")
+    page.click(".region-list summary")
+    page.locator("#region-list button").last.focus()
+    expect(page.locator("#region-list button").last).to_be_in_viewport(ratio=1)
+    assert page.evaluate("() => scrollY") < 400, "it is reached behind all answers only"
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.wait_for_function("(high) => document.querySelector('#canvas').clientHeight === high", arg=high)
+
+
 def test_a_finger_that_moves_scrolls(phone: Page) -> None:
     """It adds no box, and a wide swipe is not the browser's step back."""
     boxes: list[str] = []
@@ -138,15 +195,27 @@ def test_the_cross_stays_in_sight_of_a_zoomed_image(page: Page, served: tuple[Se
     assert page.locator("#canvas-box").evaluate("(one) => one.scrollLeft") > 0
 
 
-def test_a_zoomed_large_image_comes_with_more_pixels(page: Page, served: tuple[Served, str]) -> None:
-    def larger(route: Route) -> None:
-        found = route.fetch().json()
-        route.fulfill(json=found | {"image": {"width": 3840, "height": 2560}})
+def larger(route: Route) -> None:
+    """The regions of an image of many pixels."""
+    found = route.fetch().json()
+    route.fulfill(json=found | {"image": {"width": 3840, "height": 2560}})
 
+
+def test_a_zoomed_large_image_comes_with_more_pixels(page: Page, served: tuple[Served, str]) -> None:
     page.route("**/regions", larger)
     open_image(page, served)
     with page.expect_request("**/thumbnail?side=2048"):
         page.click("#zoom-in")
+
+
+def test_two_fingers_bring_more_pixels(phone: Page, served: tuple[Served, str]) -> None:
+    phone.route("**/regions", larger)
+    open_image(phone, served)
+    with phone.expect_request("**/thumbnail?side=2048"):
+        pinch(phone)
+    phone.wait_for_function(
+        "() => { const one = document.querySelector('#canvas'); return one.width > 3 * one.clientWidth; }"
+    )
 
 
 def test_a_long_image_fills_its_tile(page: Page) -> None:

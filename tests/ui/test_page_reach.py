@@ -275,6 +275,31 @@ def test_a_dialog_speaks_from_within(page: Page, served: tuple[Served, str]) -> 
     assert "region=0" in page.url, "the same Escape cleared the selection"
 
 
+def test_a_dialog_is_left_by_a_click_beside_it(page: Page, served: tuple[Served, str]) -> None:
+    """Not by one on its edge, nor by words that are marked up to beyond it; the page behind it stays where it is."""
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.click("#missing")
+    page.fill("#expected", "blue")
+    dialog, field = page.locator("#dialog").bounding_box(), page.locator("#expected").bounding_box()
+    assert dialog is not None
+    assert field is not None
+    page.mouse.move(field["x"] + 60, field["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(dialog["x"] - 50, field["y"] + 10)
+    page.mouse.up()
+    page.mouse.click(dialog["x"] + 8, dialog["y"] + dialog["height"] / 2)
+    expect(page.locator("#dialog")).to_be_visible()
+    page.mouse.move(dialog["x"] - 50, 500)
+    page.mouse.wheel(0, 300)
+    page.wait_for_timeout(300)
+    assert page.evaluate("() => scrollY") == 0
+    page.mouse.click(dialog["x"] - 50, 500)
+    expect(page.locator("#dialog")).to_be_hidden()
+    page.mouse.wheel(0, 300)
+    page.wait_for_function("() => scrollY > 0")
+
+
 def test_a_dialog_that_was_closed_stays_closed(page: Page, served: tuple[Served, str]) -> None:
     page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
     keys(page)

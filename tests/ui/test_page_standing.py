@@ -215,6 +215,11 @@ def test_it_fits_a_phone(page: Page, served: tuple[Served, str], width: int) -> 
     page.wait_for_selector(".standing b")
     index_new(served[0], "b/new.png")
     page.click("#dialog-close")
+    page.set_viewport_size({"width": width, "height": 200})  # as at a zoom of 400 %
+    page.click("#keep")
+    expect(page.locator("#standing-name")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": width, "height": 640})
     page.click("#standing-button")
     page.wait_for_selector(".news .outline")
     page.wait_for_timeout(300)

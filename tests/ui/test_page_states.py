@@ -77,6 +77,61 @@ def test_back_comes_to_the_hit_that_was_left(page: Page, served: tuple[Served, s
     assert _top(page) == 700
 
 
+def test_back_and_forward_in_the_midst_of_an_answer_keep_the_place(page: Page, served: tuple[Served, str]) -> None:
+    page.set_viewport_size({"width": 500, "height": 400})
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.evaluate("() => scrollTo(0, 700)")
+    page.locator(".hit-link").last.evaluate("(link) => link.click()")
+    expect(page.locator("#stage-name")).not_to_have_text("two.png")
+    keys(page)
+    release = hold(page, "**/v1/query")
+    with page.expect_request("**/v1/query"):
+        page.evaluate("() => { scrollTo(0, 100); history.back(); }")
+    page.wait_for_timeout(400)  # longer than a place that is scrolled to takes to be kept
+    with page.expect_request("**/v1/query"):
+        page.go_forward()
+    release()
+    page.go_back()
+    expect(page.locator("#stage-name")).to_have_text("two.png")
+    keys(page)
+    assert _top(page) == 700
+
+
+def test_an_index_that_was_made_anew_has_other_regions(page: Page, served: tuple[Served, str]) -> None:
+    """What was asked with is outlined, not what had its number when the image was opened."""
+    numbers = {0: 2, 2: 0, 1: 3, 3: 1}
+
+    def before(route: Route) -> None:
+        found = route.fetch().json()
+        for one in found["regions"]:
+            one["region"] = numbers[one["region"]]
+        route.fulfill(json=found)
+
+    page.route("**/regions", before)
+    open_image(page, served)
+    page.unroute("**/regions")
+    assert asked(page, lambda: click(page, 250, 90))["image"]["region"] == 0
+    keys(page)
+    expect(page.locator("#selection-text")).to_contain_text("middle left")
+    assert asked(page, lambda: click(page, 250, 90))["image"]["region"] == 2
+    keys(page)
+    expect(page.locator("#selection-text")).to_contain_text("top right")
+
+
+def test_pictures_that_did_not_come_are_fetched_when_they_are_seen_again(page: Page) -> None:
+    page.set_viewport_size({"width": 320, "height": 200})
+    page.route("**/thumbnail?*", lambda route: route.abort())
+    page.reload()
+    expect(page.locator(".image-tile img.gone")).not_to_have_count(0)
+    page.unroute("**/thumbnail?*")
+    page.evaluate("() => document.querySelector('#tiles').style.marginTop = '3000px'")
+    page.wait_for_timeout(300)  # none is near the window
+    page.evaluate("() => document.querySelector('#tiles').style.marginTop = ''")
+    expect(page.locator(".image-tile img.gone")).to_have_count(0)
+    expect(page.locator(".image-tile img.there")).not_to_have_count(0)
+
+
 def test_more_hits_come_below_those_that_are_there(browser: Browser, many: tuple[Served, str]) -> None:
     """Nothing is drawn anew, so nothing blinks; the keyboard goes on at the first new one."""
     page = browser.new_page(base_url=many[1])

@@ -60,6 +60,39 @@ def test_words_are_dropped_into_their_field(page: Page) -> None:
     expect(field).to_have_value("a red bag")
 
 
+def test_words_that_come_with_their_picture_are_pasted_into_their_field(page: Page) -> None:
+    """A table copies its cells as both."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("""async () => {
+        const canvas = new OffscreenCanvas(20, 20);
+        canvas.getContext("2d").fillRect(0, 0, 9, 9);
+        const picture = await canvas.convertToBlob({ type: "image/png" });
+        const words = new Blob(["a red bag"], { type: "text/plain" });
+        await navigator.clipboard.write([new ClipboardItem({ "image/png": picture, "text/plain": words })]);
+    }""")
+    page.locator("#words-text").focus()
+    page.keyboard.press("Control+v")
+    expect(page.locator("#words-text")).to_have_value("a red bag")
+    page.locator("#help-button").focus()
+    page.keyboard.press("Control+v")
+    page.wait_for_url("**/?upload=*")
+
+
+def test_files_that_are_dragged_over_a_dialog_hide_nothing_when_it_is_closed(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "green.png").write_bytes(GREEN)
+    page.click("#help-button")
+    data = {"items": [], "files": [str(tmp_path / "green.png")], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 640, "y": 300, "data": data})
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#drop", state="hidden")
+    page.click("#help-button")
+    drop(page, tmp_path / "green.png")
+    expect(page.locator("#stage-name")).to_have_text("Your image")
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
 def test_an_upload_under_way_is_said_until_it_is_there(page: Page) -> None:
     release = hold(page, "**/v1/uploads")
     choose(page)

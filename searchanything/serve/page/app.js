@@ -27,6 +27,7 @@ let answer = null;
 let offers = { words: true, refine: true }, known = false; // what the server offers, and whether it has said
 let asking = null;
 let answered = ""; // what the answer's selection was of
+let returning = null; // the question whose place is still to be scrolled to
 let click = null; // the last single click, and its levels: a click within them is the next level
 
 const browse = new Browse(failed);
@@ -50,6 +51,9 @@ function go(parts, { replace = false } = {}) {
   return follow();
 }
 
+/** Ask with this part of the image and nothing else; the filters stay. */
+const goOnly = (parts) => go({ ...empty(), image: question.image, ...filterParts(), ...parts });
+
 /** A new place in the history; the same question again is none, or Back would seem to do nothing. */
 function enter(to) {
   if (to === address(parse(location.search))) return;
@@ -58,18 +62,19 @@ function enter(to) {
 }
 
 /** How far the page is scrolled belongs to its place in the history: what is shown comes after the browser would scroll. */
-const keepPlace = () => history.replaceState({ top: scrollY }, "");
+const keepPlace = () => question === returning || history.replaceState({ top: scrollY }, "");
 
 /** What the address says, where it was left. */
 async function comeBack(event) {
   const left = question, mine = parse(location.search);
   if (event && address(mine) === address(left)) return; // to a place within the page: what is being asked goes on
-  question = mine;
+  question = returning = mine;
   click = null;
   if (event) byId("dialog").close(); // it was about what is left
   const top = history.state?.top || 0;
   await follow({ back: true });
   if (mine !== question) return;
+  returning = null;
   scrollTo({ top });
   if (event) refocus(left, opened);
 }
@@ -162,14 +167,21 @@ async function openImage() {
   byId("stage-name").title = facts.upload ? "" : `${facts.bucket}/${facts.key}`;
   document.title = `${baseName(facts.key)} – Search Anything`;
   byId("canvas").setAttribute("aria-label", `The query image, ${baseName(facts.key)}`);
-  map = new RegionMap(regions);
-  stage.regions(map);
-  document.body.classList.toggle("no-regions", !map.regions.length);
   byId("whole").disabled = false;
-  listRegions();
+  mapped(regions);
   busy(false);
   say(`${baseName(facts.key)} is open, ${count(map.regions.length, "region")}`);
 }
+
+function mapped(regions) {
+  map = new RegionMap(regions);
+  stage.regions(map);
+  document.body.classList.toggle("no-regions", !map.regions.length);
+  listRegions();
+}
+
+/** Whether a stored region is another than it was when the image was opened: the index was made anew. */
+const isOther = ({ box_xyxy }) => question.region !== null && String(box_xyxy) !== String(map.byNumber(question.region)?.box_xyxy);
 
 async function showPicture(image) {
   const address = await api.picture(api.picturePath(image, SIDE));
@@ -178,11 +190,11 @@ async function showPicture(image) {
   if (question.image === image) byId("canvas-box").setAttribute("aria-busy", "false");
 }
 
-/** A zoomed image is drawn from more pixels, if it has them. */
+/** A zoomed image is drawn from more pixels, if it has them; two fingers zoom the page. */
 async function zoomed(zoom) {
   byId("zoom-in").disabled = zoom >= CLOSEST;
   byId("zoom-out").disabled = zoom <= 1;
-  if (zoom === 1 || !map || Math.max(map.width, map.height) <= SIDE) return;
+  if (zoom * visualViewport.scale <= 1 || !map || Math.max(map.width, map.height) <= SIDE) return;
   const address = await api.picture(api.picturePath(question.image, 2048)).catch(() => null);
   if (address) await stage.sharpen(address, map);
 }
@@ -202,9 +214,8 @@ function pointed(x, y, { add, remove }) {
 function selectLevel(step) {
   click.step = step;
   const chosen = click.levels[step];
-  const plain = { fg: [], bg: [], box: null, text: "", whole: false, level: null, region: null, limit: PAGE, ...NO_MARKS };
-  if (chosen && chosen.region.region !== null) return go({ ...plain, region: chosen.region.region });
-  return go({ ...plain, fg: [click.place], level: chosen ? chosen.level : "part" });
+  if (chosen && chosen.region.region !== null) return goOnly({ region: chosen.region.region });
+  return goOnly({ fg: [click.place], level: chosen ? chosen.level : "part" });
 }
 
 /** The selection as points, which more can be added to: of a stored region, where it was clicked. */
@@ -258,7 +269,7 @@ function drawLevels(chosen) {
 }
 
 function listRegions() {
-  const stored = (region) => ((click = null), go({ ...empty(), image: question.image, ...filterParts(), region }));
+  const stored = (region) => ((click = null), goOnly({ region }));
   const on = { stored, at: (x, y) => pointed(x, y, {}), show: (region) => stage.show(region) };
   byId("region-list").replaceChildren(...regionList(map, on));
 }
@@ -280,6 +291,7 @@ async function ask() {
   const mine = asking;
   drawLike(question);
   const found = await api.post(question.refined ? "/v1/refine" : "/v1/query", refined(), mine.signal);
+  if (map && isOther(found.selection)) mapped(await api.get(`/v1/images/${encodeURIComponent(opened.id)}/regions`, mine.signal));
   if (mine !== asking) return;
   answer = found;
   answered = meant(question);
@@ -339,7 +351,7 @@ function start() {
 function clearSelection() {
   if (document.activeElement === byId("clear")) byId("canvas").focus(); // the button is of no use now
   click = null;
-  return go({ ...empty(), image: question.image, ...filterParts() });
+  return goOnly({});
 }
 
 function keepOn() {
@@ -371,7 +383,7 @@ function wire() {
     if (text || question.text) go({ text, region: null, whole: false, level: null, like: [], limit: PAGE, ...NO_MARKS });
   });
   byId("group").addEventListener("change", () => go({ group: byId("group").checked }));
-  byId("whole").addEventListener("click", () => (question.whole ? clearSelection() : go({ ...empty(), image: question.image, ...filterParts(), whole: true })));
+  byId("whole").addEventListener("click", () => (question.whole ? clearSelection() : goOnly({ whole: true })));
   byId("clear").addEventListener("click", clearSelection);
   byId("hits-more").addEventListener("click", async () => {
     const before = byId("hits").childElementCount;
@@ -399,7 +411,6 @@ function wire() {
   byId("standing-button").addEventListener("click", () => standing());
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
-  byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
   onImage({
     begun: () => busy(true),
     open: (upload) => (byId("dialog").close(), go({ ...empty(), image: { upload } })),

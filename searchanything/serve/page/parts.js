@@ -39,13 +39,14 @@ const REST_MS = 1000; // so long nothing else was asked for
 const unseen = new Set(); // pictures that were not asked for yet
 let resting = 0, isBringing = false;
 
-/** Fetch a picture; whether it came. */
+/** Fetch a picture; whether it came. One that did not is fetched again when it comes in view again. */
 async function bring(target) {
-  waiting.unobserve(target);
   unseen.delete(target);
   try {
     target.src = await picture(target.dataset.path);
     target.addEventListener("load", () => target.classList.add("there"), { once: true });
+    target.classList.remove("gone");
+    waiting.unobserve(target);
     return true;
   } catch {
     target.classList.add("gone");

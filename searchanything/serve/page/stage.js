@@ -3,7 +3,7 @@
 import { holds, outline } from "./masks.js";
 
 const SELECTED = "#ffcc00", HOVER = "#40e0ff", GOOD = "#30d158", BAD = "#ff453a";
-const DRAG_PX = 6;
+const DRAG_PX = 6, FINEST_PX = 2048;
 const STEP = 1 / 40, FINE = 1 / 200;
 export const CLOSER = 1.5, CLOSEST = 8;
 
@@ -30,13 +30,15 @@ export class Stage {
     canvas.addEventListener("pointerleave", () => this.#hover(null));
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", () => ((this.drag = null), this.draw()));
+    canvas.addEventListener("pointercancel", (event) => this.#isOf(event) && ((this.drag = null), this.draw()));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => ((this.cross = null), this.#hover(null)));
     this.frame.addEventListener("scroll", () => this.draw());
     this.frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     new ResizeObserver(() => this.draw()).observe(this.frame);
+    let settled = 0;
+    visualViewport.addEventListener("resize", () => (clearTimeout(settled), (settled = setTimeout(() => this.#window(), 150))));
   }
 
   /** Show another image. It can be pointed at when its regions are known, and with them its true size. */
@@ -103,14 +105,14 @@ export class Stage {
   draw() {
     const { frame, sheet, canvas } = this;
     if (!this.picture || !frame.clientWidth) return;
-    const most = Math.round(Math.min(window.innerHeight * 0.66, 760));
+    const most = Math.round(Math.min(document.documentElement.clientHeight * 0.66, 760));
     const scale = this.zoom * Math.min(Math.floor(frame.getBoundingClientRect().width) / this.width, most / this.height);
     const width = Math.max(40, Math.round(this.width * scale)), height = Math.max(40, Math.round(this.height * scale));
     sized(sheet, width, height);
     frame.style.maxHeight = `${most}px`;
     frame.classList.toggle("scrolls", frame.scrollHeight > frame.clientHeight);
     const seen = { width: Math.min(width, frame.clientWidth), height: Math.min(height, frame.clientHeight) };
-    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const ratio = Math.min(devicePixelRatio * visualViewport.scale, Math.max(2, FINEST_PX / Math.max(seen.width, seen.height)));
     sized(canvas, seen.width, seen.height);
     canvas.width = Math.round(seen.width * ratio);
     canvas.height = Math.round(seen.height * ratio);
@@ -130,6 +132,12 @@ export class Stage {
     if (this.drag?.box) this.#box(c, this.drag.box, HOVER);
     for (const point of this.marks.points) this.#point(c, point);
     if (this.cross) this.#cross(c);
+  }
+
+  /** The window is higher, which leaves the frame as it was, or two fingers zoomed the page. */
+  #window() {
+    this.draw();
+    if (this.picture) this.on.zoomed(this.zoom);
   }
 
   #path(bitmap) {
@@ -245,10 +253,16 @@ export class Stage {
     return this.map.under(...place)[0] || null;
   }
 
+  /** Whether a drag is of this pointer: a second finger and the palm beside a pen are others, and the keyboard's box is of none. */
+  #isOf({ pointerId }) {
+    return this.drag?.pointer === pointerId;
+  }
+
   #move(event) {
     if (!this.map) return;
     const place = this.#place(event);
     if (this.drag) {
+      if (!this.#isOf(event)) return;
       if (event.pointerType === "touch" && this.mode !== "box") return; // a finger that moves scrolls
       const [x, y] = this.drag.start;
       const far = Math.hypot(event.clientX - this.drag.client[0], event.clientY - this.drag.client[1]);
@@ -266,13 +280,13 @@ export class Stage {
     if (![0, 2].includes(event.button) || !event.isPrimary || !this.map) return;
     this.cross = null;
     this.canvas.setPointerCapture(event.pointerId);
-    this.drag = { start: this.#place(event), client: [event.clientX, event.clientY], box: null };
+    this.drag = { pointer: event.pointerId, start: this.#place(event), client: [event.clientX, event.clientY], box: null };
   }
 
   #up(event) {
+    if (!this.#isOf(event)) return;
     const drag = this.drag;
     this.drag = null;
-    if (!drag) return;
     if (drag.box && drag.box[2] - drag.box[0] > 2 && drag.box[3] - drag.box[1] > 2) this.on.box(drag.box);
     else this.on.point(...drag.start, { add: event.shiftKey || this.mode === "add", remove: event.altKey || event.button === 2 || this.mode === "remove" });
     this.draw();

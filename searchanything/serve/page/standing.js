@@ -62,6 +62,7 @@ export function keepAsking(asked, thing) {
     say(done);
   }
   dialog("Keep asking", form);
+  name.focus();
   name.select();
 }
 

@@ -12,6 +12,7 @@ export function onImage(on) {
   byId("upload").addEventListener("change", () => (take([...byId("upload").files]), (byId("upload").value = "")));
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files || [])].filter(isImage);
+    if (event.target.closest?.("input, textarea") && event.clipboardData.types.includes("text/plain")) return; // words with their picture, as of a table
     if (files.length) take(files), event.preventDefault();
   });
   onDrop(take);
@@ -57,7 +58,7 @@ function onDrop(take) {
   const into = ({ target, dataTransfer }) => !dataTransfer.types.includes("Files") && target.closest?.("input, textarea");
   addEventListener("dragstart", () => (own = true));
   addEventListener("dragend", () => (own = false));
-  addEventListener("dragenter", (event) => !own && event.dataTransfer.types.includes("Files") && (byId("drop").hidden = false));
+  addEventListener("dragenter", (event) => !own && !byId("dialog").open && event.dataTransfer.types.includes("Files") && (byId("drop").hidden = false));
   byId("drop").addEventListener("dragleave", () => (byId("drop").hidden = true));
   addEventListener("dragover", (event) => into(event) || event.preventDefault());
   addEventListener("drop", (event) => {
