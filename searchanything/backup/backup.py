@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
-from searchanything.backup.whole_images import Part, whole_images
+from searchanything.backup.whole_images import WholeImages, whole_images
 from searchanything.core.batching import batches
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
@@ -279,7 +279,7 @@ def _images_of(index: RegionIndex) -> int:
     return counts.images + counts.empty + counts.failed
 
 
-def _documents(part: Part) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _documents(part: WholeImages) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Those of the regions, and of the images."""
     images, regions = part
     return [_region_document(row) for row in regions], [_image_document(row) for row in images]

@@ -29,15 +29,15 @@ _FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded i
 _PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
 _LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
 TRIES: Final = 5  # of an image that is replaced while it is read
-Part: TypeAlias = tuple[list[ImageRow], list[RegionRow]]
+WholeImages: TypeAlias = tuple[list[ImageRow], list[RegionRow]]
 
 
-def whole_images(index: RegionIndex, left_out: set[ImageRef]) -> Iterator[Part]:
+def whole_images(index: RegionIndex, left_out: set[ImageRef]) -> Iterator[WholeImages]:
     """All images, some at a time. To `left_out` those are added that are there, but could not be read whole.
 
     Raises: RegionIndexError.
     """
-    reading, remaining, late = _Reading(index), _each_once(index), set[ImageRef]()
+    reading, remaining, late = _ImagesReader(index), _each_once(index), set[ImageRef]()
     while images := list(islice(remaining, reading.at_once)):
         late |= yield from reading.tried(images)
     for _ in later_looks() if late else ():
@@ -52,13 +52,13 @@ def whole_images(index: RegionIndex, left_out: set[ImageRef]) -> Iterator[Part]:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ImagesReader:
     """Reads images, as many `at_once` as those before let one hold."""
 
     index: RegionIndex
     at_once: int = _FEWEST_AT_ONCE
 
-    def tried(self, images: Collection[ImageRef]) -> Generator[Part, None, set[ImageRef]]:
+    def tried(self, images: Collection[ImageRef]) -> Generator[WholeImages, None, set[ImageRef]]:
         """Those of the images that can be read whole; returns the others."""
         waiting = set(images)
         for _ in range(TRIES):
@@ -100,7 +100,7 @@ def _row_bytes(row: ImageRow) -> int:
     return _LETTERS_BYTES + len(json.dumps(dict(row.metadata), ensure_ascii=False).encode())
 
 
-def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> Part:
+def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> WholeImages:
     """Those of the images whose regions are all there, and the regions."""
     found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in images}
     newest = {row.image: row.generation for row in images}

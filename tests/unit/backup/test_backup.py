@@ -162,7 +162,7 @@ def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monke
     assert slept == [PAUSES_S[0]] * 2, "once for the images, once for their regions"
 
 
-class Lagging(MemoryRegionIndex):
+class WithLateRegions(MemoryRegionIndex):
     """An index that lacks the rows of all images but the first for some looks, as a server that was restarted."""
 
     lacking: Collection[ImageRef] = ()
@@ -177,7 +177,7 @@ class Lagging(MemoryRegionIndex):
         return super().regions_of(shown)
 
 
-class LaggingImages(Lagging):
+class WithLateImages(WithLateRegions):
     """The same with image rows, which a stream showed before."""
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
@@ -187,10 +187,10 @@ class LaggingImages(Lagging):
         return MemoryRegionIndex.regions_of(self, images)
 
 
-@pytest.mark.parametrize(("kind", "looks_of_a_turn"), [(Lagging, TRIES), (LaggingImages, 1)])
+@pytest.mark.parametrize(("kind", "looks_of_a_turn"), [(WithLateRegions, TRIES), (WithLateImages, 1)])
 @pytest.mark.parametrize("pauses", [0, 1, 2])
 def test_images_whose_rows_are_shown_late_are_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Lagging], looks_of_a_turn: int, pauses: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[WithLateRegions], looks_of_a_turn: int, pauses: int
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
