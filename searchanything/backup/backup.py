@@ -1,9 +1,7 @@
 """An index into a backup and back: manifest, hash layer, images and regions, whatever the index lies in.
 
-A backup is taken while the index is in use. Images are read some thousand at a time, fewer where they have much
-metadata: their newest committed rows, then their regions. An image whose regions are not all there was replaced
-between the two reads, and is read again. So each image is in the backup as it was at one moment, whole, and nothing is
-that belongs to nobody. What is committed after its images were read is not in it; a sync finds it.
+A backup is taken while the index is in use. Each image is in it as it was at one moment, whole (`whole_images`), and
+nothing is that belongs to nobody. What is committed after its images were read is not in it; a sync finds it.
 
 A restored index becomes live when all of it is there. Until then nobody sees it, and what a broken attempt left is
 removed by the next one.
@@ -15,15 +13,15 @@ import base64
 import json
 import logging
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import chain, islice
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
-from searchanything.core.batching import batches, bounded_batches
-from searchanything.core.counting import counted
+from searchanything.backup.whole_images import WholeImages, whole_images
+from searchanything.core.batching import batches
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexManifest
@@ -44,17 +42,13 @@ _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no
 _QUERIES: Final = f"{_NOTES}-query-"
 _KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be there
 _RESTORING: Final = "restoring-index"  # the fingerprint of one that only a restore wrote, and that was never live
-_FEWEST_AT_ONCE, _MOST_AT_ONCE = 256, 8192  # images per question: an embedded index looks at all its rows for each
-_PART_BYTES: Final = 16 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
-_LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
 _ROWS_AT_ONCE: Final = 1000  # into the index
-TRIES: Final = 5  # of an image that is replaced while it is read
 Hold: TypeAlias = Callable[[IndexStore, tuple[str, ...]], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What a backup holds. `left_out` counts images that were replaced each time they were read."""
+    """What a backup holds. `left_out` counts images that were replaced each time they were read, or lack regions."""
 
     location: str
     images: int
@@ -76,25 +70,24 @@ def back_up(
     live = indexes.live()
     if live is None:
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
-    index, counts = indexes.open(live.fingerprint), [0, 0, 0]
-    total = _images_of(index)
+    index = indexes.open(live.fingerprint)
+    images, regions, total, left_out = 0, 0, _images_of(index), set[ImageRef]()
     with place.writing() as write:
         sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, replaced_models(indexes)))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
-        for number, (rows, regions, left_out) in enumerate(_parts(index)):
-            if regions:
-                sealed.write(f"regions-{number:08}.jsonl.gz", packed([_region_document(row) for row in regions]))
-            if rows:
-                sealed.write(f"images-{number:08}.jsonl.gz", packed([_image_document(row) for row in rows]))
-            counts = [before + more for before, more in zip(counts, (len(rows), len(regions), left_out), strict=True)]
-            on_step("backing up", counts[0], total)
+        for number, part in enumerate(whole_images(index, left_out)):
+            for kind, documents in zip(("regions", "images"), _documents(part), strict=True):
+                if documents:
+                    sealed.write(f"{kind}-{number:08}.jsonl.gz", packed(documents))
+            images, regions = images + len(part[0]), regions + len(part[1])
+            on_step("backing up", images, total)
         for name, data in (notes or {}).items():
             sealed.write(f"{NOTE}{name}", data)
-        sealed.close({"images": counts[0], "regions": counts[1]})
-    return BackupReport(place.location, *counts)
+        sealed.close({"images": images, "regions": regions})
+    return BackupReport(place.location, images, regions, len(left_out))
 
 
 class _MadeLiveError(UsageError):
@@ -188,68 +181,6 @@ def _head(manifest: IndexManifest, before: Before) -> bytes:
         "presets_before": before,
     }
     return json.dumps(head, indent=1, sort_keys=True).encode()
-
-
-def _each_once(index: RegionIndex) -> Iterator[ImageRef]:
-    """The images of an index, also those of which a killed commit left two rows."""
-    met: set[bytes] = set()
-    for state in index.iterate_states():
-        name = bytes.fromhex(state.image.image_id)
-        if name not in met:
-            met.add(name)
-            yield state.image
-
-
-def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow], int]]:
-    """Images with all their regions, some at a time, and how many could not be read whole."""
-    remaining, at_once = _each_once(index), _FEWEST_AT_ONCE
-    while images := list(islice(remaining, at_once)):
-        waiting: set[ImageRef] = set(images)
-        for _ in range(TRIES):
-            newest = index.newest(waiting) if waiting else {}
-            at_once = _as_many_as_fit(newest.values(), at_once)
-            waiting = set()  # one without a row was deleted meanwhile
-            for some in bounded_batches(newest.values(), _PART_BYTES, size_of=_bytes_of):
-                rows, regions = _whole(index, some)
-                waiting |= {row.image for row in some} - {row.image for row in rows}
-                yield rows, regions, 0
-        if waiting:
-            logger.warning(
-                "%s left out: not all of their regions are there; the first is %s",
-                counted(len(waiting), "image"),
-                min(waiting),
-            )
-            yield [], [], len(waiting)
-
-
-def _as_many_as_fit(rows: Collection[ImageRow], before: int) -> int:
-    """How many image rows like these may be held at once."""
-    if not rows:
-        return before
-    mean = sum(map(_row_bytes, rows)) // len(rows)
-    return min(_MOST_AT_ONCE, max(_FEWEST_AT_ONCE, _PART_BYTES // mean))
-
-
-def _bytes_of(row: ImageRow) -> int:
-    """About what an image and its regions take, each of which has the image's metadata."""
-    return (row.regions + 1) * _row_bytes(row)
-
-
-def _row_bytes(row: ImageRow) -> int:
-    return _LETTERS_BYTES + len(json.dumps(dict(row.metadata), ensure_ascii=False).encode())
-
-
-def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[RegionRow]]:
-    """Those of the images whose regions are all there, and the regions."""
-    found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in images}
-    newest = {row.image: row.generation for row in images}
-    for region in index.regions_of([row.image for row in images if row.regions]):
-        if region.generation == newest[region.image]:
-            found[region.image].append(region)
-    whole = [row for row in images if len(found[row.image]) == row.regions]
-    codes = dict(index.words_of([row.image for row in whole])) if index.words is not None else {}
-    regions = [replace(region, words_code=codes.get(region.id, b"")) for row in whole for region in found[row.image]]
-    return whole, regions
 
 
 def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> tuple[IndexManifest, Before]:
@@ -346,6 +277,12 @@ def _images_of(index: RegionIndex) -> int:
     """How many image rows there are."""
     counts = index.counts()
     return counts.images + counts.empty + counts.failed
+
+
+def _documents(part: WholeImages) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Those of the regions, and of the images."""
+    images, regions = part
+    return [_region_document(row) for row in regions], [_image_document(row) for row in images]
 
 
 def _region_document(row: RegionRow) -> dict[str, Any]:

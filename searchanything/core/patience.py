@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 9)
 WAIT_S: Final = sum(PAUSES_S)  # five minutes; what is asked may itself take long to fail
+LATER_S: Final = (1.0, 2.0, 4.0)  # more than a server needs to show all its rows, once it answers
 WAITED: Final = "it was waited for five minutes; run the same again when it can be reached"
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -176,6 +177,19 @@ def patiently(ask: Callable[[], Result], of: str, away: Away = IndexUnavailableE
         raise
     finally:
         _work.reset(outer)
+
+
+def later_looks() -> Iterator[None]:
+    """Turns to look again at what an index seems to lack: one at once, and in `long_work` others, later and later."""
+    yield
+    work = _work.get()
+    if work is None:
+        return
+    for pause_s in LATER_S:
+        work.pause(pause_s)
+        if work.over:
+            return
+        yield
 
 
 class PatientThreads(ThreadPoolExecutor):

@@ -1,30 +1,38 @@
 """Index → file: regions, masks and codes as COCO JSON or Parquet, for other programs.
 
 Only the newest committed generation of an image is written, and of each image one generation alone: the one that was
-the newest when the first of its rows was met. Rows pass through in batches; what grows is some 0.2 KB per image.
+the newest when the first of its rows was met. Rows pass through in batches; what grows is some 0.3 KB per image.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from searchanything.core.arguments import check_under
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import box_of_mask, encode_rle, mask_of_size
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.on_step import OnStep, unseen
+from searchanything.core.patience import later_looks
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import RegionRow
+from searchanything.core.rows import ImageState, RegionRow
+from searchanything.core.types import ImageRef
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".json", ".parquet")
 _BATCH_ROWS = 8000  # rows whose images are asked for at once: an embedded index looks at all of its own each time
+_LATE_IMAGES = 256  # whose regions are held
 ROW_GROUP_ROWS = 8000  # of a Parquet file: up to 32 MB where every mask is as long as it may be
 CATEGORY_ID = 1  # COCO's evaluation takes a number 0 for "none", so all numbers begin with 1
 
@@ -74,19 +82,65 @@ def committed_regions(
 ) -> Iterator[RegionRow]:
     """Stream the regions of each image's newest committed generation, in no particular order.
 
-    An image that is replaced meanwhile comes as it was when it was first met, or not at all, but never mixed.
+    An image that is replaced meanwhile comes as it was when it was first met, or not at all, but never mixed. At the
+    end those are looked at again of which fewer regions came than their image rows say, in long work for some seconds:
+    a server that was restarted may answer before it shows all its rows.
+
     `on_rows` is given how many rows were read so far.
     """
-    generations: dict[bytes, int] = {}
-    read = 0
+    exported, read = _Exported(index), 0
     for batch in batches(index.iterate_regions(bucket=bucket, key_prefix=key_prefix), _BATCH_ROWS):
-        names = [bytes.fromhex(row.image.image_id) for row in batch]
-        met = {name: row.image for name, row in zip(names, batch, strict=True) if name not in generations}
-        newest = index.generations(met.values()) if met else {}
-        generations |= {name: newest.get(image, -1) for name, image in met.items()}  # -1: nothing is committed
-        yield from (row for name, row in zip(names, batch, strict=True) if generations[name] == row.generation)
+        yield from exported.added(batch)
         read += len(batch)
         on_rows(read)
+    lacking = exported.lacking(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+    for _ in later_looks() if lacking else ():
+        for images in batches(lacking, _LATE_IMAGES):
+            yield from exported.added(list(index.regions_of(images)))
+        lacking = exported.lacking(index.newest(lacking).values())
+        if not lacking:
+            return
+    if lacking:
+        what = counted(len(lacking), "image")
+        logger.warning("%s exported without some regions, which are not there; the first is %s", what, min(lacking))
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    """What was exported of each image, by its name: in which generation, -1 where none was committed; and a bit for
+    each region.
+    """
+
+    index: RegionIndex
+    generations: dict[bytes, int] = field(default_factory=dict)
+    regions: dict[bytes, int] = field(default_factory=dict)
+
+    def added(self, rows: Sequence[RegionRow]) -> Iterator[RegionRow]:
+        """Those of the rows that are exported, each once."""
+        names = [bytes.fromhex(row.image.image_id) for row in rows]
+        met = {name: row.image for name, row in zip(names, rows, strict=True) if name not in self.generations}
+        newest = self.index.generations(met.values()) if met else {}
+        self.generations.update((name, newest.get(image, -1)) for name, image in met.items())
+        for name, row in zip(names, rows, strict=True):
+            before, bit = self.regions.get(name, 0), 1 << row.region
+            if self.generations[name] == row.generation and not before & bit:
+                self.regions[name] = before | bit
+                yield row
+
+    def lacking(self, states: Iterable[ImageState]) -> set[ImageRef]:
+        """The images that have more regions than were exported, and were not replaced since. If none was committed when
+        they were met, that is asked again.
+        """
+        found = set()
+        for state in states:
+            name = bytes.fromhex(state.image.image_id)
+            generation = self.generations.get(name, -1)
+            is_same = generation in (-1, state.generation)
+            if is_same and self.regions.get(name, 0).bit_count() < state.regions:
+                found.add(state.image)
+                if generation < 0:
+                    self.generations.pop(name, None)
+        return found
 
 
 def _write_coco(file: BinaryIO, rows: Iterable[RegionRow], manifest: IndexManifest) -> int:

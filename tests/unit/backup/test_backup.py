@@ -19,6 +19,7 @@ from contracts.test_restored import F, filled
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
 from searchanything.backup.files import MEMBER_BYTES, ObjectsPlace, Sealed, TarPlace, packed, unzipped
+from searchanything.backup.whole_images import TRIES
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
     BackupError,
@@ -28,7 +29,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
-from searchanything.core.patience import PAUSES_S, LongWork, long_work, patiently
+from searchanything.core.patience import LATER_S, PAUSES_S, LongWork, long_work, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -159,6 +160,68 @@ def test_a_backup_waits_for_a_server_that_is_started_again(tmp_path: Path, monke
         report = back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (report.images, report.regions, report.left_out) == (3, 6, 0)
     assert slept == [PAUSES_S[0]] * 2, "once for the images, once for their regions"
+
+
+class WithLateRegions(MemoryRegionIndex):
+    """An index that lacks the rows of all images but the first for some looks, as a server that was restarted."""
+
+    lacking: Collection[ImageRef] = ()
+    looks_before_all = 0
+
+    def _shows_all(self) -> bool:
+        self.looks_before_all -= 1
+        return self.looks_before_all < 0
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        shown = images if self._shows_all() else set(images) - set(self.lacking)
+        return super().regions_of(shown)
+
+
+class WithLateImages(WithLateRegions):
+    """The same with image rows, which a stream showed before."""
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        return super().newest(images if self._shows_all() else set(images) - set(self.lacking))
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        return MemoryRegionIndex.regions_of(self, images)
+
+
+@pytest.mark.parametrize(("kind", "looks_of_a_turn"), [(WithLateRegions, TRIES), (WithLateImages, 1)])
+@pytest.mark.parametrize("pauses", [0, 1, 2])
+def test_images_whose_rows_are_shown_late_are_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[WithLateRegions], looks_of_a_turn: int, pauses: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
+    store, index = MemoryIndexStore(), kind(manifest_of(F))
+    store.create(manifest_of(F), HASH_LAYER)
+    store._entries[F] = replace(store._entries[F], index=index)
+    store.switch(F)
+    images = [ImageRef("b", str(number)) for number in range(5)]
+    for image in images:
+        put(index, image, 2)
+    index.lacking, index.looks_before_all = images[1:], looks_of_a_turn * (1 + pauses)
+    with long_work():
+        report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (report.images, report.regions, report.left_out) == (5, 10, 0)
+    assert slept == list(LATER_S[:pauses])
+    restore(other := MemoryIndexStore(), TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    assert {row.image for row in other.open(F).iterate_images()} == set(images)
+
+
+def test_only_long_work_waits_for_rows_that_are_not_there(
+    store: MemoryIndexStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
+    image = ImageRef("b", "lost")
+    store.open(F).insert_images([image_row(image, generation=next_generation(), regions=3)])
+    assert back_up(store, TarPlace(tmp_path / "a.tar")).left_out == 1
+    assert slept == []
+    with long_work():
+        assert back_up(store, TarPlace(tmp_path / "b.tar")).left_out == 1
+    assert slept == list(LATER_S)
 
 
 def test_nothing_is_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ import pytest
 
 from searchanything.core import patience
 from searchanything.core.errors import IndexUnavailableError, RegionIndexError
-from searchanything.core.patience import PAUSES_S, WAIT_S, WAITED, LongWork, PatientThreads, long_work, patiently
+from searchanything.core.patience import (
+    LATER_S,
+    PAUSES_S,
+    WAIT_S,
+    WAITED,
+    LongWork,
+    PatientThreads,
+    later_looks,
+    long_work,
+    patiently,
+)
 
 AWAY = "find no available rootcoord"
 SERVER = "the index at http://m:19530"
@@ -242,3 +252,17 @@ def test_an_interruption_of_who_asks_is_no_answer_and_the_end(clock: Clock) -> N
         with pytest.raises(IndexUnavailableError):
             asked(clock.asks(*away()))
     assert clock.slept == []
+
+
+def test_long_work_alone_looks_again_later(clock: Clock) -> None:
+    assert sum(1 for _ in later_looks()) == 1
+    assert clock.slept == []
+    with long_work():
+        assert sum(1 for _ in later_looks()) == 1 + len(LATER_S)
+    assert clock.slept == list(LATER_S)
+
+
+def test_work_that_is_interrupted_looks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LongWork, "pause", lambda work, _: work.end())
+    with long_work():
+        assert sum(1 for _ in later_looks()) == 1

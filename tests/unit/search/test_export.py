@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pycocotools.coco import COCO
 
 import searchanything
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, UsageError
-from searchanything.core.patience import PAUSES_S, LongWork, long_work, patiently
+from searchanything.core.patience import LATER_S, PAUSES_S, LongWork, long_work, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, MaskRLE
@@ -57,7 +58,8 @@ COMMITTED = [row(FIRST, 0), row(FIRST, 1), row(SECOND, 0), row(ELSEWHERE, 3)]
 
 
 def commit(index: MemoryRegionIndex, *images: ImageRef, generation: int) -> None:
-    index.insert_images([image_row(image, generation=generation) for image in images])
+    rows = Counter(row.image for row in index.regions_of(images) if row.generation == generation)
+    index.insert_images([image_row(image, generation=generation, regions=rows[image]) for image in images])
 
 
 @pytest.fixture
@@ -242,6 +244,76 @@ def test_an_export_waits_for_a_server_that_is_started_again(
     with long_work():
         assert export_regions(index, tmp_path / name) == 1
     assert slept == [PAUSES_S[0]]
+
+
+class Lagging(MemoryRegionIndex):
+    """As a server that was restarted: for some reads by images, and a stream before, it lacks rows."""
+
+    lacks: Callable[[RegionRow], bool]
+    reads = 0
+
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        rows = super().iterate_regions(bucket=bucket, key_prefix=key_prefix)
+        return (row for row in rows if not self.lacks(row))
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        self.reads -= 1
+        return (row for row in super().regions_of(images) if self.reads < 0 or not self.lacks(row))
+
+
+LACKING = {
+    "all of an image": lambda row: row.image == SECOND,
+    "some of an image": lambda row: row.image == FIRST and row.region == 1,
+    "all there is": lambda _: True,
+}
+
+
+@pytest.mark.parametrize("lacks", LACKING.values(), ids=LACKING)
+@pytest.mark.parametrize("pauses", [0, 1])
+def test_regions_that_are_shown_late_are_exported_once(
+    index: MemoryRegionIndex, monkeypatch: pytest.MonkeyPatch, lacks: Callable[[RegionRow], bool], pauses: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
+    lagging = Lagging(index.manifest)
+    lagging.insert_regions(list(index.iterate_regions()))
+    lagging.insert_images(list(index.iterate_images()))
+    lagging.lacks, lagging.reads = lacks, pauses
+    with long_work():
+        rows = list(committed_regions(lagging))
+    assert sorted(row.id for row in rows) == sorted(row.id for row in COMMITTED)
+    assert slept == list(LATER_S[:pauses])
+
+
+def test_regions_whose_images_are_shown_late_are_exported(index: MemoryRegionIndex) -> None:
+    class WithoutImages(MemoryRegionIndex):
+        lacks = True
+
+        def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+            if self.lacks:
+                self.lacks = False
+                return {}
+            return super().generations(images)
+
+    without = WithoutImages(index.manifest)
+    without.insert_regions(list(index.iterate_regions()))
+    without.insert_images(list(index.iterate_images()))
+    assert sorted(row.id for row in committed_regions(without)) == sorted(row.id for row in COMMITTED)
+
+
+def test_regions_that_are_lost_are_said_to_be_so(
+    index: MemoryRegionIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(LongWork, "pause", lambda _, pause_s: slept.append(pause_s))
+    index.delete_regions([COMMITTED[0].id])
+    with long_work():
+        rows = list(committed_regions(index))
+    assert sorted(row.id for row in rows) == sorted(row.id for row in COMMITTED[1:])
+    assert slept == list(LATER_S)
+    assert [one.getMessage() for one in caplog.records] == [
+        f"1 image exported without some regions, which are not there; the first is {FIRST}"
+    ]
 
 
 def test_parquet_without_pyarrow_names_the_cure(
