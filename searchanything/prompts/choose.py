@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _HOW = {
     "object": "the middle",
     "whole": "the largest",
 }
+
+Fits: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +160,9 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
     return _highest(segmentation, similarities, order, rule="text/cosine", reason=reason)
 
 
-def _highest(segmentation: Segmentation, values: FloatArray, order: RowNumbers, *, rule: str, reason: str) -> Choice:
+def _highest(
+    segmentation: Segmentation, values: FloatArray | Fits, order: RowNumbers, *, rule: str, reason: str
+) -> Choice:
     """The first of the rows in this order, with its value as the score; those behind it are the runners-up."""
     best = int(order[0])
     return Choice(
@@ -251,22 +255,22 @@ def reach_least_iou(ious: FloatArray, shares: FloatArray, min_iou: float) -> Fla
     return np.asarray((ious > 0) & (ious >= least.astype(np.float32)), dtype=np.bool_)
 
 
-def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentation: Segmentation) -> FloatArray:
+def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentation: Segmentation) -> Fits:
     """(N,) how well each mask fits a box: its IoU with it, times the share of it in the box, times its centredness.
 
     A box is drawn around a thing, and often loosely: what reaches out of it, or lies at its edge, is less likely to be
     meant (docs/adr/0087, docs/adr/0088).
     """
     mantissas, exponents = np.frexp(ious * shares * _centredness(box_xyxy, segmentation))
-    return np.asarray(np.ldexp(mantissas.round(_DIGITS), exponents), dtype=np.float32)
+    return np.asarray(np.ldexp(mantissas.round(_DIGITS), exponents), dtype=np.float64)
 
 
-def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Fits:
     """(N,) 1 where a mask's box has its centre at the box's, falling with the distance: 0.37 half way to an edge."""
     lower, upper = np.reshape(box_xyxy, (2, 2)).astype(np.float64)
     boxes = segmentation.boxes_xyxy.astype(np.float64)
     away = (boxes[:, :2] + boxes[:, 2:] - lower - upper) / (upper - lower)
-    return np.asarray(np.exp(-CENTRED * (away**2).sum(axis=1)), dtype=np.float32)
+    return np.asarray(np.exp(-CENTRED * (away**2).sum(axis=1)), dtype=np.float64)  # in float32 0 from d = 5 on
 
 
 def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
@@ -299,7 +303,7 @@ def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     return rows[np.lexsort((np.where(made_of_others, areas, -dense), made_of_others))]
 
 
-def scores_for_size(scores: FloatArray, areas_px: FloatArray | NDArray[np.float64]) -> NDArray[np.float64]:
+def scores_for_size(scores: FloatArray, areas_px: FloatArray | Fits) -> Fits:
     """(N,) score / area^0.75."""
     return np.asarray(scores / np.maximum(areas_px.astype(np.float64), 1.0) ** SIZE_POWER, dtype=np.float64)
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
@@ -35,6 +34,7 @@ from searchanything.prompts.choose import (
     RUNNERS_UP,
     TIGHT_IOU,
     Choice,
+    Fits,
     box_fits,
     box_ious,
     box_of,
@@ -200,7 +200,7 @@ def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> 
     )
 
 
-def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, name: str) -> _Pick:
+def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: Fits, name: str) -> _Pick:
     """Of the excluded mask that fits a box best, what lies in it and nearer to its middle than to the background."""
     rows = np.flatnonzero(allowed)
     if not len(rows):
@@ -222,9 +222,7 @@ def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, n
     )
 
 
-def _by_click_in_box(
-    scene: _Scene, allowed: Flags, where: str, *, fits: FloatArray, weighed: NDArray[np.float64], tight: Flags
-) -> _Pick:
+def _by_click_in_box(scene: _Scene, allowed: Flags, where: str, *, fits: Fits, weighed: Fits, tight: Flags) -> _Pick:
     """The allowed mask that fits best, if the box is tight around it, or else that weighs most: `weighed` by size."""
     rows = np.flatnonzero(allowed)
     by_fit = rows[np.argsort(-fits[rows], kind="stable")]
@@ -244,13 +242,13 @@ def _by_text(scene: _Scene, similarities: FloatArray, allowed: Flags, where: str
     return _best(scene, allowed, similarities, f"{where}, by cosine to {scene.prompt.text!r}")
 
 
-def _best(scene: _Scene, allowed: Flags, measure: FloatArray, where: str) -> _Pick:
+def _best(scene: _Scene, allowed: Flags, measure: FloatArray | Fits, where: str) -> _Pick:
     """The allowed mask that measures most; ties go to the surer one."""
     rows = np.flatnonzero(allowed)
     return _first(scene, rows[np.argsort(-measure[rows], kind="stable")].tolist(), measure, where)
 
 
-def _first(scene: _Scene, order: Sequence[int], measure: FloatArray, where: str) -> _Pick:
+def _first(scene: _Scene, order: Sequence[int], measure: FloatArray | Fits, where: str) -> _Pick:
     """The first of the rows, best first, and what it measures."""
     if not order:
         return _Pick(f"no mask {where}")

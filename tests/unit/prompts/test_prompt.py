@@ -446,6 +446,15 @@ def test_small_things_in_a_large_box_do_not_tie(corners: tuple[int, int, int, in
     assert fits[0] == pytest.approx(fit(box, thing), rel=1e-4)
 
 
+def test_a_small_box_at_the_end_of_long_things_means_the_better_of_them() -> None:
+    """An eighth and a seventh of them lie in it: fits of 1e-87 and 5e-65 were both 0, and the surest won."""
+    train, engine = rectangle(32, (0, 8, 64, 12)), rectangle(32, (0, 8, 56, 12))
+    scene = segmented(32, [train, engine])
+    choice = choose(Box(0, 8, 8, 12), scene, box_min_iou=MIN_IOU)
+    assert (choice.rows, choice.others) == ((1,), (0,))
+    assert choice.score == pytest.approx(math.exp(-4 * 6**2) / 7**2, rel=1e-4)
+
+
 def test_a_mask_of_just_the_least_iou_fits() -> None:
     """What reaches out of the box needs all of it, what lies mostly in it 3/10."""
     inside, across = rectangle(64, (0, 0, 16, 16)), rectangle(64, (0, 0, 64, 16))
