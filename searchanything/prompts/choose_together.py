@@ -153,7 +153,8 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
             picks = [_cut_in_box(scene, box, fitting & scene.points.excluded, fits, name)]
     if all(pick.found for pick in picks):
         return picks
-    itself = _box_itself(scene, box, points, ious, name)
+    missed = [number for number, pick in zip(points, picks, strict=False) if not pick.found]
+    itself = _box_itself(scene, box, points, missed, ious=ious, name=name)
     if itself.found or not points:
         return [itself]
     cut = [_cut(scene, number, where, box) for number, (_, where) in zip(points, groups, strict=True)]
@@ -257,8 +258,13 @@ def _first(scene: _Scene, order: Sequence[int], measure: FloatArray | Fits, wher
     return _Pick(sentence, row=order[0], box_xyxy=box_of(scene.segmentation, order[0]), score=value, order=order)
 
 
-def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatArray, name: str) -> _Pick:
-    """The filled box less what background points exclude; nothing where that leaves none of its points."""
+def _box_itself(
+    scene: _Scene, box: BoxXYXY, points: Sequence[int], missed: Sequence[int], *, ious: FloatArray, name: str
+) -> _Pick:
+    """The filled box less what background points exclude; nothing where that leaves none of its points.
+
+    `missed` are those of the points that have no mask.
+    """
     letterbox = scene.segmentation.letterbox
     order = [int(row) for row in np.argsort(-ious, kind="stable") if ious[row] > 0 and scene.usable[row]]
     mask = letterbox.box_mask(box)
@@ -269,7 +275,7 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     whole = bool((cut == mask).all())
     x1, y1, x2, y2 = box if whole else boxes_of(cut[None], letterbox)[0].tolist()
     less = "" if whole else ", less what background points exclude"
-    where = " under its points" if len(points) > 1 else f" under {_point_in_words(scene, points[0])}" if points else ""
+    where = f" under {' or '.join(_point_in_words(scene, number) for number in missed)}" if missed else ""
     or_inside = " or lies mostly inside" if points else ""
     sentence = f"{name} itself{less}, as no usable mask{where} reaches IoU {scene.min_iou:g}{or_inside}"
     return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order, by="itself")

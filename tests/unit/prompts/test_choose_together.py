@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from fakes.segmentations import (
@@ -161,6 +163,48 @@ def test_a_background_point_cuts_what_a_point_in_a_box_means() -> None:
     assert choice.reason == (
         "the best under (8, 32) in the box, cut half way to the background points, which lie on all masks there (0.90)"
         "; background points rule out 1 mask"
+    )
+
+
+def test_a_box_with_a_point_on_nothing_is_the_mask_and_names_that_point() -> None:
+    """It was said that no mask lies under its points, which was so of one of them. Cut, each stands for itself."""
+    thing, cut = rectangle(64, (8, 8, 24, 24)), rectangle(64, (32, 8, 64, 24))
+    corners, on_thing, on_nothing, on_cut = (0, 0, 60, 60), (16, 16), (20, 48), (36, 16)
+
+    def chosen(*points: tuple[int, int], background: Sequence[tuple[int, int]] = ()) -> Choice:
+        prompt = Prompts((corners,), points, background)  # type: ignore[arg-type]
+        return choose_together(prompt, segmented(64, [thing, cut]), box_min_iou=MIN_IOU)
+
+    itself = chosen(on_thing, on_nothing)
+    np.testing.assert_array_equal(in_pixels(itself, 64), rectangle(64, corners))
+    assert itself.reason == ("the box itself, as no usable mask under (20, 48) reaches IoU 0.1 or lies mostly inside")
+    assert itself.others == (1, 0), "IoU 0.12 and 0.07 with the box"
+    assert "under (20, 48) or (28, 40) reaches" in chosen(on_nothing, on_thing, (28, 40)).reason
+    excluded = chosen(on_nothing, background=[(56, 16)])
+    np.testing.assert_array_equal(in_pixels(excluded, 64), rectangle(64, corners) & ~cut)
+    assert excluded.reason.startswith("the box itself, less what background points exclude, as no usable mask under")
+    both = chosen(on_thing, on_cut, background=[(52, 16)])
+    np.testing.assert_array_equal(in_pixels(both, 64), thing | rectangle(64, (32, 8, 44, 24)))
+    assert (both.rows, both.rule) == ((0,), "box+point+background/iou")
+    left = choose_together(
+        Prompts(((36, 8, 60, 24),), ((38, 16), (50, 20)), ((38, 17), (50, 21))),  # type: ignore[arg-type]
+        segmented(64, [thing, cut]),
+        box_min_iou=MIN_IOU,
+    )
+    assert (left.kind, left.others) == ("none", (0,))
+    assert left.reason == "the background points leave nothing of the box; background points rule out 1 mask"
+
+
+def test_a_box_whose_middle_is_background_is_its_own_mask() -> None:
+    """Nothing of the only mask is nearer to the middle; what is left is the box around it."""
+    shelf = rectangle(64, (16, 16, 48, 48))
+    prompt = Prompts(((8, 8, 56, 56),), (), ((33, 33),))  # type: ignore[arg-type]
+    choice = choose_together(prompt, segmented(64, [shelf]), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (8, 8, 56, 56)) & ~shelf)
+    assert choice.rule == "box+background/itself"
+    assert choice.reason == (
+        "the box itself, less what background points exclude, as no usable mask reaches IoU 0.1; "
+        "background points rule out 1 mask"
     )
 
 
