@@ -84,7 +84,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
     usable = points.within_reach & ~points.excluded[:, None]
     reach = np.where(np.any(usable, axis=0), usable, points.under)  # where a background leaves no mask, it is cut
-    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in reach.T]
+    orders = _ranked(prompt, segmentation, reach)
     firsts = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
     picked = {number: row for number, row in firsts.items() if usable[row, number]}
     cut = CutMasks.of({number: row for number, row in firsts.items() if number not in picked}, points, segmentation)
@@ -93,7 +93,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     by_default = prompt.granularity is None and prompt.rule == "searchanything"
     chosen = needed(segmentation, points, picked) if by_default else sorted(set(picked.values()))
     held = np.flatnonzero(np.any(usable, axis=1))
-    rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
+    [rest] = _ranked(prompt, segmentation, np.isin(np.arange(len(usable)), np.setdiff1d(held, chosen))[:, None])
     beside_cut = overlapping(cut.masks, segmentation, ~points.excluded)
     how = _HOW[prompt.granularity or prompt.rule]
     beside = int(np.any(points.beside & usable, axis=0).sum())
@@ -279,20 +279,23 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
-    """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
-    rows = np.sort(rows)  # rows come by falling score
-    areas = segmentation.areas_px[rows]
-    by_area = rows[np.argsort(areas, kind="stable")]
-    match prompt.granularity:
-        case "part":
-            return by_area
-        case "whole":
-            return rows[np.argsort(-areas, kind="stable")]
-        case "object":
-            ranks = np.arange(len(by_area))
-            return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
-    return rows if prompt.rule == "surest" else things_first(segmentation, rows)
+def _ranked(prompt: Points, segmentation: Segmentation, reach: Flags) -> list[RowNumbers]:
+    """For each of P points, the rows that `reach` (N, P) says, best first, by the prompt's granularity or rule.
+
+    Ties go to the surer mask. Where a mask ranks does not depend on the others, so all are measured once.
+    """
+    rows = np.flatnonzero(np.any(reach, axis=1))  # by falling score
+    if prompt.granularity is not None:
+        areas = segmentation.areas_px[rows]
+        rows = rows[np.argsort(-areas if prompt.granularity == "whole" else areas, kind="stable")]
+    elif prompt.rule != "surest":
+        rows = things_first(segmentation, rows)
+    each = [rows[column[rows]] for column in reach.T]
+    return [_middle_first(one) for one in each] if prompt.granularity == "object" else each
+
+
+def _middle_first(rows: RowNumbers) -> RowNumbers:
+    return rows[np.argsort(np.abs(np.arange(len(rows)) - len(rows) // 2), kind="stable")]
 
 
 def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:

@@ -48,6 +48,7 @@ from searchanything.prompts.choose import (
     shares_in_box,
     things_first,
 )
+from searchanything.prompts.containers import RowNumbers
 from searchanything.prompts.cuts import CUT, CutMasks, cut_half_way, overlapping
 from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
@@ -58,6 +59,7 @@ class _Scene:
     """A prompt's masks, measured once: which may be chosen (N,), and where the points lie.
 
     `similarities` (N,) cosines to the text, None without one; `erased` (gh, gw): what background points exclude.
+    `things`: the rows that points may mean, as clicks rank them.
     """
 
     prompt: Prompts
@@ -67,6 +69,7 @@ class _Scene:
     usable: Flags
     points: PointsOnGrid
     erased: BoolMask
+    things: RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +106,7 @@ def choose_together(
         usable=~points.excluded & np.any(segmentation.masks, axis=(1, 2)),
         points=points,
         erased=_erased(segmentation, points),
+        things=things_first(segmentation, np.flatnonzero(np.any(points.within_reach, axis=1))),
     )
     return _merged(scene, list(_picks(scene)))
 
@@ -186,8 +190,8 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
 
 def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> _Pick:
     """Of the mask that a click would mean if there were no background, what lies nearer to the foreground, in a box."""
-    held = np.flatnonzero(scene.points.under[:, number] & scene.points.excluded)
-    first = {number: int(things_first(scene.segmentation, held)[0])} if len(held) else {}
+    held = scene.things[(scene.points.under[:, number] & scene.points.excluded)[scene.things]]
+    first = {number: int(held[0])} if len(held) else {}
     cut = CutMasks.of(first, scene.points, scene.segmentation)
     letterbox = scene.segmentation.letterbox
     masks = cut.masks if box is None else cut.masks & letterbox.box_mask(box)
@@ -235,7 +239,7 @@ def _by_click_in_box(scene: _Scene, allowed: Flags, where: str, *, fits: Fits, w
 
 def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:
     """The allowed mask that a click means."""
-    order = things_first(scene.segmentation, np.flatnonzero(allowed)).tolist()
+    order = scene.things[allowed[scene.things]].tolist()
     return replace(_first(scene, order, scene.segmentation.scores, f"{where}, by score for its size"), by="thing")
 
 
