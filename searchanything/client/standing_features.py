@@ -20,7 +20,7 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError, SearchAnythingError, WordsMissingError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoolMask, Codes, MaskRLE, RGBImage
+from searchanything.core.types import Codes, RGBImage
 from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import Encoder
 from searchanything.features.parquet import FeatureBatch
@@ -92,7 +92,7 @@ class StandingFeatures:
         pixels = self.memory.kept(query).pixels(query.name, max_pixels=self.max_pixels)
         if query.mask is None:
             return pixels
-        rows, columns = np.nonzero(_mask_in(query.mask, pixels))
+        rows, columns = np.nonzero(mask_of_size(query.mask, *pixels.shape[:2]))
         margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 1
         top, left = max(0, rows.min() - margin), max(0, columns.min() - margin)
         return pixels[top : rows.max() + 1 + margin, left : columns.max() + 1 + margin]
@@ -121,21 +121,11 @@ def _encoded(query: StandingQuery, kept: Kept, encoder: Encoder, *, max_pixels: 
     if query.text is not None:
         return text_features(encoder.embedder.embed_texts([query.text]))
     pixels = kept.pixels(query.name, max_pixels=max_pixels)
-    prompt = WholeImage() if query.mask is None else Mask(_mask_in(query.mask, pixels))
+    prompt = WholeImage() if query.mask is None else Mask(mask_of_size(query.mask, *pixels.shape[:2]))
     features = encode_one(encoder, pixels, prompt).features
     if features is None:
         raise ModelError(f"standing query {query.name!r}: these models find nothing where its thing is")
     return features
-
-
-def _mask_in(mask: MaskRLE, pixels: RGBImage) -> BoolMask:
-    """The mask at the size of the picture: of one that is too small for any of its pixels, the pixel in its middle."""
-    height, width = pixels.shape[:2]
-    at_size = mask_of_size(mask, height, width)
-    if not at_size.any():
-        rows, columns = np.nonzero(mask_of_size(mask, *mask.size))
-        at_size[int(rows.mean() * height / mask.size[0]), int(columns.mean() * width / mask.size[1])] = True
-    return at_size
 
 
 def _code_of(features: FeatureBatch, layer: bytes, query: StandingQuery) -> Codes:

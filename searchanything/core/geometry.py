@@ -211,13 +211,16 @@ class Letterbox:
     def stored_masks(self, masks: BoolMasks) -> tuple[MaskRLE, ...]:
         """Grid masks (N, gh, gw) as RLE over a grid that spans the image, longest side ≤ 256, counts ≤ 4096 bytes.
 
-        All are sampled and encoded in one pass; those whose counts are too long once more, on a coarser grid.
+        All are sampled and encoded in one pass; those whose counts are too long once more, on a coarser grid. A mask
+        that lies between the samples, as small things on a finer grid do, is what it touches: none becomes empty.
         """
         found: dict[int, MaskRLE] = {}
         waiting, side = list(range(len(masks))), STORED_MASK_SIDE
         while waiting:
             size = self.stored_size(side)
             sampled = self.mask_in_box(masks[waiting], (0, 0, self.width, self.height), size)
+            for place in np.flatnonzero(~sampled.any(axis=(1, 2))):
+                sampled[place] = _touched(masks[waiting[place]], self, size)
             found.update(zip(waiting, encode_rles(sampled), strict=True))
             waiting = [one for one in waiting if len(found[one].counts) > STORED_MASK_BYTES]  # never at 1 x 1
             side = min(side, max(self.grid_size)) // 2
@@ -229,6 +232,15 @@ def _covered(cells: int, start: float, length: float) -> FloatArray:
     edges = np.arange(cells + 1) * GRID_STRIDE
     overlap = np.minimum(edges[1:], start + length) - np.maximum(edges[:-1], start)
     return np.asarray(np.clip(overlap, 0, GRID_STRIDE) / GRID_STRIDE, dtype=np.float32)
+
+
+def _touched(mask: BoolMask, letterbox: Letterbox, size: tuple[int, int]) -> BoolMask:
+    """What the centres of a grid mask's cells touch of a grid of (height, width) that spans the image."""
+    centres = (np.argwhere(mask & (letterbox.coverage > 0)) + 0.5) * GRID_STRIDE - letterbox.offset
+    rows, columns = np.clip(centres * size / letterbox.scaled_size, 0, np.array(size) - 1).astype(np.intp).T
+    touched = np.zeros(size, dtype=np.bool_)
+    touched[rows, columns] = True
+    return touched
 
 
 def _sample_bilinear(mask: BoolMask, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> FloatArray:
@@ -320,15 +332,19 @@ def decode_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> BoolMask:
 
 
 def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
-    """A stored mask at another size (usually the image's), smooth outline, (height, width) bool.
+    """A stored mask at another size (usually the image's), smooth outline, (height, width) bool; of one that is too
+    small for any pixel there, the pixel in its middle.
 
     Raises: ValueError for a damaged mask, or one of more than `MAX_MASK_CELLS`.
     """
     if height * width > MAX_MASK_CELLS:
         raise ValueError(f"expected a mask of at most {MAX_MASK_CELLS:,} cells, got {height} x {width}")
-    grid = decode_rle(rle).astype(np.float32)
-    resized = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized >= 0.5, dtype=np.bool_)
+    grid = decode_rle(rle)
+    found = cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
+    if grid.any() and not found.any():
+        row, column = ((np.argwhere(grid) + 0.5).mean(axis=0) * (height, width) / grid.shape).astype(np.intp)
+        found[row, column] = True
+    return np.asarray(found, dtype=np.bool_)
 
 
 def innermost_point(mask: BoolMask) -> tuple[float, float]:

@@ -205,12 +205,13 @@ def _chunks(numbers: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
 
 
 def encoded_masks(bits: NDArray[np.uint8], masks: Tensor, letterbox: Letterbox) -> tuple[MaskRLE, ...]:
-    """Masks as they are stored; those whose text is too long once more by the host, on coarser grids."""
+    """Masks as they are stored; by the host those whose text is too long, or that lie between the samples."""
     height, width = letterbox.stored_size()
     columns = np.unpackbits(bits.reshape(len(masks), width, -(-height // 8)), axis=-1, count=height)
     found = encode_columns(columns)
-    long = [number for number, one in enumerate(found) if len(one.counts) > STORED_MASK_BYTES]
-    if long:
-        for number, one in zip(long, letterbox.stored_masks(masks[long].cpu().numpy()), strict=True):
+    empty = ~columns.any(axis=(1, 2))
+    others = [number for number, one in enumerate(found) if empty[number] or len(one.counts) > STORED_MASK_BYTES]
+    if others:
+        for number, one in zip(others, letterbox.stored_masks(masks[others].cpu().numpy()), strict=True):
             found[number] = one
     return tuple(found)

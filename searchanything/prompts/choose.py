@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _HOW = {
     "object": "the middle",
     "whole": "the largest",
 }
+
+Fits: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +84,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
     usable = points.within_reach & ~points.excluded[:, None]
     reach = np.where(np.any(usable, axis=0), usable, points.under)  # where a background leaves no mask, it is cut
-    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in reach.T]
+    orders = _ranked(prompt, segmentation, reach)
     firsts = {number: int(order[0]) for number, order in enumerate(orders) if len(order)}
     picked = {number: row for number, row in firsts.items() if usable[row, number]}
     cut = CutMasks.of({number: row for number, row in firsts.items() if number not in picked}, points, segmentation)
@@ -91,7 +93,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     by_default = prompt.granularity is None and prompt.rule == "searchanything"
     chosen = needed(segmentation, points, picked) if by_default else sorted(set(picked.values()))
     held = np.flatnonzero(np.any(usable, axis=1))
-    rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
+    [rest] = _ranked(prompt, segmentation, np.isin(np.arange(len(usable)), np.setdiff1d(held, chosen))[:, None])
     beside_cut = overlapping(cut.masks, segmentation, ~points.excluded)
     how = _HOW[prompt.granularity or prompt.rule]
     beside = int(np.any(points.beside & usable, axis=0).sum())
@@ -158,7 +160,9 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
     return _highest(segmentation, similarities, order, rule="text/cosine", reason=reason)
 
 
-def _highest(segmentation: Segmentation, values: FloatArray, order: RowNumbers, *, rule: str, reason: str) -> Choice:
+def _highest(
+    segmentation: Segmentation, values: FloatArray | Fits, order: RowNumbers, *, rule: str, reason: str
+) -> Choice:
     """The first of the rows in this order, with its value as the score; those behind it are the runners-up."""
     best = int(order[0])
     return Choice(
@@ -251,22 +255,22 @@ def reach_least_iou(ious: FloatArray, shares: FloatArray, min_iou: float) -> Fla
     return np.asarray((ious > 0) & (ious >= least.astype(np.float32)), dtype=np.bool_)
 
 
-def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentation: Segmentation) -> FloatArray:
+def box_fits(box_xyxy: BoxXYXY, ious: FloatArray, shares: FloatArray, segmentation: Segmentation) -> Fits:
     """(N,) how well each mask fits a box: its IoU with it, times the share of it in the box, times its centredness.
 
     A box is drawn around a thing, and often loosely: what reaches out of it, or lies at its edge, is less likely to be
     meant (docs/adr/0087, docs/adr/0088).
     """
     mantissas, exponents = np.frexp(ious * shares * _centredness(box_xyxy, segmentation))
-    return np.asarray(np.ldexp(mantissas.round(_DIGITS), exponents), dtype=np.float32)
+    return np.asarray(np.ldexp(mantissas.round(_DIGITS), exponents), dtype=np.float64)
 
 
-def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+def _centredness(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Fits:
     """(N,) 1 where a mask's box has its centre at the box's, falling with the distance: 0.37 half way to an edge."""
     lower, upper = np.reshape(box_xyxy, (2, 2)).astype(np.float64)
     boxes = segmentation.boxes_xyxy.astype(np.float64)
     away = (boxes[:, :2] + boxes[:, 2:] - lower - upper) / (upper - lower)
-    return np.asarray(np.exp(-CENTRED * (away**2).sum(axis=1)), dtype=np.float32)
+    return np.asarray(np.exp(-CENTRED * (away**2).sum(axis=1)), dtype=np.float64)  # in float32 0 from d = 5 on
 
 
 def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
@@ -275,20 +279,23 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
-    """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
-    rows = np.sort(rows)  # rows come by falling score
-    areas = segmentation.areas_px[rows]
-    by_area = rows[np.argsort(areas, kind="stable")]
-    match prompt.granularity:
-        case "part":
-            return by_area
-        case "whole":
-            return rows[np.argsort(-areas, kind="stable")]
-        case "object":
-            ranks = np.arange(len(by_area))
-            return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
-    return rows if prompt.rule == "surest" else things_first(segmentation, rows)
+def _ranked(prompt: Points, segmentation: Segmentation, reach: Flags) -> list[RowNumbers]:
+    """For each of P points, the rows that `reach` (N, P) says, best first, by the prompt's granularity or rule.
+
+    Ties go to the surer mask. Where a mask ranks does not depend on the others, so all are measured once.
+    """
+    rows = np.flatnonzero(np.any(reach, axis=1))  # by falling score
+    if prompt.granularity is not None:
+        areas = segmentation.areas_px[rows]
+        rows = rows[np.argsort(-areas if prompt.granularity == "whole" else areas, kind="stable")]
+    elif prompt.rule != "surest":
+        rows = things_first(segmentation, rows)
+    each = [rows[column[rows]] for column in reach.T]
+    return [_middle_first(one) for one in each] if prompt.granularity == "object" else each
+
+
+def _middle_first(rows: RowNumbers) -> RowNumbers:
+    return rows[np.argsort(np.abs(np.arange(len(rows)) - len(rows) // 2), kind="stable")]
 
 
 def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
@@ -299,7 +306,7 @@ def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     return rows[np.lexsort((np.where(made_of_others, areas, -dense), made_of_others))]
 
 
-def scores_for_size(scores: FloatArray, areas_px: FloatArray | NDArray[np.float64]) -> NDArray[np.float64]:
+def scores_for_size(scores: FloatArray, areas_px: FloatArray | Fits) -> Fits:
     """(N,) score / area^0.75."""
     return np.asarray(scores / np.maximum(areas_px.astype(np.float64), 1.0) ** SIZE_POWER, dtype=np.float64)
 

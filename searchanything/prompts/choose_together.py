@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
@@ -35,6 +34,7 @@ from searchanything.prompts.choose import (
     RUNNERS_UP,
     TIGHT_IOU,
     Choice,
+    Fits,
     box_fits,
     box_ious,
     box_of,
@@ -48,6 +48,7 @@ from searchanything.prompts.choose import (
     shares_in_box,
     things_first,
 )
+from searchanything.prompts.containers import RowNumbers
 from searchanything.prompts.cuts import CUT, CutMasks, cut_half_way, overlapping
 from searchanything.prompts.points_on_grid import Flags, PointsOnGrid
 from searchanything.prompts.prompt import Point, Prompts
@@ -58,6 +59,7 @@ class _Scene:
     """A prompt's masks, measured once: which may be chosen (N,), and where the points lie.
 
     `similarities` (N,) cosines to the text, None without one; `erased` (gh, gw): what background points exclude.
+    `things`: the rows that points may mean, as clicks rank them.
     """
 
     prompt: Prompts
@@ -67,6 +69,7 @@ class _Scene:
     usable: Flags
     points: PointsOnGrid
     erased: BoolMask
+    things: RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +106,7 @@ def choose_together(
         usable=~points.excluded & np.any(segmentation.masks, axis=(1, 2)),
         points=points,
         erased=_erased(segmentation, points),
+        things=things_first(segmentation, np.flatnonzero(np.any(points.within_reach, axis=1))),
     )
     return _merged(scene, list(_picks(scene)))
 
@@ -153,7 +157,8 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
             picks = [_cut_in_box(scene, box, fitting & scene.points.excluded, fits, name)]
     if all(pick.found for pick in picks):
         return picks
-    itself = _box_itself(scene, box, points, ious, name)
+    missed = [number for number, pick in zip(points, picks, strict=False) if not pick.found]
+    itself = _box_itself(scene, box, points, missed, ious=ious, name=name)
     if itself.found or not points:
         return [itself]
     cut = [_cut(scene, number, where, box) for number, (_, where) in zip(points, groups, strict=True)]
@@ -185,8 +190,8 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
 
 def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> _Pick:
     """Of the mask that a click would mean if there were no background, what lies nearer to the foreground, in a box."""
-    held = np.flatnonzero(scene.points.under[:, number] & scene.points.excluded)
-    first = {number: int(things_first(scene.segmentation, held)[0])} if len(held) else {}
+    held = scene.things[(scene.points.under[:, number] & scene.points.excluded)[scene.things]]
+    first = {number: int(held[0])} if len(held) else {}
     cut = CutMasks.of(first, scene.points, scene.segmentation)
     letterbox = scene.segmentation.letterbox
     masks = cut.masks if box is None else cut.masks & letterbox.box_mask(box)
@@ -200,7 +205,7 @@ def _cut(scene: _Scene, number: int, where: str, box: BoxXYXY | None = None) -> 
     )
 
 
-def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, name: str) -> _Pick:
+def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: Fits, name: str) -> _Pick:
     """Of the excluded mask that fits a box best, what lies in it and nearer to its middle than to the background."""
     rows = np.flatnonzero(allowed)
     if not len(rows):
@@ -222,9 +227,7 @@ def _cut_in_box(scene: _Scene, box: BoxXYXY, allowed: Flags, fits: FloatArray, n
     )
 
 
-def _by_click_in_box(
-    scene: _Scene, allowed: Flags, where: str, *, fits: FloatArray, weighed: NDArray[np.float64], tight: Flags
-) -> _Pick:
+def _by_click_in_box(scene: _Scene, allowed: Flags, where: str, *, fits: Fits, weighed: Fits, tight: Flags) -> _Pick:
     """The allowed mask that fits best, if the box is tight around it, or else that weighs most: `weighed` by size."""
     rows = np.flatnonzero(allowed)
     by_fit = rows[np.argsort(-fits[rows], kind="stable")]
@@ -236,7 +239,7 @@ def _by_click_in_box(
 
 def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:
     """The allowed mask that a click means."""
-    order = things_first(scene.segmentation, np.flatnonzero(allowed)).tolist()
+    order = scene.things[allowed[scene.things]].tolist()
     return replace(_first(scene, order, scene.segmentation.scores, f"{where}, by score for its size"), by="thing")
 
 
@@ -244,13 +247,13 @@ def _by_text(scene: _Scene, similarities: FloatArray, allowed: Flags, where: str
     return _best(scene, allowed, similarities, f"{where}, by cosine to {scene.prompt.text!r}")
 
 
-def _best(scene: _Scene, allowed: Flags, measure: FloatArray, where: str) -> _Pick:
+def _best(scene: _Scene, allowed: Flags, measure: FloatArray | Fits, where: str) -> _Pick:
     """The allowed mask that measures most; ties go to the surer one."""
     rows = np.flatnonzero(allowed)
     return _first(scene, rows[np.argsort(-measure[rows], kind="stable")].tolist(), measure, where)
 
 
-def _first(scene: _Scene, order: Sequence[int], measure: FloatArray, where: str) -> _Pick:
+def _first(scene: _Scene, order: Sequence[int], measure: FloatArray | Fits, where: str) -> _Pick:
     """The first of the rows, best first, and what it measures."""
     if not order:
         return _Pick(f"no mask {where}")
@@ -259,8 +262,13 @@ def _first(scene: _Scene, order: Sequence[int], measure: FloatArray, where: str)
     return _Pick(sentence, row=order[0], box_xyxy=box_of(scene.segmentation, order[0]), score=value, order=order)
 
 
-def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatArray, name: str) -> _Pick:
-    """The filled box less what background points exclude; nothing where that leaves none of its points."""
+def _box_itself(
+    scene: _Scene, box: BoxXYXY, points: Sequence[int], missed: Sequence[int], *, ious: FloatArray, name: str
+) -> _Pick:
+    """The filled box less what background points exclude; nothing where that leaves none of its points.
+
+    `missed` are those of the points that have no mask.
+    """
     letterbox = scene.segmentation.letterbox
     order = [int(row) for row in np.argsort(-ious, kind="stable") if ious[row] > 0 and scene.usable[row]]
     mask = letterbox.box_mask(box)
@@ -271,7 +279,7 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     whole = bool((cut == mask).all())
     x1, y1, x2, y2 = box if whole else boxes_of(cut[None], letterbox)[0].tolist()
     less = "" if whole else ", less what background points exclude"
-    where = " under its points" if len(points) > 1 else f" under {_point_in_words(scene, points[0])}" if points else ""
+    where = f" under {' or '.join(_point_in_words(scene, number) for number in missed)}" if missed else ""
     or_inside = " or lies mostly inside" if points else ""
     sentence = f"{name} itself{less}, as no usable mask{where} reaches IoU {scene.min_iou:g}{or_inside}"
     return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order, by="itself")

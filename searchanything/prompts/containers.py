@@ -27,6 +27,8 @@ def covered_by_parts(segmentation: Segmentation, rows: RowNumbers) -> FloatArray
     A part is a mask of which at least `CONTAINED_SHARE` lies in the whole, and that is at most `PART_SIZE` as large.
     Areas are those of grid cells, partly filled ones counted so.
     """
+    if not len(rows):
+        return np.zeros(0, dtype=np.float32)
     cells = segmentation.masks.reshape(len(segmentation.masks), segmentation.letterbox.coverage.size)
     flat = cells.astype(np.float32)
     weighed = flat[rows] * segmentation.letterbox.coverage.ravel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final, Self
 
 import numpy as np
@@ -73,5 +74,5 @@ def overlapping(cut: BoolMasks, segmentation: Segmentation, usable: Flags) -> Ro
 def _squares(cells: Cells, grid: tuple[int, int]) -> NDArray[np.int64]:
     """(gh, gw) squared distances of all cells to the nearest of these (P, 2), P ≥ 1."""
     rows, columns = np.ogrid[: grid[0], : grid[1]]
-    squares = [(rows - row) ** 2 + (columns - column) ** 2 for row, column in cells]
-    return np.asarray(np.minimum.reduce(squares), dtype=np.int64)
+    squares = ((rows - row) ** 2 + (columns - column) ** 2 for row, column in np.unique(cells, axis=0))
+    return np.asarray(reduce(np.minimum, squares), dtype=np.int64)  # one by one: a stroke is thousands of points

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -588,6 +589,39 @@ def test_the_verbs(
     said("standing", "add", "answering", str(images / "0.png"), "--webhook", hook[2])
     assert said("standing", "test", "answering") == {"sent": "answering"}
     assert keys_of(hook[1].asked[0].body) == []
+
+
+def test_the_verbs_in_words(client: Client, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert run(["standing", *arguments], connect=lambda _uri, _preset: opened(store)) == code
+        return capsys.readouterr().out
+
+    store: Any = client._parts.connection.indexes
+    assert said("list") == "no standing query: searchanything standing add NAME IMAGE\n"
+    added = said("add", "red", str(images / "0.png"), "--point", "10,20")
+    assert added == "red stands: `searchanything standing check` prints what matches from now on\n"
+    assert said("check") == "nothing new\n"
+    draw(images / "new.png")
+    client.index(images)
+    assert re.fullmatch(r"red: \S*new\.png#\d at \d+ bits\n", said("check"))
+    hooked = said(
+        "add", "hooked", "--text", "red thing", "--max-false-match", "0.1", "--webhook", "http://127.0.0.1:9/a"
+    )
+    assert hooked == "hooked stands: `watch` and `standing check` send what matches from now on\n"
+    draw(images / "newer.png", red=30)
+    client.index(images)
+    lines = said("check", code=1).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["red", "hooked"]
+    assert lines[1].startswith("hooked: failed: ")
+    head, red, words = said("list").splitlines()
+    assert head.split() == ["name", "asks", "false", "match", "webhook", "looked", "until"]
+    assert re.fullmatch(r"red +point of \S+0\.png +0\.0001 +[-0-9]{10} [:0-9]{8} *", red)
+    assert re.fullmatch(
+        r"hooked +red thing +0\.1 +http://127\.0\.0\.1:9/… +[-0-9]{10} [:0-9]{8} +http://.*refused", words
+    )
+    client.standing.add("of a key", images / "0.png", added_by="shop")
+    assert {"key", "shop"} <= set(said("list").split())
+    assert said("remove", "red") == "red is gone\n"
 
 
 def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:

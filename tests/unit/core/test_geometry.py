@@ -344,6 +344,26 @@ def test_noise_costs_resolution_and_plain_shapes_do_not() -> None:
     np.testing.assert_array_equal(decode_rle(letterbox.stored_mask(plain)), plain)
 
 
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([1024, 2048, 4096]), st.integers(1, 4), seed)
+@settings(max_examples=60)
+def test_a_small_thing_on_a_fine_grid_is_stored_where_it_lies(
+    height: int, width: int, size: int, side: int, seed: int
+) -> None:
+    """Tiles make grids that are finer than what is stored: things of up to four cells lay between the samples."""
+    letterbox = Letterbox(height, width, size)
+    row, column = np.random.default_rng(seed).choice(np.argwhere(letterbox.coverage > 0))
+    mask = np.zeros(letterbox.grid_size, dtype=np.bool_)
+    mask[row : row + side, column : column + side] = True
+    mask &= letterbox.coverage > 0
+    stored = decode_rle(letterbox.stored_mask(mask))
+    assert stored.any()
+    x1, y1, x2, y2 = boxes_of(mask[None], letterbox)[0] / (width, height, width, height)
+    rows, columns = ((places + 0.5) / count for places, count in zip(np.nonzero(stored), stored.shape, strict=True))
+    for shares, low, high, count in ((rows, y1, y2, stored.shape[0]), (columns, x1, x2, stored.shape[1])):
+        assert low - 1 / count <= shares.min()
+        assert shares.max() <= high + 1 / count
+
+
 def coco_counts(mask: BoolMask) -> str:
     """COCO's compressed RLE from its description.
 
@@ -397,6 +417,19 @@ def test_a_stored_mask_grows_with_its_shape(height: int, width: int, factor: int
     assert grown.shape == (height * factor, width * factor)
     if factor % 2:  # then each cell's centre is a pixel's centre
         np.testing.assert_array_equal(grown[factor // 2 :: factor, factor // 2 :: factor], mask)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), seed)
+def test_a_stored_mask_keeps_a_pixel_at_every_size(height: int, width: int, rows: int, columns: int, seed: int) -> None:
+    """Of one stored cell between two pixels, as at 260 px of what is stored at 256, nothing was left."""
+    cell = np.random.default_rng(seed).integers(0, (rows, columns))
+    mask = np.zeros((rows, columns), dtype=np.bool_)
+    mask[tuple(cell)] = True
+    found = np.argwhere(mask_of_size(encode_rle(mask), height, width)) + 0.5
+    assert len(found)
+    middle = (cell + 0.5) * (height, width) / (rows, columns)
+    assert np.abs(found.mean(axis=0) - middle).max() <= 1 + max(height / rows, width / columns) / 2
+    assert not mask_of_size(encode_rle(np.zeros_like(mask)), height, width).any()
 
 
 def test_a_stored_mask_keeps_its_edges_where_they_are() -> None:

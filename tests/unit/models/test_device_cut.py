@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchanything import wiring
-from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox
+from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox, decode_rle
 from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import ModelSettings, load_settings
 from searchanything.core.types import BoolMasks, RGBImage
@@ -31,7 +31,7 @@ from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, crop_windows, region_crops
 from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
 from searchanything.models import device_cut, fastsam, presets
-from searchanything.models.device_cut import DeviceCutter
+from searchanything.models.device_cut import DeviceCutter, encoded_masks
 from searchanything.models.device_lane import DeviceLane
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
 from searchanything.models.device_sampling import image_masks
@@ -214,6 +214,18 @@ def test_no_number_is_made_a_tensor_which_the_host_would_wait_for() -> None:
     with Operations() as seen:
         torch.as_tensor(5.0)
     assert "lift_fresh" in seen.names
+
+
+def test_small_things_on_a_fine_grid_are_stored_as_on_the_host() -> None:
+    letterbox = Letterbox(2000, 1600, 2048)
+    masks = np.zeros((3, *letterbox.grid_size), dtype=np.bool_)
+    masks[0, 40, 60] = masks[1, 101, 203] = masks[2, 100:200, 100:200] = True
+    points = image_masks(torch.from_numpy(masks), letterbox, letterbox.stored_size())
+    assert points.flatten(1).any(1).tolist() == [False, False, True], "two lie between the samples"
+    bits = packed_bits(points.transpose(1, 2)).numpy()
+    found = encoded_masks(bits, torch.from_numpy(masks), letterbox)
+    assert found == letterbox.stored_masks(masks)
+    assert all(decode_rle(one).any() for one in found)
 
 
 def test_masks_whose_text_is_too_long_are_stored_coarser_as_on_the_host() -> None:

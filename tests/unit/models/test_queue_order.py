@@ -243,7 +243,7 @@ LEFT_OUT: list[tuple[Any, str, str, Program]] = [
     (DeviceCutter._cut, "pooled.cpu()", f"pooled.{UNASKED}", Programs.without_regions),
     (DeviceCutter._cut, "stored]).cpu()", f"stored]).{UNASKED}", Programs.ingest),
     (DeviceCutter.cut, "self._lane.wait()", "pass", Programs.without_memory),
-    (device_cut.encoded_masks, "masks[long].cpu()", f"masks[long].{UNASKED}", Programs.store_coarser),
+    (device_cut.encoded_masks, "masks[others].cpu()", f"masks[others].{UNASKED}", Programs.store_coarser),
     (device_regions.host_masks, "bits.cpu()", f"bits.{UNASKED}", Programs.ask),
     (cut_batch.host_crops, "crops.cpu()", f"crops.{UNASKED}", Programs.sampled_first),
 ]

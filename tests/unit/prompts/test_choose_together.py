@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from fakes.segmentations import (
@@ -30,9 +32,11 @@ from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle
+from searchanything.core.protocols import Segmentation
 from searchanything.core.types import FloatArray
 from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, selection_of_choice
 from searchanything.prompts.choose_together import choose_together
+from searchanything.prompts.containers import RowNumbers, covered_by_parts
 from searchanything.prompts.prompt import Box, Points, Prompts
 
 Pixels = NDArray[np.bool_]
@@ -161,6 +165,72 @@ def test_a_background_point_cuts_what_a_point_in_a_box_means() -> None:
     assert choice.reason == (
         "the best under (8, 32) in the box, cut half way to the background points, which lie on all masks there (0.90)"
         "; background points rule out 1 mask"
+    )
+
+
+def test_a_box_with_a_point_on_nothing_is_the_mask_and_names_that_point() -> None:
+    """It was said that no mask lies under its points, which was so of one of them. Cut, each stands for itself."""
+    thing, cut = rectangle(64, (8, 8, 24, 24)), rectangle(64, (32, 8, 64, 24))
+    corners, on_thing, on_nothing, on_cut = (0, 0, 60, 60), (16, 16), (20, 48), (36, 16)
+
+    def chosen(*points: tuple[int, int], background: Sequence[tuple[int, int]] = ()) -> Choice:
+        prompt = Prompts((corners,), points, background)  # type: ignore[arg-type]
+        return choose_together(prompt, segmented(64, [thing, cut]), box_min_iou=MIN_IOU)
+
+    itself = chosen(on_thing, on_nothing)
+    np.testing.assert_array_equal(in_pixels(itself, 64), rectangle(64, corners))
+    assert itself.reason == ("the box itself, as no usable mask under (20, 48) reaches IoU 0.1 or lies mostly inside")
+    assert itself.others == (1, 0), "IoU 0.12 and 0.07 with the box"
+    assert "under (20, 48) or (28, 40) reaches" in chosen(on_nothing, on_thing, (28, 40)).reason
+    excluded = chosen(on_nothing, background=[(56, 16)])
+    np.testing.assert_array_equal(in_pixels(excluded, 64), rectangle(64, corners) & ~cut)
+    assert excluded.reason.startswith("the box itself, less what background points exclude, as no usable mask under")
+    both = chosen(on_thing, on_cut, background=[(52, 16)])
+    np.testing.assert_array_equal(in_pixels(both, 64), thing | rectangle(64, (32, 8, 44, 24)))
+    assert (both.rows, both.rule) == ((0,), "box+point+background/iou")
+    left = choose_together(
+        Prompts(((36, 8, 60, 24),), ((38, 16), (50, 20)), ((38, 17), (50, 21))),  # type: ignore[arg-type]
+        segmented(64, [thing, cut]),
+        box_min_iou=MIN_IOU,
+    )
+    assert (left.kind, left.others) == ("none", (0,))
+    assert left.reason == "the background points leave nothing of the box; background points rule out 1 mask"
+
+
+@pytest.mark.parametrize("further", ["in no box", "in a box elsewhere"])
+def test_masks_are_measured_as_often_for_many_clicks_as_for_two(further: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each click compared all masks with all: of 100 masks on a grid of 1024 x 1024 cells 100 clicks took minutes."""
+    measured: list[int] = []
+
+    def counting(segmentation: Segmentation, rows: RowNumbers) -> FloatArray:
+        measured.append(len(rows))
+        return covered_by_parts(segmentation, rows)
+
+    def measurements(points: int) -> int:
+        measured.clear()
+        places = [(4.0 + 56 * number / points, 20.0) for number in range(points)]
+        if further == "in no box":
+            assert choose(Points(places), scene, box_min_iou=MIN_IOU).kind == "region"
+        else:
+            prompt = Prompts(((0, 48, 8, 56),), places)  # type: ignore[arg-type]
+            assert choose_together(prompt, scene, box_min_iou=MIN_IOU).kind == "region"
+        return len(measured)
+
+    monkeypatch.setattr("searchanything.prompts.choose.covered_by_parts", counting)
+    scene = segmented(64, [rectangle(64, (0, 0, 64, 40)), rectangle(64, (0, 0, 32, 40)), rectangle(64, (0, 48, 8, 56))])
+    assert measurements(40) == measurements(2) > 0
+
+
+def test_a_box_whose_middle_is_background_is_its_own_mask() -> None:
+    """Nothing of the only mask is nearer to the middle; what is left is the box around it."""
+    shelf = rectangle(64, (16, 16, 48, 48))
+    prompt = Prompts(((8, 8, 56, 56),), (), ((33, 33),))  # type: ignore[arg-type]
+    choice = choose_together(prompt, segmented(64, [shelf]), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (8, 8, 56, 56)) & ~shelf)
+    assert choice.rule == "box+background/itself"
+    assert choice.reason == (
+        "the box itself, less what background points exclude, as no usable mask reaches IoU 0.1; "
+        "background points rule out 1 mask"
     )
 
 
