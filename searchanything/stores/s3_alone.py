@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
+from minio.error import S3Error
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ResponseError
 
 from searchanything.core.errors import StoreError, StoreUnavailableError
@@ -24,6 +25,7 @@ from searchanything.stores.s3_errors import FOREIGN_ERRORS
 
 ALONE_S: Final = 30.0
 _OTHERS: Final = 5  # objects that are asked for: one may have been deleted, or be as bad
+_LISTED: Final = 1000  # objects of a folder: as many as one answer holds
 _BUSY: Final = frozenset(ResponseError.SPECIFIC_ERROR.format(status_code=status) for status in (429, 503))
 Result = TypeVar("Result")
 
@@ -33,6 +35,7 @@ class BrokenOffError(StoreUnavailableError):
 
 
 AWAY: Final = (HTTPError, BrokenOffError)
+_NO_ANSWER: Final = (*FOREIGN_ERRORS, StoreError)  # the latter where new credentials are looked for
 
 
 @dataclass(slots=True, eq=False)
@@ -71,21 +74,46 @@ class ObjectQuestions:
         return answer
 
     def _sends_another(self, key: str) -> bool:
-        """Whether the server sends a byte of another object: of the one that it sent last, or of the first listed."""
-        try:
-            listed = self.access.client.list_objects(self.bucket, recursive=True, extra_headers=dict(self.headers))
-            names = {self._sent_last, *(one.object_name for one in islice(listed, _OTHERS))} - {key, "", None}
-        except FOREIGN_ERRORS:
-            return False
-        return any(map(self._sends, names))
+        """Whether the server sends a byte of another object."""
+        return any(map(self._sends, islice(self._others(key), _OTHERS)))
+
+    def _others(self, key: str) -> Iterator[str]:
+        """The object that was sent last, then those beside this one: who may read it need not see all of a bucket.
+
+        Of empty ones, such as folders' markers, no byte is sent.
+        """
+        named = {key, "", self._sent_last}
+        if self._sent_last not in ("", key):
+            yield self._sent_last
+        for folder in _folders(key):
+            try:
+                listed = self.access.brief_client.list_objects(
+                    self.bucket, prefix=folder or None, recursive=True, extra_headers=dict(self.headers)
+                )
+                some = list(islice(listed, _LISTED))
+            except S3Error:
+                continue  # refused here
+            except _NO_ANSWER:
+                return
+            beside = [one.object_name for one in some if one.object_name and one.size]
+            yield from (name for name in beside if name not in named)
+            named.update(beside)
 
     def _sends(self, key: str) -> bool:
         try:
-            response = self.access.client.get_object(self.bucket, key, length=1, request_headers=dict(self.headers))
+            response = self.access.brief_client.get_object(
+                self.bucket, key, length=1, request_headers=dict(self.headers)
+            )
             with closing(response):
                 return bool(response.read(1))  # a gateway answers while what holds the bodies does not
-        except FOREIGN_ERRORS:
+        except _NO_ANSWER:
             return False
+
+
+def _folders(key: str) -> list[str]:
+    """Those that an object is in, the innermost first and the bucket last: `a/b/`, `a/` and ``."""
+    names = key.split("/")[:-1]
+    return ["".join(f"{name}/" for name in names[:depth]) for depth in range(len(names), -1, -1)]
 
 
 def _why(error: Exception) -> object:

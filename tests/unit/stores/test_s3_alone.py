@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import pytest
 from fakes.http_servers import Answer, Asked, web_server
 from pydantic import SecretStr
@@ -17,27 +19,39 @@ LISTING = (
     '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>holiday</Name><IsTruncated>false'
     "</IsTruncated>{}</ListBucketResult>"
 )
-ENTRY = "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>10</Size></Contents>"
+ENTRY = "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>{}</Size></Contents>"
+REFUSED = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
 BODY = b"0123456789"
 
 
 class Bucket:
-    """A server's bucket of objects a to e: what it answers for some of them, and how often it was asked for these."""
+    """A server's bucket of objects a to e: what it answers for some of them, and how often it was asked for these.
+
+    It may be listed below a prefix alone, as some policies say.
+    """
 
     def __init__(self) -> None:
+        self.sizes = dict.fromkeys("abcde", len(BODY))
+        self.listed_below = ""
         self.status: dict[str, int] = {}
         self.asked: dict[str, int] = {}
 
     def answer(self, asked: Asked) -> Answer:
         path, _, query = asked.target.partition("?")
-        key = path.rpartition("/")[2]
+        key = path.removeprefix("/holiday/")
         if "list-type=2" in query:
-            return 200, {}, LISTING.format("".join(map(ENTRY.format, "abcde"))).encode()
+            return self._listing(parse_qs(query).get("prefix", [""])[0])
         self.asked[key] = self.asked.get(key, 0) + 1
         status = self.status.get(key, 200)
         if status == 200:
             return 200, {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, BODY
         return status, {}, b""
+
+    def _listing(self, prefix: str) -> Answer:
+        if not prefix.startswith(self.listed_below):
+            return 403, {"Content-Type": "application/xml"}, REFUSED
+        entries = [ENTRY.format(key, size) for key, size in self.sizes.items() if key.startswith(prefix)]
+        return 200, {}, LISTING.format("".join(entries)).encode()
 
 
 class Clock:
@@ -77,6 +91,39 @@ def test_a_server_that_sends_no_object_is_away(bucket: Bucket) -> None:
     """It lists, as one does whose disks are started again."""
     bucket.status = dict.fromkeys("abcde", 500)
     with web_server(bucket.answer) as server, pytest.raises(StoreUnavailableError, match="overloaded or broken"):
+        opened(server.endpoint).read("b")
+    assert bucket.asked == {"b": 1 + s3_access.RETRIES, **dict.fromkeys("acde", 1)}, (
+        "each takes as long as it may stall"
+    )
+
+
+def test_the_object_that_was_sent_last_shows_it(bucket: Bucket) -> None:
+    """Where there may be no listing at all, and more that are as bad."""
+    bucket.status, bucket.listed_below = dict.fromkeys("abcd", 500), "nowhere"
+    with web_server(bucket.answer) as server:
+        store = opened(server.endpoint)
+        store.read("e")
+        with pytest.raises(StoreError, match="sends other objects"):
+            store.read("b")
+    assert bucket.asked == {"e": 2, "b": 1 + s3_access.RETRIES}
+
+
+@pytest.mark.parametrize("below", ["", "x/", "x/y/"])
+def test_the_objects_beside_it_show_it(bucket: Bucket, below: str) -> None:
+    """A policy may let others of the bucket neither be listed nor read."""
+    bucket.status = {**dict.fromkeys("abcde", 403), "x/y/b": 500}
+    bucket.sizes |= {"x/y/b": 10, "x/y/c" if below == "x/y/" else "x/c": 10}
+    bucket.listed_below = below
+    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
+        opened(server.endpoint).read("x/y/b")
+
+
+def test_empty_objects_show_nothing(bucket: Bucket) -> None:
+    """Such as folders' markers, of which no byte can be asked for: those that are not empty are asked for."""
+    markers = [f"{name}/.keep" for name in "123456"]
+    bucket.sizes = {**dict.fromkeys(markers, 0), **bucket.sizes}
+    bucket.status = {**dict.fromkeys(markers, 416), "b": 500}
+    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
         opened(server.endpoint).read("b")
 
 
