@@ -12,7 +12,6 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
@@ -120,7 +119,7 @@ class S3Access:
         client = self.client
         with self._lock:
             if self._brief_client is None and self._found is not None:
-                http = http_client(self._settings, 1, PoolManager, retries=0, longest_s=_BRIEF_S)
+                http = http_client(self._settings, 1, PoolManager, brief=True)
                 self._brief_client = self._made(self._found, http)
             return self._brief_client or client
 
@@ -178,16 +177,16 @@ def s3_server(host: str) -> str:
     return f"the image store at {host}"
 
 
-def http_client(
-    settings: StorageSettings, connections: int, kind: type[Pool], *, retries: int = RETRIES, longest_s: float = inf
-) -> Pool:
+def http_client(settings: StorageSettings, connections: int, kind: type[Pool], *, brief: bool = False) -> Pool:
     """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals.
+
+    `brief`: they are not repeated, and waited for only for seconds.
 
     Raises: SettingsError for a proxy or certificate that cannot be used.
     """
-    timeout_s = min(settings.timeout_s, longest_s)
-    again = Retry(
-        total=retries,
+    timeout_s = min(settings.timeout_s, _BRIEF_S) if brief else settings.timeout_s
+    retries = Retry(
+        total=0 if brief else RETRIES,
         backoff_factor=BACKOFF_S,
         backoff_jitter=BACKOFF_S,
         status_forcelist=BUSY_STATUS,
@@ -198,7 +197,7 @@ def http_client(
         "num_pools": 4,
         "maxsize": connections,
         "timeout": Timeout(connect=min(_CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
-        "retries": again,
+        "retries": retries,
         "cert_reqs": "CERT_REQUIRED",
         "ca_certs": _authorities(settings),
     }
