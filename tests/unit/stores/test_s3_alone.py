@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 from fakes.http_servers import Answer, Asked, web_server
 from pydantic import SecretStr
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from searchanything.core import patience
 from searchanything.core.errors import StoreError, StoreUnavailableError
@@ -27,12 +28,12 @@ BODY = b"0123456789"
 class Bucket:
     """A server's bucket of objects a to e: what it answers for some of them, and how often it was asked for these.
 
-    It may be listed below a prefix alone, as some policies say.
+    Below some prefixes it may not be listed, as policies say.
     """
 
     def __init__(self) -> None:
         self.sizes = dict.fromkeys("abcde", len(BODY))
-        self.listed_below = ""
+        self.refused = set[str]()
         self.status: dict[str, int] = {}
         self.asked: dict[str, int] = {}
 
@@ -48,7 +49,7 @@ class Bucket:
         return status, {}, b""
 
     def _listing(self, prefix: str) -> Answer:
-        if not prefix.startswith(self.listed_below):
+        if prefix in self.refused:
             return 403, {"Content-Type": "application/xml"}, REFUSED
         entries = [ENTRY.format(key, size) for key, size in self.sizes.items() if key.startswith(prefix)]
         return 200, {}, LISTING.format("".join(entries)).encode()
@@ -99,7 +100,7 @@ def test_a_server_that_sends_no_object_is_away(bucket: Bucket) -> None:
 
 def test_the_object_that_was_sent_last_shows_it(bucket: Bucket) -> None:
     """Where there may be no listing at all, and more that are as bad."""
-    bucket.status, bucket.listed_below = dict.fromkeys("abcd", 500), "nowhere"
+    bucket.status, bucket.refused = dict.fromkeys("abcd", 500), {""}
     with web_server(bucket.answer) as server:
         store = opened(server.endpoint)
         store.read("e")
@@ -108,14 +109,48 @@ def test_the_object_that_was_sent_last_shows_it(bucket: Bucket) -> None:
     assert bucket.asked == {"e": 2, "b": 1 + s3_access.RETRIES}
 
 
-@pytest.mark.parametrize("below", ["", "x/", "x/y/"])
-def test_the_objects_beside_it_show_it(bucket: Bucket, below: str) -> None:
+@pytest.mark.parametrize("refused", [[], [""], ["", "x/y/"]], ids=["nothing", "the bucket", "all but x/"])
+@pytest.mark.parametrize("other", ["x/y/c", "x/c"])
+def test_the_objects_beside_it_show_it(bucket: Bucket, refused: list[str], other: str) -> None:
     """A policy may let others of the bucket neither be listed nor read."""
     bucket.status = {**dict.fromkeys("abcde", 403), "x/y/b": 500}
-    bucket.sizes |= {"x/y/b": 10, "x/y/c" if below == "x/y/" else "x/c": 10}
-    bucket.listed_below = below
+    bucket.sizes |= {"x/y/b": 10, other: 10}
+    bucket.refused = set(refused)
     with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
         opened(server.endpoint).read("x/y/b")
+
+
+def test_answers_without_a_body_show_nothing(bucket: Bucket) -> None:
+    """A gateway gives them while what holds the bodies is away."""
+
+    def answer(asked: Asked) -> Answer:
+        status, headers, body = bucket.answer(asked)
+        cut_off = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
+        return (status, headers, body) if "list-type=2" in asked.target else (status, cut_off, b"")
+
+    with web_server(answer) as server, pytest.raises(StoreUnavailableError, match="broke off"):
+        opened(server.endpoint).read("b")
+
+
+def test_a_listing_that_is_none_shows_nothing(bucket: Bucket) -> None:
+    """Such as the page of a proxy before a server that is away."""
+    bucket.status = {"b": 500}
+
+    def answer(asked: Asked) -> Answer:
+        return (200, {}, b"<html><br>") if "list-type=2" in asked.target else bucket.answer(asked)
+
+    with web_server(answer) as server, pytest.raises(StoreUnavailableError, match="overloaded or broken"):
+        opened(server.endpoint).read("b")
+
+
+def test_who_is_not_reached_was_not_asked_for_an_object(bucket: Bucket) -> None:
+    """Others may be sent at the same moment: by another of a server's addresses, or because it is back."""
+
+    def ask() -> bytes:
+        raise MaxRetryError(None, "/", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
+
+    with web_server(bucket.answer) as server, pytest.raises(MaxRetryError):
+        opened(server.endpoint)._questions.ask(ask, "b")
 
 
 def test_empty_objects_show_nothing(bucket: Bucket) -> None:
