@@ -2,7 +2,7 @@
 
 Who asks for such an object has a `StoreError` of it alone, so that one bad image never stops a run. The server may be
 restarting a part of itself: long work waits for half a minute before it takes an object for one of these, until it has
-met the first.
+met the first. One that it asks to come later for is one of these after half a minute, whoever waits.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ALONE_S: Final = 30.0
 _OTHERS: Final = 5  # objects that are asked for: one may have been deleted, or be as bad
 _LISTED: Final = 1000  # objects of a folder: as many as one answer holds
 _BUSY: Final = frozenset(ResponseError.SPECIFIC_ERROR.format(status_code=status) for status in (429, 503))
+_busy_since: dict[tuple[str, str, str], float] = {}
+"""Since when a server asks to come later for what, as MinIO does for a damaged object; a watch does come later."""
 Result = TypeVar("Result")
 
 
@@ -52,16 +54,17 @@ class ObjectQuestions:
         """The answer about an object, which long work waits for. Raises: what asking raises; StoreError as above."""
         endpoint = self.access.server.endpoint
         server, first = s3_server(endpoint), math.inf
-        waits = is_waited_for(server)
+        waits, name = is_waited_for(server), (endpoint, self.bucket, key)
 
         def asked() -> Result:
             nonlocal first
             try:
                 return question()
             except AWAY as error:
-                first = min(first, time.monotonic())
-                patience_s = ALONE_S if _says_busy(error) or (waits and not self._met) else 0.0
-                if time.monotonic() - first < patience_s or _not_reached(error) or not self._sends_another(key):
+                now, is_busy = time.monotonic(), _says_busy(error)
+                first = min(first, _busy_since.setdefault(name, now) if is_busy else now)
+                patience_s = ALONE_S if is_busy or (waits and not self._met) else 0.0
+                if now - first < patience_s or _not_reached(error) or not self._sends_another(key):
                     raise
                 self._met = True
                 raise StoreError(
@@ -70,6 +73,7 @@ class ObjectQuestions:
                 ) from error
 
         answer = patiently(asked, server, AWAY)
+        _busy_since.pop(name, None)
         self._sent_last = key
         return answer
 

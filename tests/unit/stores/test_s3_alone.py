@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from urllib.parse import parse_qs
 
 import pytest
@@ -72,6 +73,7 @@ class Clock:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     for module in (s3, s3_access):
         monkeypatch.setattr(module, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(s3_alone, "_busy_since", {})
     return Bucket()
 
 
@@ -166,6 +168,20 @@ def test_a_server_that_asks_to_come_later_is_taken_at_its_word(bucket: Bucket) -
     bucket.status = {"b": 503}
     with web_server(bucket.answer) as server, pytest.raises(StoreUnavailableError, match="overloaded or broken"):
         opened(server.endpoint).read("b")
+
+
+def test_who_comes_later_for_half_a_minute_waits_no_longer(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch does, with a store for each batch: MinIO says so of an object on damaged disks, for ever."""
+    clock = Clock(monkeypatch)
+    with web_server(bucket.answer) as server:
+        for status in ({"b": 503}, {}, {"b": 503}):
+            bucket.status = status  # where it is sent in between, it is another time
+            for _ in range(2):
+                with nullcontext() if not status else pytest.raises(StoreUnavailableError, match="overloaded"):
+                    assert opened(server.endpoint).read("b")[1] == BODY
+                clock.slept.append(s3_alone.ALONE_S / 2)
+        with pytest.raises(StoreError, match="sends other objects"):
+            opened(server.endpoint).read("b")
 
 
 @pytest.mark.parametrize("status", [500, 503])
