@@ -15,11 +15,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import CancelledRun
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task
 
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
+from searchanything.core.patience import PAUSES_S
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.ingest.vanished import Said
@@ -36,6 +37,8 @@ waves_logger = logging.getLogger(WAVES_LOGGER)
 
 NO_IMAGE: Final = "No image"
 DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
+RETRY_PAUSES_S: Final = PAUSES_S[:6]
+"""Before each retry of a batch; the last also before all further ones. Its worker waits."""
 RESULTS: Final = get_current_settings().results.local_storage_path
 """For errors alone. Named, as each run asks Prefect's server twice otherwise where results would be kept."""
 
@@ -56,6 +59,7 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     task_run_name="{label}",
     cache_policy=NO_CACHE,
     persist_result=False,
+    retry_delay_seconds=list(RETRY_PAUSES_S),
     retry_jitter_factor=0.5,
     retry_condition_fn=is_io,
 )
@@ -163,8 +167,7 @@ class _BatchRunner:
     def __init__(self, engine: Workers, asked: Mapping[str, Any], settings: ServiceSettings, *, urgent: bool) -> None:
         """`asked` are the parameters that all batches have in common."""
         self._engine, self._asked, self._source, self._urgent = engine, asked, str(asked["source"]), urgent
-        pauses_s = exponential_backoff(backoff_factor=1)  # counted by the retries that are named beside it
-        self._task = index_batch.with_options(retries=settings.retries, retry_delay_seconds=pauses_s)
+        self._task = index_batch.with_options(retries=settings.retries)
         self._timeout_s = settings.batch_timeout_s
         self.suspects: list[str] = []
 

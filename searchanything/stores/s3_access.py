@@ -37,6 +37,7 @@ BUSY_STATUS: Final = (429, 500, 502, 503, 504)
 RETRIES: Final = 3
 BACKOFF_S: Final = 0.2
 _CONNECT_TIMEOUT_S: Final = 5.0  # a server that can be reached answers a connection at once
+_BRIEF_S: Final = 5.0  # most is answered in milliseconds; who is asked may stall
 _DEFAULT_REGION: Final = "us-east-1"  # of S3 and of servers that are not told another
 _ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?")
 _AWS_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?", re.IGNORECASE)
@@ -98,6 +99,7 @@ class S3Access:
         self._settings, self._bucket, self._http = settings, bucket, http
         self._lock = threading.Lock()
         self._client: Minio | None = None
+        self._brief_client: Minio | None = None
         self._found: Found | None = None
         _minio(self.server, settings, settings.region, Found(None, ()), http)
 
@@ -108,8 +110,21 @@ class S3Access:
             if self._client is None or (self._found and time.monotonic() >= self._found.until):
                 self._found = find_credentials(self._settings, at_aws=self.server.by_aws, http=self._http)
                 logger.info("%s: %s", self.server.endpoint, self._found)
-                self._client = _minio(self.server, self._settings, self.region, self._found, self._http)
+                self._client, self._brief_client = self._made(self._found, self._http), None
             return self._client
+
+    @property
+    def brief_client(self) -> Minio:
+        """One that asks once and waits for seconds, to see how the server is. Raises: what a request raises."""
+        client = self.client
+        with self._lock:
+            if self._brief_client is None and self._found is not None:
+                http = http_client(self._settings, 1, PoolManager, brief=True)
+                self._brief_client = self._made(self._found, http)
+            return self._brief_client or client
+
+    def _made(self, found: Found, http: PoolManager) -> Minio:
+        return _minio(self.server, self._settings, self.region, found, http)
 
     @property
     def credentials(self) -> str:
@@ -162,13 +177,16 @@ def s3_server(host: str) -> str:
     return f"the image store at {host}"
 
 
-def http_client(settings: StorageSettings, connections: int, kind: type[Pool]) -> Pool:
+def http_client(settings: StorageSettings, connections: int, kind: type[Pool], *, brief: bool = False) -> Pool:
     """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals.
+
+    `brief`: they are not repeated, and waited for only for seconds.
 
     Raises: SettingsError for a proxy or certificate that cannot be used.
     """
+    timeout_s = min(settings.timeout_s, _BRIEF_S) if brief else settings.timeout_s
     retries = Retry(
-        total=RETRIES,
+        total=0 if brief else RETRIES,
         backoff_factor=BACKOFF_S,
         backoff_jitter=BACKOFF_S,
         status_forcelist=BUSY_STATUS,
@@ -178,7 +196,7 @@ def http_client(settings: StorageSettings, connections: int, kind: type[Pool]) -
     options: dict[str, Any] = {
         "num_pools": 4,
         "maxsize": connections,
-        "timeout": Timeout(connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), read=settings.timeout_s),
+        "timeout": Timeout(connect=min(_CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
         "retries": retries,
         "cert_reqs": "CERT_REQUIRED",
         "ca_certs": _authorities(settings),

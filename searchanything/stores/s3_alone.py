@@ -2,19 +2,20 @@
 
 Who asks for such an object has a `StoreError` of it alone, so that one bad image never stops a run. The server may be
 restarting a part of itself: long work waits for half a minute before it takes an object for one of these, until it has
-met the first.
+met the first. One that it asks to come later for is one of these after half a minute, whoever waits.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
+from minio.error import S3Error
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ResponseError
 
 from searchanything.core.errors import StoreError, StoreUnavailableError
@@ -24,7 +25,10 @@ from searchanything.stores.s3_errors import FOREIGN_ERRORS
 
 ALONE_S: Final = 30.0
 _OTHERS: Final = 5  # objects that are asked for: one may have been deleted, or be as bad
+_LISTED: Final = 1000  # objects of a folder: as many as one answer holds
 _BUSY: Final = frozenset(ResponseError.SPECIFIC_ERROR.format(status_code=status) for status in (429, 503))
+_busy_since: dict[tuple[str, str, str], float] = {}
+"""Since when a server asks to come later for what, as MinIO does for a damaged object; a watch does come later."""
 Result = TypeVar("Result")
 
 
@@ -33,6 +37,7 @@ class BrokenOffError(StoreUnavailableError):
 
 
 AWAY: Final = (HTTPError, BrokenOffError)
+_NO_ANSWER: Final = (*FOREIGN_ERRORS, StoreError)  # the latter where new credentials are looked for
 
 
 @dataclass(slots=True, eq=False)
@@ -49,16 +54,17 @@ class ObjectQuestions:
         """The answer about an object, which long work waits for. Raises: what asking raises; StoreError as above."""
         endpoint = self.access.server.endpoint
         server, first = s3_server(endpoint), math.inf
-        waits = is_waited_for(server)
+        waits, name = is_waited_for(server), (endpoint, self.bucket, key)
 
         def asked() -> Result:
             nonlocal first
             try:
                 return question()
             except AWAY as error:
-                first = min(first, time.monotonic())
-                patience_s = ALONE_S if _says_busy(error) or (waits and not self._met) else 0.0
-                if time.monotonic() - first < patience_s or _not_reached(error) or not self._sends_another(key):
+                now, is_busy = time.monotonic(), _says_busy(error)
+                first = min(first, _busy_since.setdefault(name, now) if is_busy else now)
+                patience_s = ALONE_S if is_busy or (waits and not self._met) else 0.0
+                if now - first < patience_s or _not_reached(error) or not self._sends_another(key):
                     raise
                 self._met = True
                 raise StoreError(
@@ -67,25 +73,51 @@ class ObjectQuestions:
                 ) from error
 
         answer = patiently(asked, server, AWAY)
+        _busy_since.pop(name, None)
         self._sent_last = key
         return answer
 
     def _sends_another(self, key: str) -> bool:
-        """Whether the server sends a byte of another object: of the one that it sent last, or of the first listed."""
-        try:
-            listed = self.access.client.list_objects(self.bucket, recursive=True, extra_headers=dict(self.headers))
-            names = {self._sent_last, *(one.object_name for one in islice(listed, _OTHERS))} - {key, "", None}
-        except FOREIGN_ERRORS:
-            return False
-        return any(map(self._sends, names))
+        """Whether the server sends a byte of another object."""
+        return any(map(self._sends, islice(self._others(key), _OTHERS)))
+
+    def _others(self, key: str) -> Iterator[str]:
+        """The object that was sent last, then those beside this one: who may read it need not see all of a bucket.
+
+        Of empty ones, such as folders' markers, no byte is sent.
+        """
+        named = {key, "", self._sent_last}
+        if self._sent_last not in ("", key):
+            yield self._sent_last
+        for folder in _folders(key):
+            try:
+                listed = self.access.brief_client.list_objects(
+                    self.bucket, prefix=folder or None, recursive=True, extra_headers=dict(self.headers)
+                )
+                some = list(islice(listed, _LISTED))
+            except S3Error:
+                continue  # refused here
+            except _NO_ANSWER:
+                return
+            beside = [one.object_name for one in some if one.object_name and one.size]
+            yield from (name for name in beside if name not in named)
+            named.update(beside)
 
     def _sends(self, key: str) -> bool:
         try:
-            response = self.access.client.get_object(self.bucket, key, length=1, request_headers=dict(self.headers))
+            response = self.access.brief_client.get_object(
+                self.bucket, key, length=1, request_headers=dict(self.headers)
+            )
             with closing(response):
                 return bool(response.read(1))  # a gateway answers while what holds the bodies does not
-        except FOREIGN_ERRORS:
+        except _NO_ANSWER:
             return False
+
+
+def _folders(key: str) -> list[str]:
+    """Those that an object is in, the innermost first and the bucket last: `a/b/`, `a/` and ``."""
+    names = key.split("/")[:-1]
+    return ["".join(f"{name}/" for name in names[:depth]) for depth in range(len(names), -1, -1)]
 
 
 def _why(error: Exception) -> object:

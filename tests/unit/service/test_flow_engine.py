@@ -254,12 +254,20 @@ def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
 
 
 @pytest.mark.usefixtures("lost")
-def test_tries_after_io_errors_have_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Prefect has them of the task that runs: a server that is started again takes some seconds."""
+@pytest.mark.parametrize("retries", [3, 20])
+def test_tries_after_io_errors_have_growing_pauses(monkeypatch: pytest.MonkeyPatch, retries: int) -> None:
+    """As Prefect has them of the task that runs: a server that is started again takes some seconds.
+
+    The worker waits: however many retries there are, all pauses are far less than one try at a batch may take.
+    """
     deadly = Deadly("none")
-    index_wave(deadly, ["k"], monkeypatch, retries=3)
+    index_wave(deadly, ["k"], monkeypatch, retries=retries)
     (task,) = deadly.tasks
-    assert (task.retries, task.retry_delay_seconds, task.retry_condition_fn) == (3, [1, 2, 4], index_flow.is_io)
+    delays = task.retry_delay_seconds
+    pauses = [delays[min(number, len(delays) - 1)] for number in range(task.retries)]  # Prefect repeats the last
+    assert (task.retries, pauses[:3], task.retry_condition_fn) == (retries, [1, 2, 4], index_flow.is_io)
+    assert pauses == sorted(pauses)
+    assert sum(pauses) < ServiceSettings().batch_timeout_s / 3
 
 
 class Unreadable:

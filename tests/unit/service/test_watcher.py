@@ -97,7 +97,10 @@ def test_a_failed_wave_asks_for_a_sync(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     crew.fail_syncs = 3
+    failed, kinds = SyncClock.failed, list[str]()
+    monkeypatch.setattr(SyncClock, "failed", lambda clock, kind: (kinds.append(kind), failed(clock, kind)))
     run_watcher(tmp_path, monkeypatch, crew, hints=(), enough=lambda: crew.syncs == 4)
+    assert kinds == ["sync"] * 3, "the pause grows"
 
 
 def test_its_figures_are_read_over_http_and_say_what_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
