@@ -209,8 +209,8 @@ def encoded_masks(bits: NDArray[np.uint8], masks: Tensor, letterbox: Letterbox) 
     height, width = letterbox.stored_size()
     columns = np.unpackbits(bits.reshape(len(masks), width, -(-height // 8)), axis=-1, count=height)
     found = encode_columns(columns)
-    empty = ~columns.any(axis=(1, 2))
-    others = [number for number, one in enumerate(found) if empty[number] or len(one.counts) > STORED_MASK_BYTES]
+    seen = np.any(columns, axis=(1, 2)).tolist()
+    others = [number for number, one in enumerate(found) if not seen[number] or len(one.counts) > STORED_MASK_BYTES]
     if others:
         for number, one in zip(others, letterbox.stored_masks(masks[others].cpu().numpy()), strict=True):
             found[number] = one

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes.http_servers import Asked, web_server
 from fakes.standing import RED, draw, keys_of, opened
 
+from searchanything.answers.standing_answers import StandingMatches
 from searchanything.client.client import Client
 from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.types import ImageRef
 from searchanything.service.deliveries import Deliveries
 from searchanything.service.figures import WatchFigures
 from searchanything.stores.memory import MemoryIndexStore
@@ -85,3 +88,12 @@ def test_nothing_indexed_yet_is_no_line(client: Client, images: Path, caplog: py
         caplog.clear()
         Deliveries(lambda: empty, 30.0, WatchFigures()).once()
     assert caplog.messages == []
+
+
+def test_the_id_of_matches_is_that_of_the_same_matches_in_any_order() -> None:
+    def named(*keys: str, query: str = "q") -> str:
+        hits = [SimpleNamespace(hit=SimpleNamespace(image=ImageRef("b", key), etag="e")) for key in keys]
+        return StandingMatches(SimpleNamespace(id=query), tuple(hits)).id  # type: ignore[arg-type]
+
+    assert named("x", "y") == named("y", "x")
+    assert len({named("x", "y"), named("x"), named(), named("x", query="p")}) == 4

@@ -8,6 +8,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ import searchanything
 from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.client import hash_on_first_index
-from searchanything.client.hash_on_first_index import LearningOptions
+from searchanything.client.hash_on_first_index import LearningOptions, sample_of_index
 from searchanything.client.indexing import MAKING, OPENING
 from searchanything.core.errors import PresetError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import FloatArray, RGBImage
+from searchanything.core.types import FloatArray, ImageRef, RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
@@ -455,3 +456,19 @@ def test_real_models_with_random_weights(small_settings: Settings, tmp_path: Pat
         assert (layer_of(client).mask_dimension, layer_of(client).image_dimension) == (64, 32)
         found = client.query(tmp_path / "images" / "2.png", limit=3)
         assert (found.hits[0].image.key, found.hits[0].distance_bits) == ("2.png", 0)
+
+
+def test_each_bucket_of_an_index_gives_its_own_images_to_the_sample() -> None:
+    """What cannot be found is none of it."""
+    images = [ImageRef(bucket, f"{number}.png") for bucket in ("b", "a") for number in range(4)]
+    states = [
+        SimpleNamespace(image=one, etag="e", modified_at_ms=None, is_findable=one.key != "3.png") for one in images
+    ]
+    index = SimpleNamespace(iterate_states=lambda: iter(states))
+    options = LearningOptions(images=5, least_regions=1, compute=ModelSettings())
+    sample = sample_of_index(index, lambda bucket: bucket, options)  # type: ignore[arg-type, return-value]
+    assert [job for job, _ in sample] == ["a", "b"]
+    assert all(one.ref.bucket == job for job, chosen in sample for one in chosen)
+    drawn = {one.ref for _, chosen in sample for one in chosen}
+    assert len(drawn) == sum(len(chosen) for _, chosen in sample) == 5
+    assert drawn <= {one for one in images if one.key != "3.png"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import Settings
 from searchanything.core.types import BoolMask
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.encode.asked_regions import policy_of, tile_side_of
+from searchanything.encode.asked_regions import policy_of, regions_beside, tile_side_of
+from searchanything.encode.region_policy import RegionPolicy
 from searchanything.models.tiles import MOST_CELLS, OVERLAP, TiledSegmenter, tiles_of
 from tests.fakes.models import PALETTE, FakeSegmenter, drawn
 
@@ -134,6 +136,25 @@ def test_regions_of_a_new_index_with_tiles_come_from_all_size_classes() -> None:
     assert (policy_of(asked, None).name, policy_of(asked, None).count) == ("stratified", 100)
     asked.ingest.regions, asked.ingest.region_policy = 7, "largest"
     assert (policy_of(asked, None).name, policy_of(asked, None).count) == ("largest", 7)
+
+
+def test_regions_of_an_index_beside_the_live_one_are_its_own_but_for_what_is_asked() -> None:
+    """Tiles that are new to it bring their own policy; else what no setting names stays."""
+
+    def beside(tile_px: int | None, **asked: object) -> tuple[str, int, int | None]:
+        details = {"regions": RegionPolicy("largest", 40).description, "segmenter": {"tile_px": tile_px}}
+        policy, side = regions_beside(
+            Settings(_env_file=None, ingest=asked),  # type: ignore[arg-type]
+            SimpleNamespace(details=details),  # type: ignore[arg-type]
+        )
+        return policy.name, policy.count, side
+
+    assert beside(None) == ("largest", 40, None)
+    assert beside(None, regions=7) == ("largest", 7, None)
+    assert beside(None, tiles=640) == ("stratified", 100, 640)
+    assert beside(None, tiles=640, regions=7) == ("stratified", 7, 640)
+    assert beside(512) == ("largest", 40, 512)
+    assert beside(512, tiles=640, region_policy="stratified") == ("stratified", 40, 640)
 
 
 @pytest.fixture

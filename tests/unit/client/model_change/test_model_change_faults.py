@@ -419,6 +419,10 @@ def test_a_part_of_an_index_is_listed_with_how_it_was_begun(
         (OLD, 6, None),
         (NEW, 6, f"searchanything models apply {NEW} --hash '{layer}'"),
     ]
+    client.models.apply(NEW, hash_file=layer)
+    client.models.apply(OLD)
+    listed = [(one.preset, one.goes_on) for one in client.hash_layers.list()]
+    assert listed == [(OLD, None), (NEW, None)], "what was live since is whole"
 
 
 def test_another_layer_by_models_that_the_settings_contradict(client: Client, tmp_path: Path) -> None:
