@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { levelChoices, regionList } from "./choices.js";
-import { askKey, chooseExpected, explain, help } from "./dialogs.js";
+import { askKey, chooseExpected, explain, help, onClosing } from "./dialogs.js";
 import { Filters } from "./filters.js";
 import { headed, refocus } from "./focus.js";
 import { Hits } from "./hits.js";
@@ -410,7 +410,7 @@ function wire() {
   byId("keep").addEventListener("click", keepOn);
   byId("standing-button").addEventListener("click", () => standing());
   byId("help-button").addEventListener("click", help);
-  byId("dialog-close").addEventListener("click", () => byId("dialog").close());
+  onClosing(byId("dialog"), () => byId("dialog").close());
   onImage({
     begun: () => busy(true),
     open: (upload) => (byId("dialog").close(), go({ ...empty(), image: { upload } })),

@@ -5,7 +5,7 @@ import { images } from "./browse.js";
 import { pictured } from "./hits.js";
 import { letterKeys } from "./letter_keys.js";
 import { problemNotice, tellProblem } from "./messages.js";
-import { baseName, count, coverSide, dialog, lazyImage, make, say, sentence } from "./parts.js";
+import { baseName, byId, count, coverSide, dialog, lazyImage, make, say, sentence } from "./parts.js";
 
 const KEYS = [
   ["Click", "Select what lies under the pointer, and search"],
@@ -30,6 +30,18 @@ export function help() {
   single.checked = letterKeys.on();
   const letters = make("label", { class: "toggle" }, single, make("span", {}, "Single keys: / ? F G, and R W Y on the answers"));
   dialog("Pointing and keys", make("table", { class: "keys" }, make("tbody", {}, ...rows)), letters, make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), "."));
+}
+
+/** ✕, and a click that begins and ends beside the dialog: one that marks words may end there. Firefox 140 lacks `closedby`. */
+export function onClosing(element, close) {
+  const isBeside = ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = element.getBoundingClientRect();
+    return target === element && (x < left || x > right || y < top || y > bottom);
+  };
+  let begun = false;
+  element.addEventListener("pointerdown", (event) => (begun = isBeside(event)));
+  element.addEventListener("click", (event) => begun && isBeside(event) && close());
+  byId("dialog-close").addEventListener("click", close);
 }
 
 /** Ask for a key; resolves once there is one to try. */
