@@ -63,7 +63,8 @@ def _top(page: Page) -> int:
     return now
 
 
-def test_back_comes_to_the_hit_that_was_left(page: Page, served: tuple[Served, str]) -> None:
+def _leave_at_700(page: Page, served: tuple[Served, str]) -> None:
+    """A low window that is scrolled to a hit, which is opened."""
     page.set_viewport_size({"width": 500, "height": 400})
     page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
     keys(page)
@@ -71,6 +72,10 @@ def test_back_comes_to_the_hit_that_was_left(page: Page, served: tuple[Served, s
     page.locator(".hit-link").last.evaluate("(link) => link.click()")
     expect(page.locator("#stage-name")).not_to_have_text("two.png")
     keys(page)
+
+
+def test_back_comes_to_the_hit_that_was_left(page: Page, served: tuple[Served, str]) -> None:
+    _leave_at_700(page, served)
     page.go_back()
     expect(page.locator("#stage-name")).to_have_text("two.png")
     keys(page)
@@ -78,13 +83,7 @@ def test_back_comes_to_the_hit_that_was_left(page: Page, served: tuple[Served, s
 
 
 def test_back_and_forward_in_the_midst_of_an_answer_keep_the_place(page: Page, served: tuple[Served, str]) -> None:
-    page.set_viewport_size({"width": 500, "height": 400})
-    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
-    keys(page)
-    page.evaluate("() => scrollTo(0, 700)")
-    page.locator(".hit-link").last.evaluate("(link) => link.click()")
-    expect(page.locator("#stage-name")).not_to_have_text("two.png")
-    keys(page)
+    _leave_at_700(page, served)
     release = hold(page, "**/v1/query")
     with page.expect_request("**/v1/query"):
         page.evaluate("() => { scrollTo(0, 100); history.back(); }")
