@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from searchanything.core.errors import (
     AccessError,
@@ -156,11 +157,23 @@ def install(app: FastAPI) -> None:
             return _formless(json_fault(error.__cause__), _id(request))
         kind = {404: "ObjectNotFoundError", 405: "UsageError"}.get(error.status_code, "ServeError")
         document = problem_document(kind, error.status_code, str(error.detail), str(error.detail), _id(request))
-        return JSONResponse(document, error.status_code, error.headers, MEDIA_TYPE)
+        headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+        return JSONResponse(document, error.status_code, headers, MEDIA_TYPE)
 
     @app.exception_handler(Exception)
     async def defect(request: Request, _: Exception) -> JSONResponse:
         return defect_response(_id(request))  # the frontier logs it
+
+
+def _methods(request: Request) -> list[str]:
+    """With which methods this path may be asked: by all its routes, where Starlette names those of the first."""
+
+    def takes(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] == Match.FULL for route in request.app.routes)
+
+    here = [method for method in ("DELETE", "GET", "PATCH", "POST", "PUT") if takes(method)]
+    return sorted([*here, "HEAD"] if "GET" in here else here)
 
 
 def defect_response(request: str) -> JSONResponse:

@@ -404,6 +404,24 @@ def test_head_is_get_without_its_body(served: Served, path: str) -> None:
     assert head.status_code == {"/nowhere": 404, "/v1/query": 405}.get(path, 200)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("OPTIONS", "/v1/standing", "GET, HEAD, POST"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+        ("PUT", "/v1/standing/x", "DELETE"),
+        ("GET", "/v1/query", "POST"),
+        ("HEAD", "/v1/query", "POST"),
+        ("POST", "/", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_answered_with_those_of_the_path(
+    served: Served, method: str, path: str, allowed: str
+) -> None:
+    answer = served.http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 def test_a_sheet_takes_marks_and_positions(served: Served) -> None:
     image = served.name("a/two.png", region=0)
     plain = served.post("/v1/sheet", {"image": image}).content
