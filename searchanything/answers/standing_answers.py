@@ -158,7 +158,8 @@ class NewMatches:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON document."""
-        return {"matches": [one.to_dict() for one in self.matches], "failed": dict(self.failed)}
+        matches = [one.to_dict() for one in self.matches]
+        return {"matches": matches, "failed": dict(self.failed), "complete": self.complete}
 
 
 @dataclass(frozen=True, slots=True)

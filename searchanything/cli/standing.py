@@ -109,7 +109,8 @@ def list_standing(context: typer.Context, *, common: CommonOptions) -> None:
 def check(context: typer.Context, *, common: CommonOptions) -> None:
     """Look once at what is new: print the matches of queries without a webhook, and send those of the others.
 
-    Printed matches count as dealt with. Exit code 1 if a query could not be asked, or its matches not sent or printed.
+    Printed matches count as dealt with. Of one query some ten thousand are printed at once: the last line or `complete`
+    says whether there may be more. Exit code 1 if a query could not be asked, or its matches not sent or printed.
 
     Example: [bold]searchanything standing check --format json[/bold]
     """
@@ -174,4 +175,6 @@ def _text(document: dict[str, Any]) -> str:
             lines.append(f"{one['query']}: {image}{region} at {hit['distance_bits']} bits")
     lines += [f"{name}: {counted(number, 'match', 'matches')} sent" for name, number in document["sent"].items()]
     lines += [f"{name}: failed: {printable(reason)}" for name, reason in document["failed"].items()]
+    if not document["complete"]:
+        lines.append("there may be more: look once more")
     return "\n".join(lines) or "nothing new"

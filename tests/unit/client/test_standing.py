@@ -577,7 +577,7 @@ def test_the_verbs(
     client.index(images)
     found = said("standing", "check")
     assert [hit["key"] for hit in found["matches"][0]["matches"]] == ["new.png"]
-    assert said("standing", "check") == {"matches": [], "failed": {}, "sent": {}}
+    assert said("standing", "check") == {"matches": [], "failed": {}, "complete": True, "sent": {}}
     assert [one["name"] for one in said("standing", "list")["queries"]] == ["red"]
     said("standing", "add", "hooked", str(images / "0.png"), "--webhook", "http://127.0.0.1:9/secret-path")
     assert "secret-path" not in json.dumps(said("standing", "list"))
@@ -622,6 +622,28 @@ def test_the_verbs_in_words(client: Client, images: Path, capsys: pytest.Capture
     client.standing.add("of a key", images / "0.png", added_by="shop")
     assert {"key", "shop"} <= set(said("list").split())
     assert said("remove", "red") == "red is gone\n"
+
+
+def test_a_check_says_that_there_may_be_more(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def checked(*arguments: str) -> str:
+        assert run(["standing", "check", *arguments], connect=lambda _uri, _preset: opened(store)) == 0
+        return capsys.readouterr().out
+
+    store: Any = client._parts.connection.indexes
+    in_stretches(monkeypatch, 2)
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
+    client.standing.add("red", images / "0.png", RED)
+    for number in range(5):
+        draw(images / f"new-{number}.png", red=30 + number % 3)
+        client.index(images)
+    printed = list[str]()
+    while (lines := checked().splitlines())[-1] == "there may be more: look once more":
+        printed += lines[:-1]
+    assert 0 < len(printed) < 5, "the last look prints what is left"
+    assert len({*printed, *lines}) == 5
+    assert json.loads(checked("--format", "json"))["complete"]
 
 
 def test_features_are_of_the_region_that_was_selected(client: Client, images: Path) -> None:
