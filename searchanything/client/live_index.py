@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError, RegionIndexError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, ModelError, PresetError, RegionIndexError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
@@ -153,7 +153,12 @@ class LiveIndex:
         with self._lock:
             if manifest.fingerprint not in self._opened:
                 index = self._index(manifest.fingerprint)  # first: an index of another version says so itself
-                encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
+                layer = self._indexes.hash_layer(manifest.fingerprint)
+                try:
+                    encoder = self._load_encoder(preset, layer, manifest)
+                except ModelError:  # that the layer does not fit is no fault of the layer, if the models are others
+                    self._check(manifest, self._described(preset, layer, manifest))
+                    raise
                 self._check(manifest, _manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = index, replace(encoder, words=wiring.words_hasher(index.words))
             return self._opened[manifest.fingerprint]

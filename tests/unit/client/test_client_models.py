@@ -21,6 +21,7 @@ from searchanything.core.protocols import RegionEncoder, Segmenter
 from searchanything.core.settings import Settings
 from searchanything.encode.encoder import Stopwatch
 from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
 from searchanything.prompts.prompt import Box, Prompts, WholeImage
 
 
@@ -184,6 +185,19 @@ def test_other_models_are_not_blamed_on_the_hash_file(
         forget(client)
         with pytest.raises(IndexMismatchError, match=r"made with other models .*different: encoder"):
             client.index(tmp_path / "images", hash_file="untrained")
+
+
+def test_models_with_fewer_features_are_not_blamed_on_the_hash_layer(tmp_path: Path) -> None:
+    """An index of a segmenter with half the channels: neither words nor cure are those of a wrong `--hash`."""
+    Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "0.png")
+    with connected() as client:
+        layer = HashLayer.random_rotation(32, 256, bits=256, seed=1).to_bytes()
+        details = {"segmenter": {"weights": "others"}, "regions": {"policy": "largest", "count": 25}}
+        stored = replace(manifest_of("f" * 32), details=details)
+        client._indexes.create(stored, layer)
+        client._indexes.switch(stored.fingerprint)
+        with pytest.raises(IndexMismatchError, match=r"made with other models .*different: .*segmenter"):
+            client.query(tmp_path / "0.png", (5, 5))
 
 
 @pytest.mark.parametrize("hash_file", [None, "untrained"])
