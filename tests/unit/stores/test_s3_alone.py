@@ -73,7 +73,7 @@ class Clock:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     for module in (s3, s3_access):
         monkeypatch.setattr(module, "BACKOFF_S", 0.0)
-    monkeypatch.setattr(s3_alone, "_busy_since", {})
+    monkeypatch.setattr(s3_alone, "_busy", s3_alone.BusyObjects())
     return Bucket()
 
 
@@ -182,6 +182,64 @@ def test_who_comes_later_for_half_a_minute_waits_no_longer(bucket: Bucket, monke
                 clock.slept.append(s3_alone.ALONE_S / 2)
         with pytest.raises(StoreError, match="sends other objects"):
             opened(server.endpoint).read("b")
+
+
+@pytest.mark.parametrize("between", ["a refusal", "nothing for long", "others that are busy", "an outage"])
+def test_who_was_asked_to_come_later_another_time_waits_again(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """A watch lives for weeks, and any server asks so now and then."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(s3_alone, "_BUSY_KEPT", 2)
+    bucket.sizes |= {"f": 1, "g": 1}
+    with web_server(bucket.answer) as server:
+        store = opened(server.endpoint)
+
+        def asked(*keys: str, **status: int) -> None:
+            bucket.status = dict.fromkeys(keys, 503) | status
+            for key in keys:
+                with pytest.raises(StoreUnavailableError, match="overloaded"):
+                    store.read(key)
+
+        asked("b")
+        clock.slept.append(s3_alone.ALONE_S)
+        if between == "a refusal":
+            bucket.status = {"b": 404}
+            with pytest.raises(StoreError):
+                store.read("b")
+        elif between == "nothing for long":
+            clock.slept.append(s3_alone._BUSY_KEPT_S)
+        elif between == "others that are busy":
+            asked("f", "g")
+        else:
+            asked("b", **dict.fromkeys("acdefg", 500))
+        asked("b")
+        clock.slept.append(s3_alone.ALONE_S)
+        with pytest.raises(StoreError, match="sends other objects"):
+            store.read("b")
+
+
+@pytest.mark.parametrize("outage", ["not reached", "nothing is sent"])
+def test_the_time_of_an_outage_does_not_count(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, outage: str) -> None:
+    """A server that is started again may send some objects before others: half a minute begins when it sends some."""
+    clock = Clock(monkeypatch)
+    bucket.status = {"b": 500}
+
+    def answer(asked: Asked) -> Answer:
+        is_away = outage == "nothing is sent" and clock.monotonic() <= s3_alone.ALONE_S
+        return (500, {}, b"") if is_away and "list-type=2" not in asked.target else bucket.answer(asked)
+
+    def ask() -> str | None:
+        if outage == "not reached" and clock.monotonic() <= s3_alone.ALONE_S:
+            raise MaxRetryError(None, "/", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
+        if clock.monotonic() > 2 * s3_alone.ALONE_S:
+            bucket.status.clear()
+        return store._client.stat_object("holiday", "b").etag
+
+    with web_server(answer) as server, long_work():
+        store = opened(server.endpoint)
+        patience.patiently(lambda: None, s3_access.s3_server(server.endpoint))
+        assert store._questions.ask(ask, "b") == "e"
 
 
 @pytest.mark.parametrize("status", [500, 503])
