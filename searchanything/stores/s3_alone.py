@@ -1,8 +1,8 @@
 """Objects that a server cannot send while it sends others, such as one on a damaged disk: that is no outage.
 
-Who asks for such an object has a `StoreError` of it alone, so that one bad image never stops a run. The server may be
-restarting a part of itself: long work waits for half a minute before it takes an object for one of these, until it has
-met the first. One that it asks to come later for is one of these after half a minute, whoever waits. The time of an
+Who asks for such an object has an `ObjectNotSentError` of it, so that one bad image never stops a run. The server may
+be restarting a part of itself: long work waits for half a minute before it takes an object for one of these, until it
+has met the first. One that it asks to come later for is one of these after half a minute, whoever waits. The time of an
 outage, in which it sends none, does not count.
 """
 
@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 from minio.error import S3Error
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ResponseError
 
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import ObjectNotSentError, StoreError, StoreUnavailableError
 from searchanything.core.patience import is_waited_for, patiently
 from searchanything.stores.s3_access import S3Access, s3_server
 from searchanything.stores.s3_errors import FOREIGN_ERRORS
@@ -80,7 +80,7 @@ class ObjectQuestions:
     _sent_last: str = ""
 
     def ask(self, question: Callable[[], Result], key: str) -> Result:
-        """The answer about an object, which long work waits for. Raises: what asking raises; StoreError as above."""
+        """The answer about an object, which long work waits for. Raises: what asking raises; ObjectNotSentError."""
         endpoint = self.access.server.endpoint
         server, first = s3_server(endpoint), math.inf
         waits, name = is_waited_for(server), (endpoint, self.bucket, key)
@@ -100,7 +100,7 @@ class ObjectQuestions:
                 if now - first < patience_s:
                     raise
                 self._met = True
-                raise StoreError(
+                raise ObjectNotSentError(
                     f"{self.bucket}/{key}: {endpoint} sends other objects, but not this one ({_why(error)}); look for "
                     "the reason in the server's log, or upload it again"
                 ) from error

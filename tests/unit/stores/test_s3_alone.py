@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from searchanything.core import patience
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import ObjectNotSentError, StoreError, StoreUnavailableError
 from searchanything.core.patience import PAUSES_S, LongWork, long_work
 from searchanything.core.settings import StorageSettings
 from searchanything.stores import s3, s3_access, s3_alone
@@ -85,7 +85,7 @@ def opened(endpoint: str) -> S3Store:
 @pytest.mark.parametrize("method", [S3Store.read, S3Store.stat])
 def test_it_is_no_outage(bucket: Bucket, method: object) -> None:
     bucket.status = {"b": 500}
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects") as raised:
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects") as raised:
         method(opened(server.endpoint), "b")  # type: ignore[operator]
     assert not isinstance(raised.value, StoreUnavailableError)
 
@@ -106,7 +106,7 @@ def test_the_object_that_was_sent_last_shows_it(bucket: Bucket) -> None:
     with web_server(bucket.answer) as server:
         store = opened(server.endpoint)
         store.read("e")
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("b")
     assert bucket.asked == {"e": 2, "b": 1 + s3_access.RETRIES}
 
@@ -118,7 +118,7 @@ def test_the_objects_beside_it_show_it(bucket: Bucket, refused: list[str], other
     bucket.status = {**dict.fromkeys("abcde", 403), "x/y/b": 500}
     bucket.sizes |= {"x/y/b": 10, other: 10}
     bucket.refused = set(refused)
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects"):
         opened(server.endpoint).read("x/y/b")
 
 
@@ -160,7 +160,7 @@ def test_empty_objects_show_nothing(bucket: Bucket) -> None:
     markers = [f"{name}/.keep" for name in "123456"]
     bucket.sizes = {**dict.fromkeys(markers, 0), **bucket.sizes}
     bucket.status = {**dict.fromkeys(markers, 416), "b": 500}
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects"):
         opened(server.endpoint).read("b")
 
 
@@ -180,7 +180,7 @@ def test_who_comes_later_for_half_a_minute_waits_no_longer(bucket: Bucket, monke
                 with nullcontext() if not status else pytest.raises(StoreUnavailableError, match="overloaded"):
                     assert opened(server.endpoint).read("b")[1] == BODY
                 clock.slept.append(s3_alone.ALONE_S / 2)
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             opened(server.endpoint).read("b")
 
 
@@ -215,7 +215,7 @@ def test_who_was_asked_to_come_later_another_time_waits_again(
             asked("b", **dict.fromkeys("acdefg", 500))
         asked("b")
         clock.slept.append(s3_alone.ALONE_S)
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("b")
 
 
@@ -250,15 +250,15 @@ def test_long_work_waits_for_half_a_minute(bucket: Bucket, monkeypatch: pytest.M
     with web_server(bucket.answer) as server, long_work():
         store = opened(server.endpoint)
         assert store.read("a")[1] == BODY
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("b")
         assert clock.slept == list(PAUSES_S[:5])
         assert sum(clock.slept) == s3_alone.ALONE_S
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("d")
         assert len(clock.slept) == 5
         bucket.status = {"d": 503}
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("d")
         assert len(clock.slept) == 10
 
