@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 TAG: Final = "searchanything"
+_TAKING_BACK_S: Final = 0.05  # between looks; what a client says reaches its scheduler within milliseconds
 logger = logging.getLogger(__name__)
 
 
@@ -47,8 +48,9 @@ class Workers:
     ) -> State[Any]:
         """The final state of a task; urgent ones go before all that wait.
 
-        A task that runs for longer than `timeout_s` fails, and its worker process is replaced: a thread
-        that hangs in a model or a driver cannot be interrupted otherwise.
+        A task that a worker has for longer than `timeout_s`, twice that at most, fails, and its worker process is
+        replaced: a thread that hangs in a model or a driver cannot be interrupted otherwise. All tries count, and their
+        pauses, in which the worker waits as well.
 
         Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
         """
@@ -81,11 +83,18 @@ class Workers:
             except TimeoutError:
                 now = await asyncio.to_thread(self._working_on, str(future.key))
                 if before & now:  # for the second time: it has been there for all of `timeout_s`
+                    await self._taken_back(future)
                     await asyncio.to_thread(self._client.restart_workers, list(now), raise_for_error=False)
                     raise TimeoutError(f"a batch took longer than {timeout_s:.0f} s; its worker was replaced") from None
                 before = now
             else:
                 return
+
+    async def _taken_back(self, future: Future[Any]) -> None:
+        """Wait until no worker is to have this task: else the next one would take it, and hang unseen."""
+        future.release()  # type: ignore[no-untyped-call]
+        while await asyncio.to_thread(self._working_on, str(future.key)):
+            await asyncio.sleep(_TAKING_BACK_S)
 
     def _working_on(self, key: str) -> set[str]:
         """The workers that have this task."""

@@ -20,6 +20,7 @@
     │   ├── ObjectNotFoundError    no such bucket, folder or object
     │   ├── UnusableKeyError       a key that no index can keep
     │   ├── ObjectChangedError     the object changed between listing and reading
+    │   ├── ObjectNotSentError     an object that its server does not send, while it sends others
     │   ├── EventsNotOfferedError  the image store sends no notifications
     │   └── StoreUnavailableError  the image store cannot be reached
     ├── RegionIndexError           the index refused
@@ -187,6 +188,10 @@ class UnusableKeyError(StoreError):
 
 class ObjectChangedError(StoreError):
     """The object is no longer the one that was listed."""
+
+
+class ObjectNotSentError(StoreError):
+    """The image store sends other objects, but not this one: it is damaged there, or a part of the store is away."""
 
 
 class EventsNotOfferedError(StoreError):

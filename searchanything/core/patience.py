@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Final, ParamSpec, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from searchanything.core.errors import IndexUnavailableError
 
@@ -32,14 +34,25 @@ Arguments = ParamSpec("Arguments")
 Away: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
-class LongWork:
-    """What has answered since some work began, what is away, and whether the work is over. Thread-safe."""
+@dataclass(slots=True, eq=False)
+class _Servers:
+    """What some work and its parts know of servers: who has answered, and of whom somebody has said that it is away."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._answered: set[str] = set()
-        self._away: set[str] = set()  # of which somebody has said so
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    answered: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
+
+
+class LongWork:
+    """What has answered since some work began, what is away, and whether the work is over. Thread-safe.
+
+    A part of other work knows what that knows, and is over when that is; its own end is not that of the whole.
+    """
+
+    def __init__(self, known: _Servers | None = None) -> None:
+        self._known = known or _Servers()
         self._over = threading.Event()
+        self._parts: WeakSet[LongWork] = WeakSet()
         self.in_vain_for = ""  # who was waited for until the time was up
 
     @property
@@ -49,7 +62,20 @@ class LongWork:
 
     def end(self) -> None:
         """From now on nothing is waited for: it was interrupted, or has failed."""
-        self._over.set()
+        with self._known.lock:
+            self._over.set()
+            parts = list(self._parts)
+        for part in parts:
+            part.end()
+
+    def part(self) -> LongWork:
+        """A part of this work."""
+        part = LongWork(self._known)
+        with self._known.lock:
+            self._parts.add(part)
+        if self.over:
+            part.end()
+        return part
 
     def pause(self, pause_s: float) -> None:
         """Wait so long, or until the work is over."""
@@ -57,24 +83,24 @@ class LongWork:
 
     def has_answered(self, of: str) -> bool:
         """Whether this one has answered since the work began."""
-        return of in self._answered
+        return of in self._known.answered
 
     def answered(self, of: str) -> None:
         """This one has answered."""
-        self._answered.add(of)
+        self._known.answered.add(of)
 
     def say_away(self, of: str, error: Exception) -> bool:
         """Say that this one is away, unless another thread has: whether it was said."""
-        with self._lock:
-            if of in self._away:
+        with self._known.lock:
+            if of in self._known.away:
                 return False
-            self._away.add(of)
+            self._known.away.add(of)
         logger.warning("%s is away, and is waited for, five minutes at most: %s", of, error)
         return True
 
     def waits_no_longer(self, of: str, *, is_back: bool) -> None:
         """Who has said that it is away waits no longer."""
-        self._away.discard(of)
+        self._known.away.discard(of)
         if is_back:
             logger.warning("%s answers again", of)
 
@@ -139,12 +165,11 @@ _work: ContextVar[LongWork | None] = ContextVar("work", default=None)
 def long_work() -> Iterator[None]:
     """In here, what is asked `patiently` is waited for, once it has answered. For what would be lost.
 
-    Within other long work it is a part of that: who has answered before is waited for.
+    Within other long work it is a part of that: who has answered before is waited for, and where its errors are caught
+    the whole goes on as patiently as before.
     """
-    if _work.get() is not None:
-        yield
-        return
-    work = LongWork()
+    whole = _work.get()
+    work = LongWork() if whole is None else whole.part()
     before = _work.set(work)
     try:
         yield

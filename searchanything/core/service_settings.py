@@ -55,7 +55,11 @@ class ServiceSettings(BaseModel):
     )
     retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
     batch_timeout_s: float = Field(
-        1800.0, gt=0, le=MOST_SECONDS, description="Longest time for one try at a batch, in seconds."
+        1800.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="Seconds that a worker may have a batch, with its retries and their pauses; a worker that has it "
+        "longer is replaced, after twice that at the latest.",
     )
     sheet_images: int = Field(
         0,

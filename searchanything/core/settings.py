@@ -161,7 +161,8 @@ class IngestSettings(BaseModel):
         3,
         ge=1,
         description="An image that failed this often with the same content is exhausted, and waits for "
-        "`searchanything failed retry`.",
+        "`searchanything failed retry`. One that its server does not send, while it sends others, is tried for an hour "
+        "at least.",
     )
     include: PatternList = Field((), description="Index only keys that match one of these, such as `*.jpg,2024/*`.")
     exclude: PatternList = Field((), description="Skip keys that match one of these.")

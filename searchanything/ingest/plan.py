@@ -29,7 +29,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.commit import Attempt, Failed, MayForget
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.counters import Counters
-from searchanything.ingest.reports import Failure
+from searchanything.ingest.reports import Failure, failed_too_often
 
 logger = logging.getLogger(__name__)
 
@@ -250,11 +250,10 @@ def _attempt(
 def is_exhausted(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
     """True where this content failed so often that it is not tried again automatically."""
     return (
-        options.max_attempts is not None
-        and previous is not None
+        previous is not None
         and previous.outcome is Outcome.FAILED
         and previous.etag == etag
-        and previous.attempts >= options.max_attempts
+        and failed_too_often(previous, options.max_attempts)
     )
 
 

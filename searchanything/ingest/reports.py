@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from searchanything.core.counting import counted
-from searchanything.core.errors import StoreError
+from searchanything.core.errors import ObjectNotSentError, StoreError
 from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.core.omissions import Omissions
 from searchanything.core.rows import ImageRow
@@ -19,6 +19,7 @@ _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),
     *("regions", "seconds", "deleted", "exhausted", "gone"),
 )
+NOT_SENT_MS: Final = 3_600_000  # so long an image that its server does not send is tried
 _JOINED: Final = ("failures", "left", "warnings", "held")
 
 
@@ -247,6 +248,17 @@ class SyncReport:
         return document
 
 
+def failed_too_often(row: ImageRow, max_attempts: int | None) -> bool:
+    """Whether a failed image is no longer tried by itself; with None it always is.
+
+    One that its server did not send, while it sent others, is tried for an hour in any case: a part of the server may
+    be away for longer than a few syncs take.
+    """
+    if max_attempts is None or row.attempts < max_attempts:
+        return False
+    return row.error != ObjectNotSentError.__name__ or row.last_at_ms - row.first_at_ms >= NOT_SENT_MS
+
+
 @dataclass(frozen=True, slots=True)
 class FailedImage:
     """A known failure. `refresh` and `sync repair` no longer try `exhausted` ones."""
@@ -271,7 +283,7 @@ class FailedImage:
             attempts=row.attempts,
             first_at_ms=row.first_at_ms,
             last_at_ms=row.last_at_ms,
-            exhausted=max_attempts is not None and row.attempts >= max_attempts,
+            exhausted=failed_too_often(row, max_attempts),
         )
 
     def to_dict(self) -> dict[str, Any]:

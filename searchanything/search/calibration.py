@@ -31,6 +31,7 @@ from searchanything.search.scoped import ScopedIndex
 SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LEAST_COMPARED: Final = 10  # below, a code cannot stand out from so few
+MOST_SAMPLES: Final = 256  # 32 MB, with codes of 256 bits
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 _GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
@@ -98,7 +99,10 @@ def draw_background(index: RegionIndex, *, of: CodeKind = "regions") -> Backgrou
 
 @dataclass(slots=True)
 class Backgrounds:
-    """The samples of the indexes that are asked, drawn again when an index has changed by a tenth. Thread-safe."""
+    """The samples of the indexes that are asked, drawn again when an index has changed by a tenth. Thread-safe.
+
+    Views have samples of their own, as many as a server has users: those that were asked longest ago make room.
+    """
 
     clock: Callable[[], float] = time.monotonic
     _drawn: dict[_Name, tuple[float, Background]] = field(default_factory=dict)
@@ -111,11 +115,12 @@ class Backgrounds:
         layer = index.words.layer if kind == "words" and index.words is not None else b""  # a restore may bring another
         name, now = (index.manifest.fingerprint, places, kind, layer), self.clock()
         with self._lock:
-            held = self._drawn.get(name)
+            held = self._drawn.pop(name, None)
             if held is not None:
-                if now - held[0] < LOOK_S:
+                is_fresh = now - held[0] < LOOK_S
+                self._drawn[name] = held if is_fresh else (now, held[1])  # this call looks; the others go on with it
+                if is_fresh:
                     return held[1]
-                self._drawn[name] = now, held[1]  # this call looks; the others go on with what there is
         if held is not None:
             return self._drawn_anew(name, index, now, held[1])
         with self._drawing:  # one call draws, the others wait for it
@@ -130,6 +135,8 @@ class Backgrounds:
             background = draw_background(index, of=kind)
         with self._lock:
             self._drawn[name] = now, background
+            if len(self._drawn) > MOST_SAMPLES:
+                del self._drawn[next(iter(self._drawn))]
         return background
 
 

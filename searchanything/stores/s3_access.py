@@ -166,10 +166,24 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
 class PatientPool(PoolManager):
     """Connections of one S3 server, which `long_work` waits for."""
 
+    server: S3Server
+
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
         """As `PoolManager.urlopen`."""
         request = partial(super().urlopen, method, url, redirect, **options)
-        return patiently(request, s3_server(urlsplit(url).netloc), HTTPError)
+        return patiently(request, asked_of(self.server, url), HTTPError)
+
+
+def asked_of(server: S3Server, url: str) -> str:
+    """Who is asked at an address, in words: the server, by whatever name of its or of its buckets' hosts, or another.
+
+    Of AWS's hosts those of S3 are one server: they are named after the bucket, its region or both.
+    """
+    parts = urlsplit(url)
+    host, own = parts.hostname or "", server.host.strip("[]").lower()
+    is_own = f".{host}".endswith(f".{own}")
+    is_s3 = server.is_aws and _AWS_HOST.fullmatch(host) is not None and "s3" in host.split(".")
+    return s3_server(server.endpoint if is_own or is_s3 else parts.netloc)
 
 
 def s3_server(host: str) -> str:
@@ -203,13 +217,19 @@ def http_client(settings: StorageSettings, connections: int, kind: type[Pool], *
     }
     proxy = proxy_of(settings)
     if proxy is None:
-        return kind(**options)
+        return _of_server(kind(**options), settings)
     parts = urlsplit(proxy)
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     headers = make_headers(proxy_basic_auth=login) if login else None
     bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     by_proxy = ProxyManager if kind is PoolManager else type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
-    return cast("Pool", by_proxy(bare, proxy_headers=headers, **options))
+    return _of_server(cast("Pool", by_proxy(bare, proxy_headers=headers, **options)), settings)
+
+
+def _of_server(pool: Pool, settings: StorageSettings) -> Pool:
+    if isinstance(pool, PatientPool):
+        pool.server = server_of(settings)
+    return pool
 
 
 def proxy_of(settings: StorageSettings) -> str | None:

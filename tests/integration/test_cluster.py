@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from dask._task_spec import Task
-from distributed import Client
+from distributed import Client, Future
 from distributed.comm import connect
 from distributed.protocol.serialize import ToPickle
 from distributed.scheduler import TaskGroup
@@ -23,6 +24,7 @@ from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ServiceSettings
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.cluster import cluster_security, local_cluster, worker_pids
+from searchanything_flows.engine import Workers
 
 pytestmark = pytest.mark.server
 SILENT_S = 6.0  # who has not answered by then does not: to connect and to read have 2 s each
@@ -119,6 +121,32 @@ def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="CLUSTER_KEY_FILE"):
         cluster_security(ServiceSettings(scheduler="tls://10.0.0.5:8786"))
     assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption
+
+
+class Plain(Client):
+    """Dask's own client that takes tasks as Prefect's does: these are functions."""
+
+    def submit(self, task: Any, *, parameters: dict[str, Any], return_type: str, **options: Any) -> Future[Any]:
+        assert return_type == "state"
+        return super().submit(task, **parameters, **options)
+
+
+def hang(folder: Path) -> None:
+    """Note the process that has begun this, and never end."""
+    (folder / str(os.getpid())).touch()
+    threading.Event().wait()
+
+
+def test_a_task_that_hangs_is_not_given_to_the_worker_that_follows(address: str, key: Path, tmp_path: Path) -> None:
+    """It would hang there as well, and no one would look."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+        workers = Workers(address, client)
+        with pytest.raises(TimeoutError, match="its worker was replaced"):
+            asyncio.run(workers.run(hang, {"folder": tmp_path}, urgent=False, timeout_s=1.0))  # type: ignore[arg-type]
+        asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))  # type: ignore[arg-type]
+    [hung] = [int(file.name) for file in tmp_path.iterdir()]
+    assert hung not in worker_pids(address, security).values()
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers

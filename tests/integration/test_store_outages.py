@@ -124,7 +124,7 @@ def test_an_object_on_a_damaged_disk_stops_nothing(
         report = client.index(f"s3://{BUCKET}", hash_file="untrained")
         assert (report.indexed, report.failed) == (IMAGES - 1, 1)
         [failure] = client.failures()
-        assert (failure.image.key, failure.error) == (bad, "StoreError")
+        assert (failure.image.key, failure.error) == (bad, "ObjectNotSentError")
         assert "sends other objects, but not this one" in failure.message
 
 

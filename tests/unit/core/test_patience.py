@@ -186,6 +186,26 @@ def test_what_ends_within_leaves_the_work_patient(clock: Clock, caplog: pytest.L
     assert said == [SERVER, f"{SERVER} answers again"] * 2
 
 
+@pytest.mark.parametrize("failing", ["its threads", "its server"])
+def test_a_part_that_fails_leaves_the_work_patient(clock: Clock, failing: str) -> None:
+    """Such as what a progress callback starts, and whose errors it catches."""
+
+    def part() -> None:
+        with long_work(), PatientThreads(1):
+            if failing == "its threads":
+                raise RegionIndexError(failing)
+            patiently(clock.asks(*away(1000)), "the image store at s:8333")
+
+    with long_work():
+        asked(clock.asks())
+        patiently(clock.asks(), "the image store at s:8333")
+        with pytest.raises(RegionIndexError):
+            part()
+        before = len(clock.slept)
+        assert asked(clock.asks(*away())) == "answer"
+        assert clock.slept[before:] == [PAUSES_S[0]]
+
+
 def test_whoever_waited_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several threads the first that ends its wait ends those of all, and any error may be the one that is seen."""
     monkeypatch.setattr(patience, "PAUSES_S", (TIMEOUT_S,))
@@ -239,6 +259,26 @@ def test_an_interruption_ends_the_waits_of_all_threads(interruption: type[BaseEx
     with pytest.raises(interruption):
         run()
     assert time.monotonic() - begun < TIMEOUT_S < WAIT_S
+
+
+def test_the_end_of_the_work_is_that_of_its_parts() -> None:
+    """Such as another thread's, which its writer started, while the work is interrupted."""
+
+    def part(waits: threading.Event) -> str:
+        def stays_away() -> str:
+            waits.set()
+            raise IndexUnavailableError(AWAY)
+
+        with long_work():
+            return asked(stays_away)
+
+    waits = threading.Event()
+    with PatientThreads(1) as threads:
+        with long_work():
+            asked(lambda: "answer")
+            waiting = threads.submit(part, waits)
+            assert waits.wait(TIMEOUT_S)
+        assert isinstance(waiting.exception(TIMEOUT_S / 2), IndexUnavailableError)
 
 
 def test_an_interruption_of_who_asks_is_no_answer_and_the_end(clock: Clock) -> None:

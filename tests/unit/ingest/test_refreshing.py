@@ -6,22 +6,23 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from fakes.indexing import EMPTY, GREEN_BLUE, RED, Setting, all_regions, png, whole, without_garbage
 from fakes.models import drawn
 from fakes.stores import InMemoryStore
 
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import ObjectNotSentError, StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.rows import Outcome
 from searchanything.core.types import StoredObject
 from searchanything.images.scopes import Patterns, Scope
-from searchanything.ingest import sync
+from searchanything.ingest import commit, sync
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
-from searchanything.ingest.reports import Failure, IndexReport
+from searchanything.ingest.reports import FailedImage, Failure, IndexReport
 from searchanything.ingest.sync import SyncJob, sync_images
 
 OPTIONS = IndexingOptions(2, 2, max_attempts=3)
@@ -146,6 +147,25 @@ def test_only_failures_exhaust_an_image(setting: Setting) -> None:
     counts = [(one.failed, one.exhausted) for one in (refresh(setting, "a.png") for _ in range(4))]
     assert counts == [(1, 0)] * 3 + [(0, 1)]
     assert setting.row("a.png").attempts == 3
+
+
+def test_what_a_server_does_not_send_is_tried_for_an_hour(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a server may be away for longer than a few syncs take: no one is to try its images again by hand."""
+    now_s = time.time()
+    clock = SimpleNamespace(time_ns=lambda: int(now_s * 1e9), perf_counter=time.perf_counter)
+    monkeypatch.setattr(commit, "time", clock)
+    setting.store.put("a.png", RED)
+    setting.store.failures["a.png"] = ObjectNotSentError("a.png: sends other objects")
+    for passed_s in (0, 30, 30, 30, 3509):
+        now_s += passed_s
+        report = refresh(setting, "a.png")
+        assert (report.failed, report.exhausted) == (1, 0)
+        assert not FailedImage.of(setting.row("a.png"), max_attempts=3).exhausted
+    now_s += 1
+    assert refresh(setting, "a.png").failed == 1
+    assert FailedImage.of(setting.row("a.png"), max_attempts=3).exhausted
+    assert not FailedImage.of(setting.row("a.png"), max_attempts=7).exhausted
+    assert refresh(setting, "a.png").exhausted == 1
 
 
 def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:

@@ -16,6 +16,7 @@ from scipy.stats import genpareto
 from searchanything.core.errors import UsageError
 from searchanything.core.manifest import IndexCounts
 from searchanything.core.types import CodeKind, ImageRef
+from searchanything.search import calibration
 from searchanything.search.calibration import (
     LEAST_CODES,
     LOOK_S,
@@ -26,6 +27,7 @@ from searchanything.search.calibration import (
     false_match_rates,
     rate_of,
 )
+from searchanything.search.scoped import ScopedIndex
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -132,6 +134,20 @@ def test_words_of_another_layer_have_a_sample_of_their_own() -> None:
         index.insert_regions([replace(region_row(ref, number, generation=1), words_code=words) for number in range(10)])
         index.insert_images([image_row(ref, generation=1)])
         assert backgrounds.of(index, "words").codes.tobytes() == words * 10
+
+
+def test_samples_that_were_asked_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may have a view for each of its users, and they come and go."""
+    monkeypatch.setattr(calibration, "MOST_SAMPLES", 4)
+    index, backgrounds = filled(30), Backgrounds()
+    views = [ScopedIndex(index, (("bucket", ""), (f"user{number}", ""))) for number in range(6)]
+    first, second, *others = views
+    drawn = {view: backgrounds.of(view) for view in (first, second)}
+    for view in others:
+        backgrounds.of(view)
+        assert backgrounds.of(first) is drawn[first]
+    assert backgrounds.of(second) is not drawn[second]
+    assert len(backgrounds._drawn) == 4
 
 
 @pytest.mark.parametrize("rate", [0, -1e-4, 1.5, "1e-4", True, float("nan")])

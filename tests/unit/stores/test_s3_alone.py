@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from searchanything.core import patience
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import ObjectNotSentError, StoreError, StoreUnavailableError
 from searchanything.core.patience import PAUSES_S, LongWork, long_work
 from searchanything.core.settings import StorageSettings
 from searchanything.stores import s3, s3_access, s3_alone
@@ -73,7 +73,7 @@ class Clock:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     for module in (s3, s3_access):
         monkeypatch.setattr(module, "BACKOFF_S", 0.0)
-    monkeypatch.setattr(s3_alone, "_busy_since", {})
+    monkeypatch.setattr(s3_alone, "_busy", s3_alone.BusyObjects())
     return Bucket()
 
 
@@ -85,7 +85,7 @@ def opened(endpoint: str) -> S3Store:
 @pytest.mark.parametrize("method", [S3Store.read, S3Store.stat])
 def test_it_is_no_outage(bucket: Bucket, method: object) -> None:
     bucket.status = {"b": 500}
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects") as raised:
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects") as raised:
         method(opened(server.endpoint), "b")  # type: ignore[operator]
     assert not isinstance(raised.value, StoreUnavailableError)
 
@@ -106,7 +106,7 @@ def test_the_object_that_was_sent_last_shows_it(bucket: Bucket) -> None:
     with web_server(bucket.answer) as server:
         store = opened(server.endpoint)
         store.read("e")
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("b")
     assert bucket.asked == {"e": 2, "b": 1 + s3_access.RETRIES}
 
@@ -118,7 +118,7 @@ def test_the_objects_beside_it_show_it(bucket: Bucket, refused: list[str], other
     bucket.status = {**dict.fromkeys("abcde", 403), "x/y/b": 500}
     bucket.sizes |= {"x/y/b": 10, other: 10}
     bucket.refused = set(refused)
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects"):
         opened(server.endpoint).read("x/y/b")
 
 
@@ -160,7 +160,7 @@ def test_empty_objects_show_nothing(bucket: Bucket) -> None:
     markers = [f"{name}/.keep" for name in "123456"]
     bucket.sizes = {**dict.fromkeys(markers, 0), **bucket.sizes}
     bucket.status = {**dict.fromkeys(markers, 416), "b": 500}
-    with web_server(bucket.answer) as server, pytest.raises(StoreError, match="sends other objects"):
+    with web_server(bucket.answer) as server, pytest.raises(ObjectNotSentError, match="sends other objects"):
         opened(server.endpoint).read("b")
 
 
@@ -180,8 +180,66 @@ def test_who_comes_later_for_half_a_minute_waits_no_longer(bucket: Bucket, monke
                 with nullcontext() if not status else pytest.raises(StoreUnavailableError, match="overloaded"):
                     assert opened(server.endpoint).read("b")[1] == BODY
                 clock.slept.append(s3_alone.ALONE_S / 2)
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             opened(server.endpoint).read("b")
+
+
+@pytest.mark.parametrize("between", ["a refusal", "nothing for long", "others that are busy", "an outage"])
+def test_who_was_asked_to_come_later_another_time_waits_again(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """A watch lives for weeks, and any server asks so now and then."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(s3_alone, "_BUSY_KEPT", 2)
+    bucket.sizes |= {"f": 1, "g": 1}
+    with web_server(bucket.answer) as server:
+        store = opened(server.endpoint)
+
+        def asked(*keys: str, **status: int) -> None:
+            bucket.status = dict.fromkeys(keys, 503) | status
+            for key in keys:
+                with pytest.raises(StoreUnavailableError, match="overloaded"):
+                    store.read(key)
+
+        asked("b")
+        clock.slept.append(s3_alone.ALONE_S)
+        if between == "a refusal":
+            bucket.status = {"b": 404}
+            with pytest.raises(StoreError):
+                store.read("b")
+        elif between == "nothing for long":
+            clock.slept.append(s3_alone._BUSY_KEPT_S)
+        elif between == "others that are busy":
+            asked("f", "g")
+        else:
+            asked("b", **dict.fromkeys("acdefg", 500))
+        asked("b")
+        clock.slept.append(s3_alone.ALONE_S)
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
+            store.read("b")
+
+
+@pytest.mark.parametrize("outage", ["not reached", "nothing is sent"])
+def test_the_time_of_an_outage_does_not_count(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, outage: str) -> None:
+    """A server that is started again may send some objects before others: half a minute begins when it sends some."""
+    clock = Clock(monkeypatch)
+    bucket.status = {"b": 500}
+
+    def answer(asked: Asked) -> Answer:
+        is_away = outage == "nothing is sent" and clock.monotonic() <= s3_alone.ALONE_S
+        return (500, {}, b"") if is_away and "list-type=2" not in asked.target else bucket.answer(asked)
+
+    def ask() -> str | None:
+        if outage == "not reached" and clock.monotonic() <= s3_alone.ALONE_S:
+            raise MaxRetryError(None, "/", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
+        if clock.monotonic() > 2 * s3_alone.ALONE_S:
+            bucket.status.clear()
+        return store._client.stat_object("holiday", "b").etag
+
+    with web_server(answer) as server, long_work():
+        store = opened(server.endpoint)
+        patience.patiently(lambda: None, s3_access.s3_server(server.endpoint))
+        assert store._questions.ask(ask, "b") == "e"
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -192,15 +250,15 @@ def test_long_work_waits_for_half_a_minute(bucket: Bucket, monkeypatch: pytest.M
     with web_server(bucket.answer) as server, long_work():
         store = opened(server.endpoint)
         assert store.read("a")[1] == BODY
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("b")
         assert clock.slept == list(PAUSES_S[:5])
         assert sum(clock.slept) == s3_alone.ALONE_S
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("d")
         assert len(clock.slept) == 5
         bucket.status = {"d": 503}
-        with pytest.raises(StoreError, match="sends other objects"):
+        with pytest.raises(ObjectNotSentError, match="sends other objects"):
             store.read("d")
         assert len(clock.slept) == 10
 

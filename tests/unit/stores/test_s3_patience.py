@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import pytest
 from fakes.http_servers import Answer, Asked, web_server
 from pydantic import SecretStr
@@ -13,6 +16,10 @@ from searchanything.core.settings import StorageSettings
 from searchanything.stores import s3, s3_access
 from searchanything.stores.s3 import S3Store
 
+EMPTY = (
+    b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>holiday</Name>'
+    b"<IsTruncated>false</IsTruncated></ListBucketResult>"
+)
 NOBODY = "127.0.0.1:9"  # the discard port: refused at once
 
 
@@ -26,9 +33,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def opened(endpoint: str) -> S3Store:
+def opened(endpoint: str, **settings: Any) -> S3Store:
     keys = {"access_key": SecretStr("key"), "secret_key": SecretStr("secret")}
-    return S3Store(StorageSettings(endpoint=endpoint, secure=False, region="us-east-1", **keys), "holiday")
+    return S3Store(StorageSettings(endpoint=endpoint, secure=False, region="us-east-1", **keys, **settings), "holiday")
 
 
 @pytest.fixture
@@ -49,6 +56,50 @@ def test_the_first_contact_fails_at_once(slept: list[float], store: S3Store) -> 
     with long_work(), pytest.raises(StoreUnavailableError):
         list(store.list())
     assert slept == []
+
+
+@pytest.mark.parametrize("addressing", ["path", "virtual"])
+def test_who_lists_has_answered_for_its_objects(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch, addressing: str
+) -> None:
+    """Where the bucket is in the host's name as well, as at AWS."""
+    resolve, hosts, away = socket.getaddrinfo, list[str](), 1
+
+    def found(host: str, *options: Any, **named: Any) -> Any:
+        hosts.append(host)
+        return resolve("127.0.0.1", *options, **named)
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal away
+        if "list-type=2" in asked.target:
+            return 200, {}, EMPTY
+        away -= 1
+        return (500, {}, b"") if away >= 0 else (200, {"ETag": '"e"'}, b"0123456789")
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(s3_access, "RETRIES", 0)
+    with web_server(answer) as server, long_work():
+        store = opened(f"store.example:{server.endpoint.rpartition(':')[2]}", addressing=addressing)
+        list(store.list())
+        assert store.read("a.jpg")[1] == b"0123456789"
+    assert slept == [1.0]
+    assert set(hosts) == {"holiday.store.example" if addressing == "virtual" else "store.example"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "of"),
+    [
+        ("s3.amazonaws.com", "https://holiday.s3.dualstack.eu-west-1.amazonaws.com/a", "s3.amazonaws.com"),
+        ("s3.amazonaws.com", "https://s3.dualstack.eu-west-1.amazonaws.com/holiday", "s3.amazonaws.com"),
+        ("s3.amazonaws.com", "https://sts.eu-west-1.amazonaws.com/", "sts.eu-west-1.amazonaws.com"),
+        ("store.example:443", "https://store.example/holiday", "store.example:443"),
+        ("[::1]:8333", "http://[::1]:8333/holiday", "[::1]:8333"),
+        ("store.example", "http://other-store.example/", "other-store.example"),
+    ],
+)
+def test_of_whom_it_is_asked(endpoint: str, url: str, of: str) -> None:
+    server = s3_access.server_of(StorageSettings(endpoint=endpoint))
+    assert s3_access.asked_of(server, url) == f"the image store at {of}"
 
 
 @pytest.mark.parametrize("pauses", [0, 2, 3], ids=["no long work", "back in time", "too late"])
