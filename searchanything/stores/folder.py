@@ -78,7 +78,7 @@ class FolderStore:
         if kind_at(self._root, "a folder", raised=StoreError) != "folder":
             raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
         noted = Omissions() if omissions is None else omissions
-        ends: list[Path] = []
+        ends, listed = list[Path](), 0
         for key, path in self._files("", (prefix, None), noted):
             try:
                 found = self._describe(key, path)
@@ -87,8 +87,9 @@ class FolderStore:
                 continue
             if found is not None:
                 ends[1:] = [path]
+                listed += 1
                 yield found
-        self._digests.flush()
+        self._digests.flush(None if prefix or noted.unreadable else listed)
         if ends and not any(map(os.path.exists, ends)):
             noted.miss("", _FOLDER_WENT)  # then "some are listed" does not tell that the folder is there
         for place, device in noted.devices.items():

@@ -5,7 +5,8 @@ of change (ctime) cannot be set back, but it is only as fine as the kernel's clo
 two seconds may change once more without a trace, and its digest is not kept. So a rewrite is missed only where a file
 system does not keep ctime (FAT), or where its clock is set back, and then only with the same size and time.
 
-The file is a cache of this user on this machine: removing it costs no more than reading the images once.
+The file is a cache of this user on this machine: removing it costs no more than reading the images once. Digests of
+files that are gone stay until they have been most of the file for a week: a disk may be away for a while.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 SETTLED_NS: Final = 2_000_000_000
 _WAITING_ROWS: Final = 1000
 _BUSY_S: Final = 2.0
+_CROWDED_H: Final = 7 * 24
+_SPARE_ROWS: Final = 10_000
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS digests (key BLOB PRIMARY KEY, version TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID
 """
@@ -45,6 +48,7 @@ class FolderDigests:
 
     def __init__(self, folder: Path, place: Path | None) -> None:
         name = blake2b(os.fsencode(folder), digest_size=16).hexdigest()
+        self._folder = os.fsencode(folder)
         self._file = None if place is None else place.expanduser() / f"{name}.sqlite"
         self._fresh: dict[bytes, tuple[str, str]] = {}  # in memory, and not yet in the file
         self._database: sqlite3.Connection | None = None
@@ -66,11 +70,35 @@ class FolderDigests:
             if self._file is not None and len(self._fresh) >= _WAITING_ROWS:
                 self._write()
 
-    def flush(self) -> None:
-        """Write what waits, at the end of a listing."""
+    def flush(self, listed: int | None = None) -> None:
+        """Write what waits, at the end of a listing: of so many files, where it was one of the whole folder.
+
+        Where digests of files that are gone have been most of all for a week, they are removed.
+        """
         with self._lock:
             if self._file is not None and self._fresh:
                 self._write()
+            if listed is not None and self._database is not None:
+                try:
+                    self._thin_out(self._database, listed)
+                except sqlite3.Error as error:
+                    self._give_up(error)
+
+    def _thin_out(self, database: sqlite3.Connection, listed: int) -> None:
+        [rows] = database.execute("SELECT count(*) FROM digests").fetchone()
+        [since] = database.execute(
+            "PRAGMA user_version"
+        ).fetchone()  # when most of them had gone, in hours; 0: have not
+        hour = int(time.time() / 3600)
+        is_crowded = rows > 2 * listed + _SPARE_ROWS
+        if is_crowded and since and hour - since >= _CROWDED_H:
+            names = database.execute("SELECT key FROM digests")
+            gone = [(name,) for (name,) in names if not os.path.lexists(os.path.join(self._folder, name))]  # noqa: PTH118 - bytes
+            with database:
+                database.executemany("DELETE FROM digests WHERE key = ?", gone)
+            is_crowded = False
+        if is_crowded != bool(since):
+            database.execute(f"PRAGMA user_version = {hour if is_crowded else 0}")
 
     def _stored(self, name: bytes) -> tuple[str, str] | None:
         if self._database is None and (self._file is None or not self._file.exists()):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,6 +202,36 @@ def test_two_folders_share_no_digests(root: Path) -> None:
     one.keep("a.jpg", state, "digest")
     one.flush()
     assert (FolderDigests(root / "1", root).find("a.jpg", state), two.find("a.jpg", state)) == ("digest", None)
+
+
+@pytest.mark.usefixtures("later")
+def test_digests_of_files_that_are_gone_are_removed_after_a_week(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_digests, "_SPARE_ROWS", 3)
+    place, now = root.parent / "digests", time.time()
+
+    def known_after(hours: float, prefix: str = "") -> set[bytes]:
+        monkeypatch.setattr(time, "time", lambda: now + 3600 * hours)
+        store = FolderStore(root, digests_dir=place)
+        assert {one.ref.key for one in store.list(prefix)} == {one.name for one in root.iterdir()}
+        with closing(sqlite3.connect(next(place.iterdir()))) as database:
+            return {name for (name,) in database.execute("SELECT key FROM digests")}
+
+    for number in range(7):
+        (root / f"{number}.jpg").write_bytes(b"one")
+    every = known_after(0)
+    assert len(every) == 7
+    for number in range(6):
+        (root / f"{number}.jpg").rename(root.parent / f"{number}.jpg")
+    assert known_after(1) == every, "the disk may be back tomorrow"
+    for number in range(4):
+        (root.parent / f"{number}.jpg").rename(root / f"{number}.jpg")
+    assert known_after(24 * 7) == every, "it came back: from now on another week counts"
+    for number in range(4):
+        (root / f"{number}.jpg").unlink()
+    assert known_after(24 * 7 + 2) == every
+    assert known_after(24 * 14 + 1) == every
+    assert known_after(24 * 14 + 3, prefix="6") == every, "a part of the folder says nothing of the rest"
+    assert known_after(24 * 14 + 3) == {b"6.jpg"}
 
 
 def test_the_database_is_closed_with_its_store(root: Path) -> None:
