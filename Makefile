@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-computing test-commands test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-computing test-commands test-services test-indexes test-rows check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -32,9 +32,10 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Five runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
+# Six runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=5 --keep-going --output-sync=target test-services test-commands test-indexes test-parts test-computing
+	$(MAKE) --jobs=6 --keep-going --output-sync=target \
+		test-services test-commands test-indexes test-rows test-parts test-computing
 
 # The parts that compute, which take as long as all the rest together.
 COMPUTING := $(addprefix tests/unit/,drawing encode evaluation explain features hash_training images ingest models prompts search training)
@@ -56,8 +57,15 @@ test-commands: .venv/.ready
 test-services: .venv/.ready .venv-milvus/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos $(COMMANDS:%=--ignore=%)
 
+# Indexes made, changed, restored and dropped: a server takes seconds for each collection, with nothing to compute.
+LIVES := $(patsubst %,tests/contracts/test_%.py,index_store milvus_rights milvus_server rehashed released restored \
+	words_codes)
+
 test-indexes: .venv/.ready .venv-milvus/.ready
-	$(BIN)/pytest -o cache_dir=.pytest_cache/indexes tests/contracts
+	$(BIN)/pytest -o cache_dir=.pytest_cache/indexes $(LIVES)
+
+test-rows: .venv/.ready .venv-milvus/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/rows tests/contracts $(LIVES:%=--ignore=%)
 
 # Two at a time: types and the site take nearly all of it.
 check: .venv/.ready

@@ -46,11 +46,18 @@ config.set("system_log_path", "")
 config.set("etcd_log_path", str(data / "etcd.log"))
 config.set("common.session.ttl", 5)
 config.set("log.level", "warn")
-config.set("queryCoord.checkInterval", 100)
+# Reads wait for the next tick, loading waits for several looks. Each channel has ticks of its own.
+config.set("proxy.timeTickInterval", 100)
+config.set("rootCoord.dmlChannelNum", 4)
 config.set("queryCoord.distPullInterval", 100)
 config.write_config()
 yaml = data / "configs" / "milvus.yaml"
-text = yaml.read_text().replace("\\netcd:\\n", "\\netcd:\\n  config:\\n    path: " + str(data / "etcd.yaml") + "\\n", 1)
+text = yaml.read_text()
+for part, lines in {
+    "etcd": "  config:\\n    path: " + str(data / "etcd.yaml"),
+    "queryCoord": "  checkChannelInterval: 100\\n  checkSegmentInterval: 100",
+}.items():  # what the template leaves out
+    text = text.replace("\\n" + part + ":\\n", "\\n" + part + ":\\n" + lines + "\\n", 1)
 yaml.write_text(text)
 client, peer = extra["etcd_port"], extra["etcd_peer_port"]
 (data / "etcd.yaml").write_text(
