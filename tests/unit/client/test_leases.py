@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from searchanything.client.change_lease import change_lease, note_behind, warn_of_ended
+from searchanything.client.change_lease import check_not_leased, change_lease, note_behind, warn_of_ended
 from searchanything.client.lease import Lease, this_machine
 from searchanything.core.errors import RegionIndexError
 from searchanything.stores.memory import MemoryIndexStore
@@ -176,3 +176,15 @@ def test_a_change_that_goes_on_is_not_said_to_have_ended(caplog: pytest.LogCaptu
     assert "sync repair" in said
     warn_of_ended(store, "new")
     assert caplog.messages == [said], "once"
+
+
+def test_an_index_that_is_being_filled_is_nobody_elses() -> None:
+    """Another process that emptied it, or made it live, would have half of it."""
+    store = MemoryIndexStore()
+    check_not_leased(store, "new")
+    with change_lease(store, ("old", "new"), "searchanything models apply pico"):
+        for fingerprint in ("old", "new"):
+            with pytest.raises(RegionIndexError, match="is not whole yet; try again when that is done, or 10 minutes"):
+                check_not_leased(store, fingerprint)
+        check_not_leased(store, "another")
+    check_not_leased(store, "new")
