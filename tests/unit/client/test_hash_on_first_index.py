@@ -169,6 +169,31 @@ def test_too_few_regions_leave_it_untrained_and_say_so(images: Path, caplog: pyt
     assert "has 42 regions of 14 images, and training takes 43 or more" in warnings_in(caplog)[-1]
 
 
+@pytest.mark.usefixtures("machine")
+def test_just_as_many_regions_as_it_takes_are_enough(images: Path) -> None:
+    """Three a picture, of which no more than three are kept: neither what there may be nor what there is is less."""
+    settings = settings_of(least=REGIONS)
+    settings.ingest.regions = 3
+    with connected(settings) as client:
+        client.index(images)
+        assert layer_of(client).provenance["rows"] == str(REGIONS)
+
+
+@pytest.mark.usefixtures("machine")
+def test_regions_that_are_all_alike_leave_it_untrained_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As do the frames of a camera that sees the same thing all day."""
+    for number in range(20):
+        Image.fromarray(drawn(64, 64, red=(2, 2, 20, 30))).save(tmp_path / f"{number}.png")
+    with connected(settings_of(least=20)) as client:
+        report = client.index(tmp_path)
+        assert (report.indexed, report.failed) == (20, 0)
+        assert client.status().to_dict()["hash"] == "untrained"
+        assert len(set(map(tuple, codes_in(client).values()))) == 1
+    assert "stays untrained: all 20 regions have the same features" in warnings_in(caplog)[-1]
+
+
 def test_it_can_be_switched_off(machine: Machine, images: Path, caplog: pytest.LogCaptureFixture) -> None:
     with connected() as client:
         client.index(images, hash_file="untrained")

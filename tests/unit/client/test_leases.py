@@ -10,10 +10,18 @@ import time
 from typing import Any
 
 import pytest
+from fakes.models import fake_encoder
 
-from searchanything.client.change_lease import change_lease, note_behind, warn_of_ended
+from searchanything.client.change_lease import (
+    begun_indexes,
+    change_lease,
+    check_not_leased,
+    note_behind,
+    warn_of_ended,
+)
 from searchanything.client.lease import Lease, this_machine
 from searchanything.core.errors import RegionIndexError
+from searchanything.encode.fingerprint import manifest_of
 from searchanything.stores.memory import MemoryIndexStore
 
 NOTE = "work-lease"
@@ -176,3 +184,35 @@ def test_a_change_that_goes_on_is_not_said_to_have_ended(caplog: pytest.LogCaptu
     assert "sync repair" in said
     warn_of_ended(store, "new")
     assert caplog.messages == [said], "once"
+
+
+def test_an_index_that_is_being_filled_is_nobody_elses() -> None:
+    """Another process that emptied it, or made it live, would have half of it."""
+    store = MemoryIndexStore()
+    check_not_leased(store, "new")
+    with change_lease(store, ("old", "new"), "searchanything models apply pico"):
+        for fingerprint in ("old", "new"):
+            with pytest.raises(RegionIndexError, match="is not whole yet; try again when that is done, or 10 minutes"):
+                check_not_leased(store, fingerprint)
+        check_not_leased(store, "another")
+    check_not_leased(store, "new")
+
+
+def test_how_an_index_was_begun_is_known_until_it_is_live_or_gone() -> None:
+    store = MemoryIndexStore()
+    encoders = [fake_encoder(regions=count) for count in (1, 2, 3)]
+    manifests = [manifest_of(encoder, "pico") for encoder in encoders]
+    for manifest, encoder in zip(manifests, encoders, strict=True):
+        store.create(manifest, encoder.hasher.to_bytes())
+    first, second, third = (manifest.fingerprint for manifest in manifests)
+    with change_lease(store, (first, second), "to the second"):
+        assert begun_indexes(store) == {second: "to the second"}
+    with change_lease(store, (first, third), "to the third"):
+        assert begun_indexes(store) == {second: "to the second", third: "to the third"}
+    with change_lease(store, (second, first), "back from the second"):  # which has become live
+        assert begun_indexes(store) == {third: "to the third", first: "back from the second"}
+    store.drop(third)
+    assert begun_indexes(store) == {first: "back from the second"}
+    with change_lease(store, (second, first), "back again"):
+        store.create(manifests[2], encoders[2].hasher.to_bytes())
+        assert begun_indexes(store) == {first: "back again"}, "one that is made anew was not begun so"

@@ -94,6 +94,20 @@ def test_an_instance_without_a_region_is_a_miss(tmp_path: Path) -> None:
     assert report["dataset"]["indexed_regions"] == 2
 
 
+def test_where_the_segmenter_sees_nothing_all_is_missed(tmp_path: Path) -> None:
+    """Two cups in a colour that it does not see: an index of no region."""
+    unseen = image()
+    unseen[LEFT[1] : LEFT[3], LEFT[0] : LEFT[2]] = 90
+    truth = saved(tmp_path, [unseen, unseen], [[instance("cup", LEFT)], [instance("cup", LEFT)]])
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    assert report["dataset"]["indexed_regions"] == 0
+    assert report["dataset"]["answerable"] == 2
+    assert report["segmentation"] == {"recall_iou50": 0.0, "recall_iou75": 0.0}
+    for space in ("float", "bits_64", "bits_64_rescored", "bits_256"):
+        assert {value for name, value in report["retrieval"][space].items() if name != "ci95"} == {0.0}
+    assert {name: value for name, value in report["funnel"].items() if value} == {"not_segmented": 1.0}
+
+
 def test_a_region_that_is_not_kept_is_lost_there(tmp_path: Path) -> None:
     truth = saved(
         tmp_path,
@@ -117,6 +131,19 @@ def test_a_hit_on_a_crowd_counts_neither_way(tmp_path: Path) -> None:
     assert with_crowd["dataset"]["instances"] == 2
     assert with_crowd["retrieval"]["float"]["precision_1"] == 1.0
     assert with_crowd["retrieval"]["float"]["map_10"] == 1.0
+
+
+def test_a_crowd_that_is_not_kept_is_no_row_to_leave_out(tmp_path: Path) -> None:
+    """It is the last of all rows, behind those of the index: one region of each image is kept."""
+    truth = saved(
+        tmp_path,
+        [image(red=LEFT), image(red=RIGHT), image(red=LEFT, yellow=LOW)],
+        [[instance("cup", LEFT)], [instance("cup", RIGHT)], [instance("cup", LOW, crowd=True)]],
+    )
+    report = evaluate(truth, tmp_path, fake_encoder(regions=1), PLAIN)
+    assert report["dataset"]["crowds"] == 1
+    assert report["dataset"]["indexed_regions"] == 3
+    assert report["retrieval"]["float"]["recall_10"] == 1.0
 
 
 def test_only_hits_with_another_value_count_where_that_is_asked(tmp_path: Path) -> None:

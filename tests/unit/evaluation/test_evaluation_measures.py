@@ -121,6 +121,11 @@ def test_the_interval_is_the_normal_one_where_there_are_many_queries() -> None:
     assert high == pytest.approx(0.25 + half, abs=0.008)
 
 
+def test_the_interval_holds_95_percent_of_1000_resampled_means() -> None:
+    assert interval(np.append(np.arange(1001.0), np.nan)) == (25.0, 975.0)
+    assert resampled_means({"a": np.arange(3.0)}, seed=1)["a"].shape == (1000,)
+
+
 def test_wilson_interval_agrees_with_published_values() -> None:
     # Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)

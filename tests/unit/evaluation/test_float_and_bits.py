@@ -129,3 +129,6 @@ def test_rare_categories_weigh_as_much_as_frequent_ones() -> None:
     assert low < 0.15 < high
     np.testing.assert_array_equal(again, resampled_category_medians(values, categories, seed=0))
     assert np.isnan(resampled_category_medians(np.array([np.nan]), np.array([0]), seed=0)).all()
+    nobody = resampled_category_medians(np.zeros(0), np.zeros(0, dtype=np.int64), seed=0)
+    assert nobody.shape == (1000,)
+    assert np.isnan(nobody).all()

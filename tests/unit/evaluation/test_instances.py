@@ -176,3 +176,25 @@ def test_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert run(arguments) == 3
     assert "failed:" in capsys.readouterr().out
     assert run([*arguments, "--instance", "thing"]) == 1
+
+
+def test_where_the_segmenter_sees_nothing_patches_alone_find(tmp_path: Path) -> None:
+    """Two equal images of a thing in a colour that it does not see: no region, and patches that are all alike."""
+    image = drawn(SIDE, SIDE)
+    x1, y1, x2, y2 = LEFT
+    image[y1:y2, x1:x2] = 90
+    thing = {"category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "instance_id": "mug"}
+    content: dict[str, list[dict[str, object]]] = {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": SIDE, "width": SIDE} for n in range(2)],
+        "annotations": [{"image_id": n, **thing} for n in range(2)],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    for n in range(2):
+        Image.fromarray(image).save(tmp_path / f"{n}.png")
+    (tmp_path / "annotations.json").write_text(json.dumps(content), "utf-8")
+    truth = read_coco(tmp_path / "annotations.json", category="instance_id")
+    report = evaluate_instances(truth, (tmp_path, None), fake_encoder())
+    assert (report["dataset"]["indexed_regions"], report["dataset"]["answerable"]) == (0, 2)
+    assert set(report["regions"]["float"].values()) == {0.0}
+    assert report["grid"]["float"]["map_10"] == 1.0
+    assert report["regions_less_grid"]["float"]["map_10"] == -1.0

@@ -188,6 +188,14 @@ def test_a_window_has_the_pixels_that_the_box_touches(
             assert end - start == 1
 
 
+def test_a_window_has_the_pixel_that_a_corner_reaches_into_by_a_hair() -> None:
+    """In float32 the centre less half the width is 6, which would leave out the pixel from 5 to 6."""
+    just_below_6 = np.nextafter(np.float32(6), np.float32(0))
+    box = np.array([[just_below_6, just_below_6, 1741.7174, 1741.7174]], dtype=np.float32)
+    windows, _ = crop_windows(box, (2000, 2000), CropPolicy.PAPER)
+    assert windows.tolist() == [[5, 5, 1742, 1742]]
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_boxes_that_are_not_finite_are_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="finite"):

@@ -65,6 +65,17 @@ def test_rows_of_a_rotation_are_orthonormal() -> None:
     assert layer.provenance["seed"] == "3"
 
 
+def test_a_rotation_is_that_of_its_seed_on_every_machine() -> None:
+    """QR with a positive diagonal is unique, so that Cholesky's factor of A^T A gives the same Q, up to rounding."""
+    drawn = np.random.default_rng(3).standard_normal((16, 16))
+    rotation = drawn @ np.linalg.inv(np.linalg.cholesky(drawn.T @ drawn).T)
+    weight = HashLayer.random_rotation(4, 12, bits=8, seed=3).weight.astype(np.float64)
+    steps = weight * 2**16
+    np.testing.assert_array_equal(steps, np.round(steps))
+    np.testing.assert_allclose(steps, rotation[:8] * 2**16, atol=0.5 + 1e-4)
+    assert np.unique(np.abs(steps) % 2).tolist() == [0, 1], "no coarser than that"
+
+
 def test_more_bits_than_dimensions_are_several_rotations() -> None:
     layer = HashLayer.random_rotation(4, 6, bits=24, seed=3)
     assert layer.weight.shape == (24, 10)

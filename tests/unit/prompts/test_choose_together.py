@@ -427,6 +427,15 @@ def test_a_click_in_a_tight_box_that_leaves_out_a_part_means_what_the_box_does()
     assert together([person, shirt], boxes=(20, 18, 44, 42), foreground=(30, 30)).rows == (1,)
 
 
+def test_a_box_is_tight_from_an_iou_of_one_half_on() -> None:
+    """A logo weighs more by its size than the thing that it is on; a box says the thing if that fills half of it."""
+    logo, thing = rectangle(64, (12, 12, 20, 20)), rectangle(64, (0, 4, 32, 20))
+    for cut_off, row in ((0, 1), (8, 0)):  # 16/32 and 15/32 of the box are left
+        left = thing & ~rectangle(64, (0, 4, cut_off, 8))
+        choice = together([logo, left], boxes=(0, 0, 32, 32), foreground=(14, 14))
+        assert (choice.rows, choice.others) == ((row,), (1 - row,))
+
+
 def test_a_click_at_the_edge_of_a_box_that_nothing_fits_selects_the_box() -> None:
     """The box fills a quarter of the click's cell, so that its mask leaves the cell out: nothing was selected."""
     choice = together([], boxes=(0, 0, 13, 13), foreground=(12.5, 5))

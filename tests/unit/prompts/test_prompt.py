@@ -446,6 +446,13 @@ def test_small_things_in_a_large_box_do_not_tie(corners: tuple[int, int, int, in
     assert fits[0] == pytest.approx(fit(box, thing), rel=1e-4)
 
 
+def test_fits_that_differ_in_the_sixth_digit_alone_tie() -> None:
+    """Factors are float32, whose errors are that large; the surer of two masks then comes first."""
+    scene = segmented(64, [rectangle(64, (0, 0, 64, 64))] * 3)
+    fits = box_fits((0.0, 0.0, 64.0, 64.0), np.float32([0.5, 0.500004, 0.50002]), np.ones(3, dtype=np.float32), scene)
+    assert fits.tolist() == pytest.approx([0.5, 0.5, 0.50002], abs=1e-12)
+
+
 def test_a_small_box_at_the_end_of_long_things_means_the_better_of_them() -> None:
     """An eighth and a seventh of them lie in it: fits of 1e-87 and 5e-65 were both 0, and the surest won."""
     train, engine = rectangle(32, (0, 8, 64, 12)), rectangle(32, (0, 8, 56, 12))
@@ -470,6 +477,10 @@ def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (40, 40, 60, 56)))
     assert (choice.rule, choice.score, choice.others) == ("box/itself", 0.0, ())
     assert "best IoU 0.00 is below 0.1" in choice.reason
+    overlapping = segmented(64, [rectangle(64, (0, 0, 8, 8)), rectangle(64, (52, 48, 64, 64))])
+    choice = choose(Box(40, 40, 60, 56), overlapping, box_min_iou=0.2)
+    assert "best IoU 0.14 is below 0.2" in choice.reason, "64 of 448 px, not that of the surest"
+    assert choice.others == (1,)
 
 
 def test_the_reason_for_a_box_itself_compares_no_iou_of_0() -> None:
@@ -507,6 +518,28 @@ def test_a_tiny_box_between_masks_still_has_a_cell() -> None:
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (32, 32, 36, 36)))
 
 
+def test_at_most_five_runners_up_are_offered() -> None:
+    """A click on eight masks that nest, and a box in all of them that fits none; the smaller ones fit it better."""
+    nested = segmented(64, [rectangle(64, (0, 0, 64 - 4 * n, 64 - 4 * n)) for n in range(8)])
+    assert choose_by_points(Points((2, 2), granularity="part"), nested).others == (6, 5, 4, 3, 2)
+    assert choose_by_points(Points((2, 2), granularity="whole"), nested).others == (1, 2, 3, 4, 5)
+    choice = choose(Box(0, 0, 4, 4), nested, box_min_iou=MIN_IOU)
+    assert (choice.rule, choice.others) == ("box/itself", (7, 6, 5, 4, 3))
+
+
+def test_of_many_masks_that_are_equal_the_surer_ones_come_first() -> None:
+    """NumPy's default sort keeps no order, which a dozen of equals are enough to show."""
+    small, large = rectangle(64, (0, 0, 8, 8)), rectangle(64, (0, 0, 16, 16))
+    scene = segmented(64, [small, large] * 20)
+    text = choose_by_similarity(np.tile(np.float32([0.1, 0.5]), 20), scene, "an apple")
+    assert (text.rows, text.others) == ((1,), (3, 5, 7, 9, 11))
+    assert choose(Box(0, 0, 4, 4), scene, box_min_iou=0.9).others == (0, 2, 4, 6, 8), "IoU 1/4, and 1/16"
+    assert choose_by_points(Points((60, 60)), scene).others == (1, 3, 5, 7, 9), "the nearer ones"
+    jars, lid, knob = (rectangle(64, box) for box in ((0, 24, 64, 40), (12, 24, 20, 32), (12, 24, 16, 28)))
+    cut = choose_by_points(Points((8, 32), background=(56, 32)), segmented(64, [jars, *[knob, lid] * 20]))
+    assert cut.others == (2, 4, 6, 8, 10)
+
+
 # --- text, mask, whole image -----------------------------------------------------------------------------------
 
 
@@ -517,6 +550,7 @@ def test_a_text_takes_the_closest_region_and_offers_the_next() -> None:
     assert choice.box_xyxy == (0, 0, 12, 8)
     assert choice.score == pytest.approx(0.9)
     assert choice.others == (1, 4, 5, 7, 0)
+    assert choice.rule == "text/cosine"
     assert "'a red apple'" in choice.reason
 
 

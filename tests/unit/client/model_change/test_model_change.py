@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import shutil
 import sys
@@ -457,6 +458,28 @@ def test_a_given_layer_is_taken(client: Client, tmp_path: Path) -> None:
     client.models.apply(OLD)
     client.models.apply(NEW, hash_file="untrained")
     assert (client.manifest.bits, client.manifest.hash_trained) == (256, False)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_who_goes_on_without_a_layer_takes_the_newest_that_there_are_codes_of(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an index that is whole but for the switch would be filled anew, with a layer of another sample."""
+    files = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
+    for seed, file in enumerate(files, start=1):
+        drawn_layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=128, seed=seed)
+        said = {**drawn_layer.provenance, "trained": "true"}
+        trained = HashLayer.create(drawn_layer.weight, drawn_layer.bias, mask_dimension=CHANNELS, provenance=said)
+        file.write_bytes(trained.to_bytes())
+    with monkeypatch.context() as killing:
+        killing.setattr(MemoryIndexStore, "switch", lambda *_: (_ for _ in ()).throw(Killed))
+        for file in files:
+            with pytest.raises(Killed):
+                client.models.apply(NEW, hash_file=file)
+    made = [one.created_at_ms for one in client._indexes.manifests() if one.preset == NEW]
+    assert len(set(made)) == 2
+    change = client.models.apply(NEW)
+    assert (change.layer, change.encoded) == (hashlib.sha256(files[1].read_bytes()).hexdigest(), 0)
 
 
 def test_other_regions_of_the_same_preset(client: Client, images: Path) -> None:
