@@ -74,7 +74,7 @@ def launched_chromium(*arguments: str) -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def other_chromium(browser: Browser, settings: str) -> Iterator[Browser]:
-    """A second one with settings of Blink (NAME=VALUE,…), beside the first: it has a mouse unless they say otherwise."""
+    """A second one with settings of Blink (NAME=VALUE,…): it has a mouse unless they say otherwise."""
     mouse = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
     arguments = ["--no-sandbox", f"--blink-settings={mouse},{settings}"]
     other = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=arguments)

@@ -36,9 +36,7 @@ COLOUR = """() => {
 
 def change(served: Served, key: str) -> None:
     """Green in place of blue, and a further thing, in the bucket and in the index."""
-    (served.folder / key).write_bytes(
-        png_of(drawn(HEIGHT, WIDTH, green=(80, 32, 240, 160), red=(300, 200, 330, 224)))
-    )
+    (served.folder / key).write_bytes(png_of(drawn(HEIGHT, WIDTH, green=(80, 32, 240, 160), red=(300, 200, 330, 224))))
     served.client.index(served.folder)
 
 

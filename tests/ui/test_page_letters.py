@@ -18,7 +18,8 @@ WRONG = """() => {
     const wrong = [], wide = document.documentElement.clientWidth;
     const name = (one) => `${one.tagName} ${one.id || one.className} ${one.textContent.slice(0, 20)}`;
     const shows = (one) => one.checkVisibility({ opacityProperty: true, visibilityProperty: true });
-    const all = [...document.querySelectorAll("body *")].filter((one) => shows(one) && !one.closest(".sr, .skip, svg, pre"));
+    const everything = [...document.querySelectorAll("body *")];
+    const all = everything.filter((one) => shows(one) && !one.closest(".sr, .skip, svg, pre"));
     for (const one of all) {
         const { left, right, width } = one.getBoundingClientRect(), style = getComputedStyle(one);
         if (width && (right > wide + 1 || left < -1)) wrong.push(`outside: ${name(one)}`);
@@ -81,7 +82,7 @@ def test_letters_are_as_large_as_the_browser_is_set(letters: tuple[Browser, int]
     context.close()
     assert body == pytest.approx(14 * size / 16)
     assert button >= 32 * size / 16
-    assert found == dict.fromkeys(STATES, [])
+    assert found == {state: [] for state in STATES}
 
 
 @pytest.mark.parametrize("width", [640, 320])
@@ -97,7 +98,7 @@ def test_a_zoomed_window_is_a_smaller_one(browser: Browser, served: tuple[Served
         found[state] = page.evaluate(WRONG)
         page.screenshot(path=SCREENSHOTS / f"page-zoomed-{width}-{state}.png")
     context.close()
-    assert found == dict.fromkeys(STATES, [])
+    assert found == {state: [] for state in STATES}
 
 
 def test_large_letters_fit_a_phone(letters: tuple[Browser, int], served: tuple[Served, str]) -> None:
@@ -112,7 +113,7 @@ def test_large_letters_fit_a_phone(letters: tuple[Browser, int], served: tuple[S
         found[state] = page.evaluate(WRONG)
         page.screenshot(path=SCREENSHOTS / f"page-phone-{size}-{state}.png")
     context.close()
-    assert found == dict.fromkeys(STATES, [])
+    assert found == {state: [] for state in STATES}
 
 
 @pytest.fixture
@@ -124,9 +125,7 @@ def touch_laptop(browser: Browser, served: tuple[Served, str]) -> Iterator[Page]
         yield page
 
 
-def test_the_first_touch_of_a_laptop_shows_what_fingers_need(
-    touch_laptop: Page, served: tuple[Served, str]
-) -> None:
+def test_the_first_touch_of_a_laptop_shows_what_fingers_need(touch_laptop: Page, served: tuple[Served, str]) -> None:
     page = touch_laptop
     page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
     keys(page)
