@@ -72,6 +72,16 @@ def launched_chromium(*arguments: str) -> Iterator[Browser]:
         browser.close()
 
 
+@contextlib.contextmanager
+def other_chromium(browser: Browser, settings: str) -> Iterator[Browser]:
+    """A second one with settings of Blink (NAME=VALUE,…): it has a mouse unless they say otherwise."""
+    mouse = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+    arguments = ["--no-sandbox", f"--blink-settings={mouse},{settings}"]
+    other = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=arguments)
+    yield other
+    other.close()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     quiet = ("--disable-quic", "--disable-background-networking", "--disable-component-update")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from fakes.pages import asked, browser, click, keys, open_image, page, place, served
@@ -155,6 +156,48 @@ def test_the_right_button_takes_away(page: Page, served: tuple[Served, str]) -> 
     assert without["prompt"]["background"][0] == pytest.approx([85, 120], abs=2)
 
 
+def canvas_of(page: Page) -> str:
+    """What is drawn on the image now."""
+    drawing: str = page.evaluate("() => document.querySelector('#canvas').toDataURL()")
+    return drawing
+
+
+@pytest.mark.parametrize("button", ["right", "middle"])
+def test_other_buttons_draw_no_box(page: Page, served: tuple[Served, str], button: Literal["right", "middle"]) -> None:
+    open_image(page, served)
+    page.mouse.move(*place(page, 190, 230))
+    before, address = canvas_of(page), page.url
+    page.mouse.down(button=button)
+    for x, y in ((100, 200), (40, 180), (190, 230)):
+        page.mouse.move(*place(page, x, y))
+    assert canvas_of(page) == before
+    page.mouse.up(button=button)
+    assert page.url == address
+    expect(page.locator("#toast")).to_be_empty()
+
+
+def test_a_button_that_was_let_go_unseen_draws_no_box(page: Page, served: tuple[Served, str]) -> None:
+    """A menu, or a window before this one, takes the end of a drag."""
+    open_image(page, served)
+    page.mouse.move(*place(page, 190, 230))
+    before, address = canvas_of(page), page.url
+    devtools = page.context.new_cdp_session(page)
+
+    def mouse(kind: str, x: float, y: float, buttons: int) -> None:
+        left, top = place(page, x, y)
+        button = {"button": "left", "buttons": buttons, "clickCount": 1} if buttons else {"button": "none"}
+        devtools.send("Input.dispatchMouseEvent", {"type": kind, "x": left, "y": top, **button})
+
+    mouse("mousePressed", 190, 230, 1)
+    mouse("mouseMoved", 30, 200, 1)
+    assert canvas_of(page) != before
+    mouse("mouseMoved", 190, 240, 0)
+    assert canvas_of(page) == before
+    mouse("mouseMoved", 190, 230, 0)
+    page.mouse.up()
+    assert page.url == address
+
+
 def test_the_wheel_with_ctrl_zooms_about_the_pointer(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     at = place(page, 250, 90)
@@ -204,14 +247,14 @@ def larger(route: Route) -> None:
 def test_a_zoomed_large_image_comes_with_more_pixels(page: Page, served: tuple[Served, str]) -> None:
     page.route("**/regions", larger)
     open_image(page, served)
-    with page.expect_request("**/thumbnail?side=2048"):
+    with page.expect_request("**/thumbnail?side=2048*"):
         page.click("#zoom-in")
 
 
 def test_two_fingers_bring_more_pixels(phone: Page, served: tuple[Served, str]) -> None:
     phone.route("**/regions", larger)
     open_image(phone, served)
-    with phone.expect_request("**/thumbnail?side=2048"):
+    with phone.expect_request("**/thumbnail?side=2048*"):
         pinch(phone)
     phone.wait_for_function(
         "() => { const one = document.querySelector('#canvas'); return one.width > 3 * one.clientWidth; }"
@@ -225,7 +268,7 @@ def test_a_long_image_fills_its_tile(page: Page) -> None:
         route.fulfill(json=found)
 
     page.route("**/v1/images?*", long)
-    with page.expect_request("**/thumbnail?side=1280"):
+    with page.expect_request("**/thumbnail?side=1280*"):
         page.reload()
 
 

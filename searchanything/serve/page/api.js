@@ -72,25 +72,27 @@ export async function upload(file, signal) {
   return fetched("/v1/uploads", "json", { method: "POST", headers, body: file, signal });
 }
 
-/** The path of a picture of an indexed image, an upload, a box of one, or a standing query. */
+/** The path of a picture of an indexed image, an upload, a box of one, or a standing query; another etag is another picture. */
 export function picturePath(image, side, box) {
   const query = new URLSearchParams({ side });
+  if (image.etag) query.set("etag", image.etag);
   if (box) query.set("box", box.map((n) => Math.max(0, Math.round(n))).join(","));
   const base = image.upload ? `/v1/uploads/${image.upload}` : image.standing ? `/v1/standing/${image.standing}` : `/v1/images/${image.id}`;
   return `${base}/thumbnail?${query}`;
 }
 
-/** A picture as an address that an <img> may have: fetched with the key, as addresses hold none. */
-export function picture(path) {
-  if (pictures.has(path)) {
+/** A picture as an address that an <img> may have: fetched with the key, as addresses hold none; `renew`: as it is now. */
+export function picture(path, { renew = false } = {}) {
+  if (pictures.has(path) && !renew) {
     const held = pictures.get(path);
     pictures.delete(path);
     pictures.set(path, held);
     return held;
   }
-  const made = fetched(path, "blob").then((blob) => URL.createObjectURL(blob));
+  const made = fetched(path, "blob", { cache: renew ? "no-cache" : "default" }).then((blob) => URL.createObjectURL(blob));
+  pictures.get(path)?.then(URL.revokeObjectURL, () => {});
   pictures.set(path, made);
-  made.catch(() => pictures.delete(path));
+  made.catch(() => pictures.get(path) === made && pictures.delete(path));
   if (pictures.size > PICTURES) {
     const [oldest, held] = pictures.entries().next().value;
     pictures.delete(oldest);

@@ -2,17 +2,26 @@
 
 import { key, post } from "./api.js";
 import { images } from "./browse.js";
+import { hovers, touches } from "./fingers.js";
 import { pictured } from "./hits.js";
 import { letterKeys } from "./letter_keys.js";
 import { problemNotice, tellProblem } from "./messages.js";
 import { baseName, byId, count, coverSide, dialog, lazyImage, make, say, sentence } from "./parts.js";
 
-const KEYS = [
+const FINGERS = [
+  ["Tap", "Select what lies under the finger, and search"],
+  ["Tap again", "Part, object, whole: the next level"],
+  ["Add, Take away, Box", "Below the image: what a tap does, or a finger that draws"],
+  ["Two fingers", "Larger, smaller"],
+];
+const MOUSE = [
   ["Click", "Select what lies under the pointer, and search"],
   ["Click again", "Part, object, whole: the next level"],
   ["Shift + click", "Add another place"],
   ["Alt + click", "Take away: not this; so does the right button"],
   ["Drag", "Draw a box around the thing"],
+];
+const KEYS = [
   ["/", "Words for the thing"],
   ["Arrows, Enter", "On the image: move a cross, select; Shift adds, Alt takes away"],
   ["B", "On the image: begin and end a box at the cross"],
@@ -24,12 +33,20 @@ const KEYS = [
   ["?", "This help"],
 ];
 
+function table(...groups) {
+  const row = ([keys, text]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, keys)), make("td", {}, text));
+  return make("table", { class: "keys" }, make("tbody", {}, ...groups.flat().map(row)));
+}
+
+/** What can be done with what is there: fingers, a mouse, and keys, which a screen without a mouse has seldom. */
 export function help() {
-  const rows = KEYS.map(([keys, text]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, keys)), make("td", {}, text)));
   const single = make("input", { type: "checkbox", id: "letter-keys", onchange: () => letterKeys.set(single.checked) });
   single.checked = letterKeys.on();
   const letters = make("label", { class: "toggle" }, single, make("span", {}, "Single keys: / ? F G, and R W Y on the answers"));
-  dialog("Pointing and keys", make("table", { class: "keys" }, make("tbody", {}, ...rows)), letters, make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), "."));
+  const pointing = [...(touches() ? FINGERS : []), ...(hovers() ? MOUSE : [])];
+  const programs = make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), ".");
+  const rows = hovers() ? [table(pointing, KEYS), letters] : [table(pointing), make("details", {}, make("summary", {}, "With a keyboard"), table(KEYS), letters)];
+  dialog("Pointing and keys", ...rows, programs);
 }
 
 /** ✕, and a click that begins and ends beside the dialog: one that marks words may end there. Firefox 140 lacks `closedby`. */

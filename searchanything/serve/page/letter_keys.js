@@ -19,3 +19,5 @@ export const letterKeys = {
     else byId("help-button").removeAttribute("aria-keyshortcuts");
   },
 };
+
+addEventListener("storage", () => letterKeys.show()); // another tab has switched them

@@ -67,14 +67,14 @@ export function headline(problem) {
   return { 429: "The server is busy", 501: "Not offered here" }[problem.status] || "No answer";
 }
 
-/** What went wrong, with a way to try again: at once, or when the server will take questions again. */
-export function tellProblem(notice, problem, again) {
+/** What went wrong, with a way to try again: at once, or when the server will take questions again; or with `other`, { label, act }. */
+export function tellProblem(notice, problem, again, other = null) {
   notice.hidden = false;
   const none = problem.kind === "IndexNotFoundError"; // how everybody begins
   notice.className = `notice ${none || problem.status === 501 ? "nothing" : "problem"}`;
   const detail = [sentence(problem.message), problem.request && !none ? `Request ${problem.request}.` : ""].join(" ");
-  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, "Try again");
-  if (button && problem.retryAfter) wait(button, problem.retryAfter);
+  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: other ? other.act : again }, other ? other.label : "Try again");
+  if (button && problem.retryAfter) wait(button, Date.now() + 1000 * problem.retryAfter);
   notice.replaceChildren(make("div", {}, make("strong", {}, none ? NO_INDEX : problem.title), make("p", {}, detail)), button);
 }
 
@@ -85,9 +85,10 @@ export function problemNotice(problem, again) {
   return notice;
 }
 
-/** A button that can be pressed in so many seconds, which it counts. */
-function wait(button, seconds) {
+/** A button that can be pressed from a time on, and counts the seconds until then: by the clock, as timers stand still in a laptop that sleeps. */
+function wait(button, from) {
+  const seconds = Math.ceil((from - Date.now()) / 1000);
   button.disabled = seconds > 0;
   button.textContent = seconds > 0 ? `Try again in ${seconds} s` : "Try again";
-  if (seconds > 0) setTimeout(() => wait(button, seconds - 1), 1000);
+  if (seconds > 0) setTimeout(() => wait(button, from), 1000);
 }

@@ -36,22 +36,43 @@ export function icon(name) {
 }
 
 const REST_MS = 1000; // so long nothing else was asked for
+const AGAIN_MS = 5000, AGAIN_MOST_MS = 30_000; // after so long, and ever longer, what did not come is fetched again
+const PASSING = new Set([0, 429, 502, 503, 504]); // a server that is away or busy
 const unseen = new Set(); // pictures that were not asked for yet
-let resting = 0, isBringing = false;
+const gone = new Set(); // pictures that did not come
+let resting = 0, isBringing = false, again = 0, pause = AGAIN_MS;
 
-/** Fetch a picture; whether it came. One that did not is fetched again when it comes in view again. */
+/** Fetch a picture; whether it came. One that did not is fetched again when it comes in view again, or after a while. */
 async function bring(target) {
   unseen.delete(target);
   try {
     target.src = await picture(target.dataset.path);
     target.addEventListener("load", () => target.classList.add("there"), { once: true });
     target.classList.remove("gone");
+    gone.delete(target);
+    pause = AGAIN_MS;
     waiting.unobserve(target);
     return true;
-  } catch {
+  } catch (problem) {
     target.classList.add("gone");
+    gone.add(target);
+    if (PASSING.has(problem.status) && !again) {
+      again = setTimeout(bringAgain, pause);
+      pause = Math.min(2 * pause, AGAIN_MOST_MS);
+    }
     return false;
   }
+}
+
+/** Fetch what did not come, as far as it is in view: an observer says of what it begins to observe whether it is. */
+export function bringAgain() {
+  clearTimeout(again);
+  again = 0;
+  for (const target of gone) {
+    waiting.unobserve(target);
+    if (target.isConnected) waiting.observe(target);
+  }
+  gone.clear();
 }
 
 /** What is out of view, one after the other: a page is printed whole, and no print waits for what is fetched then. */

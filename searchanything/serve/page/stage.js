@@ -3,7 +3,7 @@
 import { holds, outline } from "./masks.js";
 
 const SELECTED = "#ffcc00", HOVER = "#40e0ff", GOOD = "#30d158", BAD = "#ff453a";
-const DRAG_PX = 6, FINEST_PX = 2048;
+const DRAG_PX = 6, FINEST_PX = 2048, PRIMARY = 1;
 const STEP = 1 / 40, FINE = 1 / 200;
 export const CLOSER = 1.5, CLOSEST = 8;
 
@@ -30,7 +30,7 @@ export class Stage {
     canvas.addEventListener("pointerleave", () => this.#hover(null));
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", (event) => this.#isOf(event) && ((this.drag = null), this.draw()));
+    canvas.addEventListener("pointercancel", (event) => this.#isOf(event) && this.#drop());
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => ((this.cross = null), this.#hover(null)));
@@ -264,8 +264,10 @@ export class Stage {
     if (this.drag) {
       if (!this.#isOf(event)) return;
       if (event.pointerType === "touch" && this.mode !== "box") return; // a finger that moves scrolls
+      if (!(event.buttons & this.drag.button)) return this.#drop(); // let go where it was not seen, as over a menu
       const [x, y] = this.drag.start;
       const far = Math.hypot(event.clientX - this.drag.client[0], event.clientY - this.drag.client[1]);
+      if (far > DRAG_PX && this.drag.button !== PRIMARY) return this.#drop();
       if (far > DRAG_PX || this.drag.box) {
         this.drag.box = [Math.min(x, place[0]), Math.min(y, place[1]), Math.max(x, place[0]), Math.max(y, place[1])];
         this.#hover(null);
@@ -280,7 +282,13 @@ export class Stage {
     if (![0, 2].includes(event.button) || !event.isPrimary || !this.map) return;
     this.cross = null;
     this.canvas.setPointerCapture(event.pointerId);
-    this.drag = { pointer: event.pointerId, start: this.#place(event), client: [event.clientX, event.clientY], box: null };
+    this.drag = { pointer: event.pointerId, start: this.#place(event), client: [event.clientX, event.clientY], box: null, button: event.buttons };
+  }
+
+  /** What was begun is neither a box nor a click. */
+  #drop() {
+    this.drag = null;
+    this.draw();
   }
 
   #up(event) {
@@ -322,8 +330,7 @@ export class Stage {
     } else if (event.key === "b" || event.key === "B") {
       this.#keyBox();
     } else if (event.key === "Escape" && this.drag) {
-      this.drag = null;
-      this.draw();
+      this.#drop();
       event.stopPropagation();
     } else return;
     event.preventDefault();

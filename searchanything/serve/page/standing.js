@@ -11,14 +11,23 @@ const SHOWN = 24; // matches of one query; the others come when these are seen
 
 let mayName = false; // a webhook
 let ask = () => {}; // for another key
+let isOffered = false;
 
 /** Show what there is, if this server and key offer it; `offers` is what the server said, `askKey(problem)` is for a key that is refused. */
 export function offered(offers, askKey) {
   mayName = offers.webhooks;
   ask = askKey;
+  isOffered = offers.standing;
   for (const id of ["keep", "standing-button"]) byId(id).hidden = !offers.standing;
-  if (offers.standing) look().then(badge, () => {}); // whoever opens the list hears what is wrong
+  countNew();
 }
+
+/** What is new, beside the bell: whoever opens the list hears what is wrong. */
+function countNew() {
+  if (isOffered && !document.hidden) look().then(badge, () => {});
+}
+
+document.addEventListener("visibilitychange", countNew); // it was seen in another tab, or is new since this one was left
 
 /** Ask for a name and keep a question. `asked` is what the server is asked, `thing` what it is called until it has a name. */
 export function keepAsking(asked, thing) {
