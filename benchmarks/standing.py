@@ -128,7 +128,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 parts = [rng.normal(size=part.shape).astype(np.float32) for part in (made.mask, made.image)]
                 features = FeatureBatch(*parts)
                 memory.keep(one, Kept(b"", {client.manifest.feature_fingerprint: features}))
-            memory.keep_queries(queries)
+            keep_alone(client, queries)
             if client.standing.deliver().failed:
                 raise SystemExit("a made-up query matches a made-up region")
             best = measuring.best_ms({"look": client.standing.deliver}, rounds=5)
@@ -141,9 +141,19 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
+def keep_alone(client: Client, queries: Sequence[StandingQuery]) -> None:
+    """Have these queries there, and no others."""
+    memory, wanted = client.standing.memory, {one.id for one in queries}
+    for other in memory.queries():
+        if other.id not in wanted:
+            memory.forget(other)
+    for one in queries:
+        memory.keep_query(one)
+
+
 def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> float:
     """Milliseconds of a look at queries each of which one new region matches, after they were fetched."""
-    client.standing.memory.keep_queries(queries)
+    keep_alone(client, queries)
     index, now = client._parts.connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
     regions, images = [], []
     for one in queries:
