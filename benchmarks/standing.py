@@ -187,11 +187,12 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=100_000)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 100, 1000])
     options = parser.parse_args()
-    matches = list(found(options)) if options.scenes else []
-    costs = list(looks(options)) if options.regions else []
-    for rows in (matches, costs):
-        if rows:
-            measuring.report("standing", rows, argparse.Namespace(json=None))
+    tables: list[list[dict[str, Any]]] = []
+    for asked, measured in ((options.scenes, found), (options.regions, looks)):
+        tables.append(list(measured(options)) if asked else [])
+        if tables[-1]:
+            measuring.report("standing", tables[-1], argparse.Namespace(json=None))
+    matches, costs = tables
     measuring.write({"benchmark": "standing", "matches": matches, "looks": costs}, options.json)
 
 
