@@ -1,9 +1,9 @@
 """Another hash layer for an index (`searchanything hash apply`): how long the codes of kept features take.
 
-An index of made-up images, 25 regions each, whose features are kept in a folder, gets another layer, and gets the first
-one back, which is there already. Beside it, what the work consists of at least: reading the features and hashing them.
-`--uri` names an index of its own, such as a Milvus server with a prefix that is not in use; default: Milvus Lite in a
-temporary folder.
+An index of made-up images whose features are kept in a folder gets another layer, and gets the first one back, which is
+there already. Beside it, what the work consists of at least: reading the features and hashing them; and how many bytes
+the kept features take. `--uri` names an index of its own, such as a Milvus server with a prefix that is not in use;
+default: Milvus Lite in a temporary folder.
 """
 
 from __future__ import annotations
@@ -29,39 +29,40 @@ from searchanything.features.layout import FeatureCache
 from searchanything.models.hashing import HashLayer
 from searchanything.wiring import open_feature_cache, open_features, open_index_store
 
-REGIONS: Final = 25  # of an image
 BATCH: Final = 256  # images
 
 
-def features_of(images: list[ImageRef], generation: int, widths: tuple[int, int]) -> list[ImageFeatures]:
+def features_of(
+    images: list[ImageRef], generation: int, widths: tuple[int, int], *, regions: int
+) -> list[ImageFeatures]:
     """Made-up features of regions and whole images."""
     rng = np.random.default_rng(generation)
     return [
         ImageFeatures(
-            one, "etag", generation, *(rng.standard_normal((REGIONS + 1, width), np.float32) for width in widths)
+            one, "etag", generation, *(rng.standard_normal((regions + 1, width), np.float32) for width in widths)
         )
         for one in images
     ]
 
 
-def fill(index: RegionIndex, cache: FeatureCache, layer: HashLayer, count: int) -> None:
+def fill(index: RegionIndex, cache: FeatureCache, layer: HashLayer, count: int, *, regions: int) -> None:
     """The rows of the live index, and their features."""
     keeper = ParquetKeeper(cache)
     widths = layer.mask_dimension, layer.image_dimension
     for first in range(0, count, BATCH):
         images = [ImageRef(cache.bucket, f"{at:07}.jpg") for at in range(first, min(count, first + BATCH))]
-        features = features_of(images, first + 1, widths)
+        features = features_of(images, first + 1, widths, regions=regions)
         keeper.keep(features)
         codes = [layer.encode(one.mask_features, one.image_features) for one in features]
         index.insert_regions(
             [
                 region_row(image, first + 1, number, own[number].tobytes())
                 for image, own in zip(images, codes, strict=True)
-                for number in range(REGIONS)
+                for number in range(regions)
             ]
         )
         rows = zip(images, codes, strict=True)
-        index.insert_images([image_row(image, first + 1, own[-1].tobytes(), regions=REGIONS) for image, own in rows])
+        index.insert_images([image_row(image, first + 1, own[-1].tobytes(), regions=regions) for image, own in rows])
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -76,6 +77,7 @@ def main() -> None:
     options = measuring.parser(__doc__)
     options.add_argument("--uri")
     options.add_argument("--images", type=int, default=4000)
+    options.add_argument("--regions", type=int, default=25, help="of an image")
     options.add_argument("--features", type=int, nargs=2, default=(320, 1024), help="of f_M and f_I; those of paper")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +98,7 @@ def main() -> None:
         file = Path(folder) / "second.safetensors"
         file.write_bytes(second.to_bytes())
         cache = open_feature_cache(str(bucket), manifest, settings)
-        fill(indexes.open(manifest.fingerprint), cache, first, asked.images)
+        fill(indexes.open(manifest.fingerprint), cache, first, asked.images, regions=asked.regions)
         with searchanything.Client(settings, indexes=indexes) as client:
             source = open_features(cache.files.location, mask_dimension=None, settings=settings)
             spent = {
@@ -105,11 +107,13 @@ def main() -> None:
                 "apply": seconds(lambda: client.hash_layers.apply(file)),
                 "apply the first again": seconds(lambda: client.hash_layers.apply(first.digest)),
             }
-            if client.status().regions != asked.images * REGIONS:
+            kept = client.features.status(str(bucket))
+            if client.status().regions != asked.images * asked.regions:
                 raise SystemExit("regions were lost")
             client.hash_layers.drop(second.digest)
-    regions = asked.images * REGIONS
+    regions = asked.images * asked.regions
     rows = [{"what": name, "s": took, "regions/s": round(regions / took)} for name, took in spent.items()]
+    rows.append({"what": "features", "bytes/region": round(kept.bytes / kept.rows)})
     measuring.report("rehash", rows, asked)
 
 

@@ -128,7 +128,7 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 parts = [rng.normal(size=part.shape).astype(np.float32) for part in (made.mask, made.image)]
                 features = FeatureBatch(*parts)
                 memory.keep(one, Kept(b"", {client.manifest.feature_fingerprint: features}))
-            memory.keep_queries(queries)
+            keep_alone(client, queries)
             if client.standing.deliver().failed:
                 raise SystemExit("a made-up query matches a made-up region")
             best = measuring.best_ms({"look": client.standing.deliver}, rounds=5)
@@ -141,9 +141,19 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
+def keep_alone(client: Client, queries: Sequence[StandingQuery]) -> None:
+    """Have these queries there, and no others."""
+    memory, wanted = client.standing.memory, {one.id for one in queries}
+    for other in memory.queries():
+        if other.id not in wanted:
+            memory.forget(other)
+    for one in queries:
+        memory.keep_query(one)
+
+
 def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> float:
     """Milliseconds of a look at queries each of which one new region matches, after they were fetched."""
-    client.standing.memory.keep_queries(queries)
+    keep_alone(client, queries)
     index, now = client._parts.connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
     regions, images = [], []
     for one in queries:
@@ -177,11 +187,12 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=100_000)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 100, 1000])
     options = parser.parse_args()
-    matches = list(found(options)) if options.scenes else []
-    costs = list(looks(options)) if options.regions else []
-    for rows in (matches, costs):
-        if rows:
-            measuring.report("standing", rows, argparse.Namespace(json=None))
+    tables: list[list[dict[str, Any]]] = []
+    for asked, measured in ((options.scenes, found), (options.regions, looks)):
+        tables.append(list(measured(options)) if asked else [])
+        if tables[-1]:
+            measuring.report("standing", tables[-1], argparse.Namespace(json=None))
+    matches, costs = tables
     measuring.write({"benchmark": "standing", "matches": matches, "looks": costs}, options.json)
 
 

@@ -21,7 +21,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.rows import NO_REGION, ImageRow, Outcome
+from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
@@ -74,7 +74,7 @@ def fill(index: RegionIndex, store: MadeUpStore, objects: int) -> None:
 def row_of(stored: StoredObject) -> ImageRow:
     """The row of an image that is up to date, without regions."""
     rest = {"etag": stored.etag, "modified_at_ms": stored.modified_at_ms}
-    return image_row(stored.ref, next_generation(), bytes(BITS // 8), outcome=Outcome.EMPTY, message=NO_REGION, **rest)
+    return image_row(stored.ref, next_generation(), bytes(BITS // 8), outcome=Outcome.EMPTY, **rest)
 
 
 def memory_mb(field: str) -> float:

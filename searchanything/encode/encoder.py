@@ -33,7 +33,7 @@ from searchanything.images.resizing import Resizing
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.choose_together import choose_together
 from searchanything.prompts.prompt import Prompt, Prompts, Text
-from searchanything.prompts.text_confidence import TextConfidence, confidence_by_share
+from searchanything.prompts.text_confidence import SAME_COSINE, TextConfidence, confidence_by_share
 from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
@@ -307,7 +307,7 @@ class Encoder:
         """How plausible a text's best hit is, by the hit's words code (B,): as `TextConfidence`, on bits."""
         everyday = self._words_layer().project_texts(self._judge.words)
         cosine = float(similarities(values.projection, code[None])[0])
-        better = sum(float(similarities(one, code[None])[0]) > cosine for one in everyday)
+        better = sum(float(similarities(one, code[None])[0]) > cosine + SAME_COSINE for one in everyday)
         return TextMatch(cosine, better, len(everyday), confidence_by_share(better / len(everyday)))
 
     def _words_layer(self) -> WordsHasher:

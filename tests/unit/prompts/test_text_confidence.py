@@ -43,6 +43,13 @@ def test_words_that_are_closer_count(cosine: float, better: int, confidence: str
     assert embedder.texts == [COMPARED_WORDS]  # once
 
 
+def test_a_word_is_not_better_than_itself_where_it_is_rounded_otherwise() -> None:
+    word = np.array([0.99], dtype=np.float32)  # two words are better than it
+    region = np.array([[1, 0]], dtype=np.float32)
+    matches = [TextConfidence(Stairs()).judge(word + noise, region).better for noise in (-2e-6, 0, 2e-6)]
+    assert matches == [len(COMPARED_WORDS) - 100] * 3
+
+
 def test_of_several_regions_the_least_plausible_is_told() -> None:
     regions = np.array([[1, 0], [0.5, 0], [1, 0]], dtype=np.float32)
     match = TextConfidence(Stairs()).judge(np.array([0.995, 0.3, 0.9], dtype=np.float32), regions)
