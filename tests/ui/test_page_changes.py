@@ -134,9 +134,9 @@ def test_what_was_seen_in_one_tab_is_not_new_in_the_other(page: Page, served: tu
     image = next(row.image for row in served[0].client.images()[0] if row.image.key == "b/blue.png")
     add_noise(served[0].client)
     served[0].client.standing.add("blue", RegionRef(image, 0))
-    page.goto("/?text=blue")
-    expect(page.locator("#standing-button")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    with page.expect_response("**/v1/standing/matches*") as looked:
+        page.goto("/")
+    assert looked.value.json()["matches"] == []
     (served[0].folder / "b/new.png").write_bytes(png_of(drawn(HEIGHT, WIDTH, blue=(80, 32, 240, 160))))
     served[0].client.index(served[0].folder)
     page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
