@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -17,7 +18,7 @@ from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
 from searchanything.core.settings import load_settings
-from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.ingest.reports import FailedImage, IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
@@ -88,7 +89,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     )
     if not repair:
         return found, WaveReport(listing=replace(listing, failed=listing.failed + len(found.failed)))
-    tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
+    tried = await asyncio.to_thread(_failed_but, source, found.failed, lambda one: one.exhausted)
     listing = replace(listing, exhausted=len(found.failed) - len(tried))
     held = frozenset(found.held)
     keys = [*found.missing, *found.stale, *tried]
@@ -106,23 +107,24 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
 def is_in_step(source: str) -> bool:
     """Whether a run of `sync` would find nothing to do or say: a look at the listing, without a run or an artifact.
 
-    What cannot be looked at is left to the run, which reports it.
+    What cannot be looked at is left to the run, which reports it. A failed image that is not due yet makes no run.
     """
     try:
         found = worker_client().operations.plan_sync(source)
-        tried = _not_exhausted(source, found.failed)
+        now_ms = int(time.time() * 1000)
+        due = _failed_but(source, found.failed, lambda one: not one.is_due(now_ms))
     except SearchAnythingError as error:
         logger.debug("a sync is needed, which will say: %s", error)
         return False
-    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, found.lost, tried))
+    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, found.lost, due))
 
 
-def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
-    """The failures that are worth another try."""
+def _failed_but(source: str, failed: Sequence[str], is_left: Callable[[FailedImage], bool]) -> list[str]:
+    """The failures but for those that are left alone."""
     if not failed:
         return []
-    exhausted = {one.image.key for one in worker_client().failures(source) if one.exhausted}
-    return [key for key in failed if key not in exhausted]
+    left = {one.image.key for one in worker_client().failures(source) if is_left(one)}
+    return [key for key in failed if key not in left]
 
 
 async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) -> SyncReport:
