@@ -288,9 +288,9 @@ class FailedImage:
         )
 
     def is_due(self, now_ms: int) -> bool:
-        """Whether it is worth a run of its own by now.
+        """Whether the service tries it once more by now.
 
-        What its server does not send is so after pauses that grow: as long as it has failed by then, ten minutes at
+        What its server does not send it tries after pauses that grow: as long as it has failed by then, ten minutes at
         most.
         """
         if self.exhausted or self.error != ObjectNotSentError.__name__:

@@ -70,8 +70,7 @@ def test_an_image_that_is_not_sent_costs_fewer_and_fewer_runs(ahead_ms: int, mon
     monkeypatch.setattr(sync_flow, "worker_client", lambda: client(SyncReport(failed=("a",)), known()))
     monkeypatch.setattr(sync_flow, "time", SimpleNamespace(time=lambda: (began_ms - ahead_ms + now_ms) / 1000))
     for now_ms in range(poll_ms, 7_200_000, poll_ms):
-        if not sync_flow.is_in_step("bucket"):
-            tried_ms.append(now_ms)
+        tried_ms += [] if sync_flow.is_in_step("bucket") else [now_ms]
     assert known()[0].exhausted
     if ahead_ms:  # what a clock says is of no use: it is tried as long, and no longer
         assert tried_ms[-1] == 3_600_000
