@@ -39,8 +39,8 @@ CURES: Final[Mapping[str, str]] = {
     "character. The other images are indexed.",
     "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so "
     "automatically.",
-    "ObjectNotSentError": "Look for the reason in the server's log, or upload the object again. Where a part of the "
-    "server was away for more than an hour: `searchanything failed retry`.",
+    "ObjectNotSentError": "Look for the reason in the server's log, or upload the object again. If it was not sent for "
+    "more than an hour: `searchanything failed retry` after that.",
     "EventsNotOfferedError": "If the server can send to a webhook, use that. If not, syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT`, and that the server runs: `searchanything "
     "doctor`. For a bucket, check that its keys are still good; for a folder, that its disk is mounted.",

@@ -71,6 +71,10 @@ class Workers:
         there = await asyncio.to_thread(self._client.run, worker_process)
         workers = [worker for worker, process in there.items() if tuple(process) == (host, pid)]
         if workers:
+            await self._restart(workers)
+
+    async def _restart(self, workers: list[str]) -> None:
+        with contextlib.suppress(KeyError):  # as Dask says of one that is gone by now
             await asyncio.to_thread(self._client.restart_workers, workers, raise_for_error=False)
 
     async def _settled(self, future: Future[Any], timeout_s: float) -> None:
@@ -84,7 +88,7 @@ class Workers:
                 now = await asyncio.to_thread(self._working_on, str(future.key))
                 if before & now:  # for the second time: it has been there for all of `timeout_s`
                     await self._taken_back(future)
-                    await asyncio.to_thread(self._client.restart_workers, list(now), raise_for_error=False)
+                    await self._restart(list(now))
                     raise TimeoutError(f"a batch took longer than {timeout_s:.0f} s; its worker was replaced") from None
                 before = now
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -51,7 +52,8 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
 
     A folder that cannot be listed is a failure of the run, and nothing below it counts as deleted. If very many images
     are gone, or all of them, none is forgotten and the run ends as "Held back". Where neither listing nor index has an
-    image it ends as "No image", as a mistyped prefix looks like this.
+    image it ends as "No image", as a mistyped prefix looks like this. An image that its server does not send is tried
+    after pauses that grow to ten minutes.
 
     Args:
         source: s3://bucket/prefix, or a folder.
@@ -88,10 +90,11 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     )
     if not repair:
         return found, WaveReport(listing=replace(listing, failed=listing.failed + len(found.failed)))
-    tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
-    listing = replace(listing, exhausted=len(found.failed) - len(tried))
+    due, exhausted = await asyncio.to_thread(_worth_a_try, source, found.failed)
+    waiting = len(found.failed) - len(due) - exhausted
+    listing = replace(listing, failed=listing.failed + waiting, exhausted=exhausted)
     held = frozenset(found.held)
-    keys = [*found.missing, *found.stale, *tried]
+    keys = [*found.missing, *found.stale, *due]
     gone = [key for key in found.orphaned if key not in held]
     wave = WaveReport(listing=listing) + await index_in_waves(engine, source, keys, total=len(keys))
     if gone:
@@ -106,23 +109,25 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
 def is_in_step(source: str) -> bool:
     """Whether a run of `sync` would find nothing to do or say: a look at the listing, without a run or an artifact.
 
-    What cannot be looked at is left to the run, which reports it.
+    What cannot be looked at is left to the run, which reports it. A failed image that is not due yet makes no run.
     """
     try:
         found = worker_client().operations.plan_sync(source)
-        tried = _not_exhausted(source, found.failed)
+        due, _ = _worth_a_try(source, found.failed)
     except SearchAnythingError as error:
         logger.debug("a sync is needed, which will say: %s", error)
         return False
-    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, found.lost, tried))
+    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, found.lost, due))
 
 
-def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
-    """The failures that are worth another try."""
+def _worth_a_try(source: str, failed: Sequence[str]) -> tuple[list[str], int]:
+    """The failures that are due for another try, and how many are exhausted."""
     if not failed:
-        return []
-    exhausted = {one.image.key for one in worker_client().failures(source) if one.exhausted}
-    return [key for key in failed if key not in exhausted]
+        return [], 0
+    now_ms = int(time.time() * 1000)
+    known = {one.image.key: one for one in worker_client().failures(source)}
+    due = [key for key in failed if key not in known or known[key].is_due(now_ms)]
+    return due, sum(key in known and known[key].exhausted for key in failed)
 
 
 async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) -> SyncReport:

@@ -20,6 +20,7 @@ _SUMMED: Final = (
     *("regions", "seconds", "deleted", "exhausted", "gone"),
 )
 NOT_SENT_MS: Final = 3_600_000  # so long an image that its server does not send is tried
+_LONGEST_PAUSE_MS: Final = 600_000
 _JOINED: Final = ("failures", "left", "warnings", "held")
 
 
@@ -252,11 +253,11 @@ def failed_too_often(row: ImageRow, max_attempts: int | None) -> bool:
     """Whether a failed image is no longer tried by itself; with None it always is.
 
     One that its server did not send, while it sent others, is tried for an hour in any case: a part of the server may
-    be away for longer than a few syncs take.
+    be away for longer than a few syncs take. A clock that was set back makes no longer hour.
     """
     if max_attempts is None or row.attempts < max_attempts:
         return False
-    return row.error != ObjectNotSentError.__name__ or row.last_at_ms - row.first_at_ms >= NOT_SENT_MS
+    return row.error != ObjectNotSentError.__name__ or abs(row.last_at_ms - row.first_at_ms) >= NOT_SENT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +286,17 @@ class FailedImage:
             last_at_ms=row.last_at_ms,
             exhausted=failed_too_often(row, max_attempts),
         )
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the service tries it once more by now.
+
+        What its server does not send it tries after pauses that grow: as long as it has failed by then, ten minutes at
+        most.
+        """
+        if self.exhausted or self.error != ObjectNotSentError.__name__:
+            return not self.exhausted
+        pause_ms = min(abs(self.last_at_ms - self.first_at_ms), _LONGEST_PAUSE_MS)
+        return abs(now_ms - self.last_at_ms) >= pause_ms
 
     def to_dict(self) -> dict[str, Any]:
         """As `searchanything failed list --format json` shows it."""

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -147,6 +148,15 @@ def test_a_task_that_hangs_is_not_given_to_the_worker_that_follows(address: str,
         asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))  # type: ignore[arg-type]
     [hung] = [int(file.name) for file in tmp_path.iterdir()]
     assert hung not in worker_pids(address, security).values()
+
+
+def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> None:
+    """One that hangs may be ended by the kernel just before it is replaced."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    gone = SimpleNamespace(run=lambda _: {"tls://127.0.0.1:9": ("host", 11)})
+    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+        gone.restart_workers = client.restart_workers
+        asyncio.run(Workers(address, gone).replace("host", 11))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers

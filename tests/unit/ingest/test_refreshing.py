@@ -168,6 +168,20 @@ def test_what_a_server_does_not_send_is_tried_for_an_hour(setting: Setting, monk
     assert refresh(setting, "a.png").exhausted == 1
 
 
+def test_a_clock_that_was_set_back_makes_no_try_the_last_but_one(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that started with a wrong date would try such an image until that date."""
+    now_s = time.time()
+    monkeypatch.setattr(commit, "time", SimpleNamespace(time_ns=lambda: int(now_s * 1e9), perf_counter=lambda: 0.0))
+    setting.store.put("a.png", RED)
+    setting.store.failures["a.png"] = ObjectNotSentError("a.png: sends other objects")
+    refresh(setting, "a.png")
+    now_s -= 365 * 86400
+    counts = [refresh(setting, "a.png").exhausted for _ in range(4)]
+    assert counts == [0, 0, 1, 1]
+
+
 def test_a_store_that_is_gone_is_no_images_failure(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     setting.store.failures["a.png"] = StoreUnavailableError("gone")

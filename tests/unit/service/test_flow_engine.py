@@ -79,7 +79,8 @@ class FakeDask:
 
     def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
         assert not raise_for_error
-        if self.future.released:
+        if self.working:
+            assert self.future.released
             assert self.processing() == {}, "the worker that follows would take the task"
         self.restarted += workers
 

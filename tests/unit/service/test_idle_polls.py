@@ -12,7 +12,7 @@ from fakes.figures import read
 
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.types import ImageRef
-from searchanything.ingest.reports import Failure, IndexReport, SyncReport
+from searchanything.ingest.reports import FailedImage, Failure, IndexReport, SyncReport, failed_too_often
 from searchanything.service.figures import WatchFigures
 from searchanything.service.reports import BatchReport, WaveReport
 
@@ -28,6 +28,12 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
 
     operations = SimpleNamespace(plan_sync=plan_sync)
     return SimpleNamespace(operations=operations, failures=lambda _source: list(failures))
+
+
+def failed_image(key: str, error: str, first_at_ms: int, last_at_ms: int, *, attempts: int) -> FailedImage:
+    row = SimpleNamespace(error=error, attempts=attempts, first_at_ms=first_at_ms, last_at_ms=last_at_ms)
+    exhausted = failed_too_often(row, 3)  # type: ignore[arg-type]
+    return FailedImage(ImageRef("b", key), "etag", error, "", attempts, first_at_ms, last_at_ms, exhausted)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +52,31 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
     ],
 )
 def test_what_is_worth_a_run(found: SyncReport | Exception, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    exhausted = SimpleNamespace(image=ImageRef("b", "exhausted"), exhausted=True)
+    exhausted = failed_image("exhausted", "ImageError", 0, 60_000, attempts=3)
     monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (exhausted,)))
     assert sync_flow.is_in_step("folder") is expected
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 86_400_000], ids=["one clock", "the workers' is a day ahead"])
+def test_an_image_that_is_not_sent_costs_fewer_and_fewer_runs(ahead_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried for an hour: with a run for each poll these were more than a hundred, of a source without changes."""
+    now_ms, poll_ms, began_ms = 0, 30_000, 1_800_000_000_000
+    tried_ms = [0]
+
+    def known() -> tuple[Any, ...]:
+        last_ms, attempts = began_ms + tried_ms[-1], len(tried_ms)
+        return (failed_image("a", "ObjectNotSentError", began_ms, last_ms, attempts=attempts),)
+
+    monkeypatch.setattr(sync_flow, "worker_client", lambda: client(SyncReport(failed=("a",)), known()))
+    monkeypatch.setattr(sync_flow, "time", SimpleNamespace(time=lambda: (began_ms - ahead_ms + now_ms) / 1000))
+    for now_ms in range(poll_ms, 7_200_000, poll_ms):
+        tried_ms += [] if sync_flow.is_in_step("bucket") else [now_ms]
+    assert known()[0].exhausted
+    if ahead_ms:  # what a clock says is of no use: it is tried as long, and no longer
+        assert tried_ms[-1] == 3_600_000
+    else:
+        minutes = [0, 0.5, 1, 2, 4, 8, 16, 26, 36, 46, 56, 66]
+        assert tried_ms == [60_000 * one for one in minutes]
 
 
 def test_what_a_run_did_is_in_the_figures_unless_it_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

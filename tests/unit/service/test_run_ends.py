@@ -13,11 +13,11 @@ import pytest
 
 from searchanything.core.skips import Skipped
 from searchanything.core.types import ImageRef
-from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.ingest.reports import FailedImage, IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport
 from searchanything_flows.automations import _ENDS
 
-EXHAUSTED = SimpleNamespace(image=ImageRef("images", "bad.jpg"), exhausted=True)
+EXHAUSTED = FailedImage(ImageRef("images", "bad.jpg"), "e", "ImageError", "no image", 3, 0, 0, exhausted=True)
 TEXTS = Skipped("is no image", 2, ("a.txt", "b.txt"))
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,8 @@ import pytest
 
 from searchanything.cli.app import run
 from searchanything.core.skips import Skipped
-from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.core.types import ImageRef
+from searchanything.ingest.reports import FailedImage, IndexReport, SyncReport
 from searchanything.service import tree
 from searchanything.service.reports import BatchReport, WaveReport, summary
 from searchanything_flows import __main__ as processes
@@ -25,9 +28,15 @@ from searchanything_flows.index import finished, finished_without_image
 sync_flow = import_module("searchanything_flows.sync")
 
 
-def test_a_sync_counts_the_images_that_it_no_longer_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, tried = SyncReport(failed=("a.jpg", "b.jpg", "c.jpg"), checked=3), []
-    known = [SimpleNamespace(image=SimpleNamespace(key=key), exhausted=key != "b.jpg") for key in found.failed]
+def test_a_sync_counts_the_images_that_it_does_not_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, tried = SyncReport(failed=("a.jpg", "b.jpg", "c.jpg", "waits.jpg"), checked=4), []
+    ref, now_ms = partial(ImageRef, "folder"), time.time_ns() // 1_000_000
+    known = [
+        FailedImage(ref("a.jpg"), "e", "ImageError", "", 3, now_ms, now_ms, exhausted=True),
+        FailedImage(ref("b.jpg"), "e", "ImageError", "", 2, now_ms, now_ms, exhausted=False),
+        FailedImage(ref("c.jpg"), "e", "ObjectNotSentError", "", 9, now_ms - 3_600_000, now_ms, exhausted=True),
+        FailedImage(ref("waits.jpg"), "e", "ObjectNotSentError", "", 9, now_ms - 3_000_000, now_ms, exhausted=False),
+    ]
 
     async def waves(_engine: Any, _source: str, keys: Sequence[str], **_: Any) -> WaveReport:
         tried.extend(keys)
@@ -43,8 +52,8 @@ def test_a_sync_counts_the_images_that_it_no_longer_tries(monkeypatch: pytest.Mo
     monkeypatch.setattr(sync_flow, "_step", step)
     _, wave = asyncio.run(sync_flow._sync(None, "folder", repair=True))
     assert tried == ["b.jpg"]
-    assert (wave.total.indexed, wave.total.exhausted, wave.total.failed) == (1, 2, 0)
-    assert summary(wave) == "1 indexed, 2 exhausted"
+    assert (wave.total.indexed, wave.total.exhausted, wave.total.failed) == (1, 2, 1)
+    assert summary(wave) == "1 indexed, 1 failed, 2 exhausted"
 
 
 CASES = [
