@@ -25,7 +25,7 @@ from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.importing import import_layer
 from searchanything.hash_training.judging import judge_codes
 from searchanything.hash_training.report import render_report
-from searchanything.hash_training.training import MASK_SHARE
+from searchanything.hash_training.training import MASK_SHARE, judge_layer
 from searchanything.models.hashing import HashLayer
 from searchanything.wiring import open_features
 
@@ -68,6 +68,21 @@ def test_the_parquet_contract(tmp_path: Path) -> None:
     lists = [pa.list_(pa.float16(), width) for width in (2, 3)]
     assert all(kind.equals(wanted) for kind, wanted in zip(schema.types, [pa.string(), *lists], strict=True))
     assert schema.metadata[b"feature_fingerprint"] == b"abc"
+
+
+def test_rows_without_features_and_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", features(3))
+    table, whole = parquet.read_table(path), path.read_bytes()
+    hollow = pa.array([None, [1, 2], [3, 4]], pa.list_(pa.float16(), 2))
+    parquet.write_table(table.set_column(1, "mask_features", hollow), path)
+    with pytest.raises(UsageError, match=r"f\.parquet: column mask_features has rows without features"):
+        read(path)
+    parquet.write_table(table.replace_schema_metadata({b"feature_fingerprint": b"f\xff"}), path)
+    with pytest.raises(UsageError, match=r"f\.parquet is no Parquet file, or is damaged: 'utf-8' codec"):
+        read(path)
+    path.write_bytes(whole.replace(b"region_id", b"region_i\xff"))
+    with pytest.raises(UsageError, match=r"f\.parquet is"):
+        read(path)
 
 
 def test_a_folder_is_all_its_parquet_files_of_one_fingerprint(tmp_path: Path) -> None:
@@ -185,6 +200,17 @@ def test_judgement_agrees_with_brute_force() -> None:
     assert figures.bit_correlation == pytest.approx((correlation.sum() - 16) / (16 * 15), abs=1e-5)
     twins = sum(any((bits[i] == bits[j]).all() for j in range(40) if j != i) for i in range(40))
     assert figures.collision_rate == twins / 40
+
+
+def test_too_few_rows_are_not_judged() -> None:
+    three, two = features(3), features(2)
+    codes = LAYER.encode(three.mask, three.image)
+    assert judge_codes(codes, three.mask).rows == 3
+    for some, rows, got in ((codes[:2], two.mask, "2 for 2"), (codes, two.mask, "3 for 2")):
+        with pytest.raises(ValueError, match=f"at least 3 rows, got {got} rows"):
+            judge_codes(some, rows)
+    with pytest.raises(UsageError, match="at least 20 regions to judge by, got 19"):
+        judge_layer(LAYER, [features(19)])
 
 
 def test_the_page_is_one_file_without_outside_resources() -> None:
