@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -466,23 +467,31 @@ def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() ->
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ({"boxes": (0, 0, 32, 32)}, ((0,), (1, 2, 3, 4, 5))),
-        ({"boxes": (4, 4, 28, 28), "foreground": (8, 8)}, ((0,), (1, 2, 3, 4, 5))),
-        ({"boxes": (0, 0, 64, 64), "foreground": (8, 8)}, ((0,), (1, 2, 3, 4, 5))),
-        ({"boxes": (0, 0, 32, 32), "text": "cup"}, ((0,), (1, 2, 3, 4, 5))),
-        ({"boxes": (24, 24, 64, 64)}, ((), (0, 1, 2, 3, 4))),
-        ({"boxes": (40, 40, 60, 60), "text": "cup"}, ((), (0, 1, 2, 3, 4))),
+        ({"boxes": (0, 0, 32, 32)}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (4, 4, 28, 28), "foreground": (8, 8)}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (0, 0, 32, 32), "text": "cup"}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (24, 24, 64, 64)}, ((), (1, 3, 5, 7, 9))),
+        ({"boxes": (40, 40, 60, 60), "text": "cup"}, ((), (1, 3, 5, 7, 9))),
         ({"boxes": (40, 40, 60, 60)}, ((), ())),
     ],
-    ids=["box", "point in a tight box", "point in a loose box", "text", "box itself", "text elsewhere", "far away"],
+    ids=["box", "point in a box", "text", "box itself", "text elsewhere", "far away"],
 )
 def test_of_equal_masks_the_surest_comes_first_and_five_others_are_offered(
     prompt: dict[str, object], expected: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
-    """Forty, as NumPy sorts a few in their order in any case. What does not touch a box is not offered for it."""
-    cosines = np.zeros(40, dtype=np.float32) if "text" in prompt else None
-    choice = together([rectangle(64, (4, 4, 28, 28))] * 40, cosines, **prompt)
+    """Every second one of forty is the better one. What does not touch a box is not offered for it."""
+    masks = [rectangle(64, (4, 4, 24, 24)), rectangle(64, (4, 4, 28, 28))] * 20
+    cosines = np.tile(np.array([0.1, 0.2], dtype=np.float32), 20) if "text" in prompt else None
+    choice = together(masks, cosines, **prompt)
     assert (choice.rows, choice.others) == expected
+
+
+def test_of_equal_masks_in_a_loose_box_a_point_means_the_surest() -> None:
+    """With one score for all: else each would weigh less than the one before it."""
+    masks = [rectangle(64, (4, 4, 20, 20)), rectangle(64, (4, 4, 28, 28))] * 20
+    segmentation = replace(segmented(64, masks), scores=np.full(40, 0.5, dtype=np.float32))
+    choice = choose_together(Prompts(boxes=(0, 0, 64, 64), foreground=(8, 8)), segmentation, box_min_iou=MIN_IOU)
+    assert (choice.rows, choice.others) == ((1,), (3, 5, 7, 9, 11))
 
 
 def test_a_mask_without_a_cell_is_never_chosen() -> None:
