@@ -285,3 +285,71 @@ def test_voc_classes_of_another_size_or_number_are_named(tmp_path: Path) -> None
     Image.new("L", (WIDTH + 1, HEIGHT), 1).save(path)
     with pytest.raises(AnnotationsError, match=r"2007_1\.png: pixels: expected a size of \(20, 30\), as in"):
         read_voc(tmp_path)
+
+
+def changed(folder: Path, **first: object) -> Path:
+    content = document()
+    content["annotations"][0] |= first
+    return written(folder, content)
+
+
+def test_what_an_annotation_says_counts_before_its_mask(tmp_path: Path) -> None:
+    (one,) = read_coco(changed(tmp_path, area=55, iscrowd=1, bbox=[1, 3, 9, 1])).images[0].instances
+    assert (one.area_px, one.crowd, one.box_xyxy) == (55, True, (1, 3, 10, 4))
+    whole = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
+    (one,) = read_coco(changed(tmp_path, segmentation=whole)).images[0].instances
+    assert decode_rle(one.mask).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ({"bbox": [1, 2, 0, 4]}, "annotations[0].bbox: expected a positive width and height, got (0.0, 4.0)"),
+        ({"bbox": [1, 2, 3, 0]}, "annotations[0].bbox: expected a positive width and height, got (3.0, 0.0)"),
+        (
+            {"segmentation": {"size": [HEIGHT, WIDTH], "counts": []}},
+            "annotations[0].segmentation: expected runs of 600 pixels, got 0 in 0 runs",
+        ),
+    ],
+)
+def test_boxes_and_runs_of_nothing_are_refused(tmp_path: Path, first: dict[str, object], said: str) -> None:
+    with pytest.raises(AnnotationsError) as refused:
+        read_coco(changed(tmp_path, **first))
+    assert str(refused.value).endswith(f"annotations.json: {said}")
+
+
+def test_polygons_may_reach_twice_the_longer_side_out_of_the_image(tmp_path: Path) -> None:
+    def around(low: int, high: int) -> Path:
+        return changed(tmp_path, segmentation=[[low, low, high, low, high, high, low, high]])
+
+    (one,) = read_coco(around(-61, 122)).images[0].instances
+    assert decode_rle(one.mask).all()
+    for low, high in ((-62, 122), (-61, 123)):
+        with pytest.raises(AnnotationsError, match="coordinates near the image, from -61 to 122, got others"):
+            read_coco(around(low, high))
+
+
+def test_images_larger_than_any_mask_are_refused(tmp_path: Path) -> None:
+    content = document()
+    content["images"][0] |= {"height": 2**14 + 1, "width": 2**14}
+    with pytest.raises(AnnotationsError, match=r"images\[0\]: expected at most 268,435,456 pixels, got 16384 x 16385$"):
+        read_coco(written(tmp_path, content))
+
+
+def test_the_first_three_complaints_are_shown(tmp_path: Path) -> None:
+    content, reasons = document(), []
+    for key in ("file_name", "height", "width", "id"):
+        del content["images"][0][key]
+        with pytest.raises(AnnotationsError) as refused:
+            read_coco(written(tmp_path, content))
+        reasons.append(refused.value.reason)
+    required = ": Field required"
+    two = f"Field required; and images[0].height{required}"
+    assert reasons[:3] == ["Field required", two, f"{two}; images[0].width{required}"]
+    assert reasons[3].count("Field required") == 3
+
+
+def test_voc_fields_are_asked_for_where_there_is_an_xml(tmp_path: Path) -> None:
+    root = voc(tmp_path, xml=None)
+    with pytest.raises(AnnotationsError, match=r"2007_1\.xml: file: .* the fields that were asked for are in it alone"):
+        read_voc(root, category="pose")
