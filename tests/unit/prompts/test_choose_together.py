@@ -556,3 +556,10 @@ def test_points_and_background_say_what_became_of_each_point() -> None:
 def test_what_lies_outside_the_image_is_refused(prompt: dict[str, object]) -> None:
     with pytest.raises(PromptError, match="outside the image of 64 x 64 pixels"):
         together([rectangle(64, (0, 0, 8, 8))], **prompt)
+
+
+def test_what_is_offered_for_a_point_on_nothing_is_ordered_by_the_distance_of_the_boxes() -> None:
+    """12 px below, 14 to the left, 16 to the right, 12 right and 12 below (17), and 24 above."""
+    corners = [(44, 44, 60, 60), (28, 0, 36, 8), (48, 28, 60, 36), (0, 28, 18, 36), (28, 44, 36, 60)]
+    choice = choose(Points((32, 32)), segmented(64, [rectangle(64, one) for one in corners]), box_min_iou=MIN_IOU)
+    assert (choice.kind, choice.others) == ("none", (4, 3, 2, 0, 1))
