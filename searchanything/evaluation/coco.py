@@ -7,7 +7,7 @@ compressed run-length encodings; without one, the filled box stands for the mask
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -21,7 +21,6 @@ from searchanything.core.errors import AnnotationsError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle
 from searchanything.core.reading import read_file
 from searchanything.core.types import MaskRLE
-from searchanything.evaluation.overlaps import Encoded
 from searchanything.evaluation.truth import Instance, TrueImage, Truth, attribute_text
 
 Polygon: TypeAlias = Annotated[list[float], MinLen(6)]
@@ -41,7 +40,7 @@ class _Image(BaseModel):
 
 
 class _Annotation(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     image_id: StrictInt
     category_id: StrictInt
@@ -176,7 +175,7 @@ def _mask(annotation: _Annotation, size: tuple[int, int], place: _Place) -> Mask
     reach = 2 * max(size) + 1
     if not all(-reach <= place <= 2 * reach for polygon in outline for place in polygon):  # a pixel a step is walked
         raise where.wrong(f"coordinates near the image, from {-reach} to {2 * reach}", "others")
-    merged = _encoded(lambda: coco_mask.merge(coco_mask.frPyObjects(outline, *size)), where)
+    merged = coco_mask.merge(coco_mask.frPyObjects(outline, *size))
     return MaskRLE(size, merged["counts"].decode("ascii"))
 
 
@@ -188,17 +187,10 @@ def _run_lengths(rle: _Rle, size: tuple[int, int], where: _Place) -> MaskRLE:
         if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
             raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {counted(len(counts), 'run')}")
         plain = {"size": list(size), "counts": counts}
-        return MaskRLE(size, _encoded(lambda: coco_mask.frPyObjects(plain, *size), where)["counts"].decode("ascii"))
+        return MaskRLE(size, coco_mask.frPyObjects(plain, *size)["counts"].decode("ascii"))
     mask = MaskRLE(size, counts)
     try:
         check_rle(mask)  # pycocotools trusts its input, and would read beyond it
     except ValueError as error:
         raise AnnotationsError(where.path, where.field, str(error)) from error
     return mask
-
-
-def _encoded(encode: Callable[[], Encoded], where: _Place) -> Encoded:
-    try:
-        return encode()
-    except (ValueError, TypeError, OverflowError) as error:
-        raise where.wrong("a segmentation that pycocotools takes", error) from error

@@ -20,6 +20,7 @@ from searchanything.core.errors import AnnotationsError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.reading import inside, read_file
 from searchanything.evaluation.truth import Instance, TrueImage, Truth
+from searchanything.images.pillow_errors import PILLOW_ERRORS
 
 CLASSES: Final = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -83,17 +84,18 @@ def _palette(path: Path) -> NDArray[np.uint8]:
     """The palette numbers of a PNG, (H, W)."""
     try:
         with Image.open(BytesIO(read_file(path))) as stored:
-            if stored.mode not in ("P", "L"):
-                raise AnnotationsError(path, "pixels", f"expected palette numbers, got mode {stored.mode}")
-            return np.asarray(stored, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
+            mode, pixels = stored.mode, np.asarray(stored)
+    except PILLOW_ERRORS as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error}") from error
+    if mode not in ("P", "L"):
+        raise AnnotationsError(path, "pixels", f"expected palette numbers, got mode {mode}")
+    return pixels
 
 
 def _objects(path: Path) -> list[ET.Element]:
     try:
         return ET.fromstring(read_file(path)).findall("object")  # noqa: S314  entities are never resolved
-    except (OSError, ET.ParseError) as error:
+    except (OSError, ET.ParseError, LookupError, ValueError) as error:  # the last two of encodings that it has not
         raise AnnotationsError(path, "file", f"cannot be read: {error}") from error
 
 

@@ -107,9 +107,11 @@ class FeatureFile:
             self._file = parquet.ParquetFile(
                 file, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
             )
-        except (arrow.ArrowException, OSError) as error:
+            schema = self._file.schema_arrow
+            stated = (schema.metadata or {}).get(FINGERPRINT_KEY)
+            self.fingerprint: str | None = None if stated is None else stated.decode()
+        except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{name} is no Parquet file, or is damaged: {error}") from error
-        schema = self._file.schema_arrow
         for column in (MASK_COLUMN, IMAGE_COLUMN):
             at = schema.get_field_index(column)
             kind = schema.field(at).type if at >= 0 else None
@@ -126,8 +128,6 @@ class FeatureFile:
                     f"got {kind or 'none'}; its columns are {', '.join(schema.names)}"
                 )
         self.metadata: Mapping[bytes, bytes] = schema.metadata or {}
-        stated = self.metadata.get(FINGERPRINT_KEY)
-        self.fingerprint: str | None = None if stated is None else stated.decode()
         self.rows: int = self._file.metadata.num_rows
 
     def batches(self, rows: int) -> Iterator[FeatureBatch]:

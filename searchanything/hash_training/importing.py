@@ -103,12 +103,13 @@ def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray 
         raise UsageError(f"importing ONNX needs onnx: {install_command('onnx')}") from error
     try:
         graph = onnx.load_from_string(data).graph
-        constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        tensors = {one.name: one for one in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
+                tensors[node.output[0]] = node.attribute[0].t
+        constants = {name: numpy_helper.to_array(one) for name, one in tensors.items() if one.data_type != one.STRING}
     except (DecodeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
         raise ModelError(f"no ONNX file with its weights inside: {type(error).__name__}: {error}") from error
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     nodes = [node for node in graph.node if node.op_type not in _HARMLESS]
     kinds = [node.op_type for node in nodes]
     added = nodes[1] if kinds[1:2] == ["Add"] else None
@@ -123,9 +124,9 @@ def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray 
 
 def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatArray, FloatArray | None]:  # noqa: ANN401
     """W (bits, columns) and b of a Gemm or MatMul node and the Add behind it (the messages of onnx have no types)."""
-    matrix = constants.get(node.input[1])
+    matrix = constants.get(node.input[1]) if len(node.input) > 1 else None
     if matrix is None or matrix.ndim != 2:
-        raise ModelError(f"the weight of {node.op_type} {node.name!r} is no constant matrix")
+        raise ModelError(f"the weight of {node.op_type} {node.name!r} is no constant matrix of numbers")
     settings = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
     if settings.get("transA"):
         raise ModelError(f"{node.op_type} {node.name!r} transposes its features; expected (N, C + D) features")
@@ -134,7 +135,7 @@ def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatAr
     biases = []
     if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
         biases.append(_bias(node.input[2], constants, bits=len(weight)) * np.float32(settings.get("beta", 1.0)))
-    beside = [name for name in added.input if name != node.output[0]] if added is not None else []
+    beside = [name for name in added.input if name not in node.output] if added is not None else []
     biases += [_bias(name, constants, bits=len(weight)) for name in beside]
     return weight, np.zeros(len(weight), np.float32) + sum(biases) if biases else None
 

@@ -154,7 +154,7 @@ def test_an_export_holds_the_places_alone(view: Client, tmp_path: Path) -> None:
 
 
 def test_nothing_but_questions_goes_through_it(view: Client, bucket: str, tmp_path: Path) -> None:
-    source = Path(bucket)
+    source, begun = Path(bucket), list[object]()
     done: list[Callable[[], object]] = [
         lambda: view.index(source),
         lambda: view.index(source / "seen"),
@@ -165,6 +165,9 @@ def test_nothing_but_questions_goes_through_it(view: Client, bucket: str, tmp_pa
         lambda: view.delete(source),
         lambda: view.retry_failed(),
         lambda: view.drop_failed(),
+        lambda: view.models.apply("small", progress=begun.append),
+        lambda: view.hash_layers.apply(tmp_path / "layer.safetensors"),
+        lambda: view.standing.deliver(),
         lambda: view.failures(source),
         lambda: view.backup(tmp_path / "all.tar"),
         lambda: view.restore(tmp_path / "all.tar"),
@@ -177,6 +180,7 @@ def test_nothing_but_questions_goes_through_it(view: Client, bucket: str, tmp_pa
     for do in done:
         with pytest.raises(UsageError, match="for questions"):
             do()
+    assert begun == [], "refused before models are loaded"
 
 
 def test_a_view_of_a_view_is_what_both_see(client: Client, view: Client, bucket: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from corpus import encode, png_chunk, png_file
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -129,13 +132,17 @@ FIRST = ("annotations", 0)
         (_drop("images"), "images"),
         (_drop("images", 0, "file_name"), "images[0].file_name"),
         (_set("images", 0, "width", to=0), "images[0].width"),
+        (_set("images", to=document()["images"] * 2), "images"),
         (_set("categories", 0, "name", to=5), "categories[0].name"),
         (_drop(*FIRST, "image_id"), "annotations[0].image_id"),
         (_set(*FIRST, "image_id", to=8), "annotations[0].image_id"),
         (_set(*FIRST, "category_id", to=8), "annotations[0].category_id"),
         (_set(*FIRST, "bbox", to=[1, 2, 3]), "annotations[0].bbox"),
         (_set(*FIRST, "bbox", to=[1, 2, -3, 4]), "annotations[0].bbox"),
+        (_set(*FIRST, "bbox", to=[1, 2, math.inf, 4]), "annotations[0].bbox"),
+        (_set(*FIRST, "bbox", to=[math.nan, 2, 3, 4]), "annotations[0].bbox"),
         (_set(*FIRST, "area", to=-1), "annotations[0].area"),
+        (_set(*FIRST, "area", to=math.inf), "annotations[0].area"),
         (_set(*FIRST, "segmentation", to=[[1, 2]]), "annotations[0].segmentation"),
         (_set(*FIRST, "segmentation", to=[[1, 2, 3, 4, 5, 6, 7]]), "annotations[0].segmentation"),
         (_set(*FIRST, "segmentation", to={"size": [9, 9], "counts": "0"}), "annotations[0].segmentation"),
@@ -224,6 +231,8 @@ def test_voc_without_xml_takes_the_classes_of_the_pixels(tmp_path: Path) -> None
             "2007_1.xml: object: expected 2 or more",
         ),
         (VOC_XML.replace("<pose>Left</pose>", ""), r"2007_1.xml: object\[1\].pose: expected a text"),
+        ('<?xml version="1.0" encoding="gbk"?><annotation/>', "2007_1.xml: file: cannot be read: multi-byte"),
+        ('<?xml version="1.0" encoding="cp0"?><annotation/>', "2007_1.xml: file: cannot be read: unknown enc"),
         (None, "2007_1.xml: file: cannot be read"),
     ],
 )
@@ -239,3 +248,108 @@ def test_a_voc_list_or_mask_that_is_missing_is_named(tmp_path: Path) -> None:
     (root / "SegmentationObject" / "2007_1.png").unlink()
     with pytest.raises(AnnotationsError, match=r"2007_1\.png: file: cannot be read"):
         read_voc(root)
+
+
+GREY = encode(Image.new("L", (WIDTH, HEIGHT)), format="png")
+HEAD = 33  # where the chunk of a PNG's size ends
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (encode(Image.new("RGB", (WIDTH, HEIGHT)), format="png"), "pixels: expected palette numbers, got mode RGB"),
+        (encode(Image.new("1", (WIDTH, HEIGHT)), format="png"), "pixels: expected palette numbers, got mode 1"),
+        (GREY[: HEAD + 10], "file: cannot be read"),
+        (GREY[:HEAD] + png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2 << 20))) + GREY[HEAD:], "file: cannot be"),
+        (png_file(30_000, 30_000, colour=0), "file: cannot be read: Image size"),
+    ],
+    ids=["colours", "one bit", "cut off", "a long text", "too large"],
+)
+def test_voc_masks_that_cannot_be_read_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = voc(tmp_path) / "SegmentationObject" / "2007_1.png"
+    path.write_bytes(content)
+    with pytest.raises(AnnotationsError, match=rf"2007_1\.png: {message}"):
+        read_voc(tmp_path)
+
+
+def test_voc_classes_of_another_size_or_number_are_named(tmp_path: Path) -> None:
+    """Twenty classes, from 1 to 20; 0 is the background and 255 the border."""
+    path = voc(tmp_path, xml=None) / "SegmentationClass" / "2007_1.png"
+    for number, category in ((1, "aeroplane"), (20, "tvmonitor")):
+        Image.new("L", (WIDTH, HEIGHT), number).save(path)
+        assert {one.category for one in read_voc(tmp_path).images[0].instances} == {category}
+    for number, got in ((21, 21), (0, 0), (255, 0)):
+        Image.new("L", (WIDTH, HEIGHT), number).save(path)
+        with pytest.raises(AnnotationsError, match=rf"2007_1\.png: pixels: expected classes 1 to 20, got {got}$"):
+            read_voc(tmp_path)
+    Image.new("L", (WIDTH + 1, HEIGHT), 1).save(path)
+    with pytest.raises(AnnotationsError, match=r"2007_1\.png: pixels: expected a size of \(20, 30\), as in"):
+        read_voc(tmp_path)
+
+
+def changed(folder: Path, **first: object) -> Path:
+    content = document()
+    content["annotations"][0] |= first
+    return written(folder, content)
+
+
+def test_what_an_annotation_says_counts_before_its_mask(tmp_path: Path) -> None:
+    (one,) = read_coco(changed(tmp_path, area=55, iscrowd=1, bbox=[1, 3, 9, 1])).images[0].instances
+    assert (one.area_px, one.crowd, one.box_xyxy) == (55, True, (1, 3, 10, 4))
+    whole = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
+    (one,) = read_coco(changed(tmp_path, segmentation=whole)).images[0].instances
+    assert decode_rle(one.mask).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ({"bbox": [1, 2, 0, 4]}, "annotations[0].bbox: expected a positive width and height, got (0.0, 4.0)"),
+        ({"bbox": [1, 2, 3, 0]}, "annotations[0].bbox: expected a positive width and height, got (3.0, 0.0)"),
+        (
+            {"segmentation": {"size": [HEIGHT, WIDTH], "counts": []}},
+            "annotations[0].segmentation: expected runs of 600 pixels, got 0 in 0 runs",
+        ),
+    ],
+)
+def test_boxes_and_runs_of_nothing_are_refused(tmp_path: Path, first: dict[str, object], said: str) -> None:
+    with pytest.raises(AnnotationsError) as refused:
+        read_coco(changed(tmp_path, **first))
+    assert str(refused.value).endswith(f"annotations.json: {said}")
+
+
+def test_polygons_may_reach_twice_the_longer_side_out_of_the_image(tmp_path: Path) -> None:
+    def around(low: int, high: int) -> Path:
+        return changed(tmp_path, segmentation=[[low, low, high, low, high, high, low, high]])
+
+    (one,) = read_coco(around(-61, 122)).images[0].instances
+    assert decode_rle(one.mask).all()
+    for low, high in ((-62, 122), (-61, 123)):
+        with pytest.raises(AnnotationsError, match="coordinates near the image, from -61 to 122, got others"):
+            read_coco(around(low, high))
+
+
+def test_images_larger_than_any_mask_are_refused(tmp_path: Path) -> None:
+    content = document()
+    content["images"][0] |= {"height": 2**14 + 1, "width": 2**14}
+    with pytest.raises(AnnotationsError, match=r"images\[0\]: expected at most 268,435,456 pixels, got 16384 x 16385$"):
+        read_coco(written(tmp_path, content))
+
+
+def test_the_first_three_complaints_are_shown(tmp_path: Path) -> None:
+    content, reasons = document(), []
+    for key in ("file_name", "height", "width", "id"):
+        del content["images"][0][key]
+        with pytest.raises(AnnotationsError) as refused:
+            read_coco(written(tmp_path, content))
+        reasons.append(refused.value.reason)
+    required = ": Field required"
+    two = f"Field required; and images[0].height{required}"
+    assert reasons[:3] == ["Field required", two, f"{two}; images[0].width{required}"]
+    assert reasons[3].count("Field required") == 3
+
+
+def test_voc_fields_are_asked_for_where_there_is_an_xml(tmp_path: Path) -> None:
+    root = voc(tmp_path, xml=None)
+    with pytest.raises(AnnotationsError, match=r"2007_1\.xml: file: .* the fields that were asked for are in it alone"):
+        read_voc(root, category="pose")

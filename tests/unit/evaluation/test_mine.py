@@ -63,7 +63,10 @@ def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
     assert copy.shape[:2] == moved.shape
     assert moved.sum() == 9
     assert box_of_mask(mask) == (47.0, 0.0, 50.0, 3.0)
-    assert box_of_mask(np.zeros((4, 5), dtype=np.bool_)) is None
+    empty = np.zeros((4, 5), dtype=np.bool_)
+    assert box_of_mask(empty) is None
+    ((copy, moved),) = ALTERATIONS["cut"](np.ones((4, 5, 3), dtype=np.uint8), [empty])
+    assert (copy.shape, moved.shape, moved.any()) == ((4, 5, 3), (4, 5), False)
 
 
 def test_regions_find_themselves_where_a_copy_changes_nothing_that_the_models_see(client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.importing import import_layer
 from searchanything.hash_training.judging import judge_codes
 from searchanything.hash_training.report import render_report
-from searchanything.hash_training.training import MASK_SHARE
+from searchanything.hash_training.training import MASK_SHARE, judge_layer
 from searchanything.models.hashing import HashLayer
 from searchanything.wiring import open_features
 
@@ -67,6 +68,21 @@ def test_the_parquet_contract(tmp_path: Path) -> None:
     lists = [pa.list_(pa.float16(), width) for width in (2, 3)]
     assert all(kind.equals(wanted) for kind, wanted in zip(schema.types, [pa.string(), *lists], strict=True))
     assert schema.metadata[b"feature_fingerprint"] == b"abc"
+
+
+def test_rows_without_features_and_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", features(3))
+    table, whole = parquet.read_table(path), path.read_bytes()
+    hollow = pa.array([None, [1, 2], [3, 4]], pa.list_(pa.float16(), 2))
+    parquet.write_table(table.set_column(1, "mask_features", hollow), path)
+    with pytest.raises(UsageError, match=r"f\.parquet: column mask_features has rows without features"):
+        read(path)
+    parquet.write_table(table.replace_schema_metadata({b"feature_fingerprint": b"f\xff"}), path)
+    with pytest.raises(UsageError, match=r"f\.parquet is no Parquet file, or is damaged: 'utf-8' codec"):
+        read(path)
+    path.write_bytes(whole.replace(b"region_id", b"region_i\xff"))
+    with pytest.raises(UsageError, match=r"f\.parquet is"):
+        read(path)
 
 
 def test_a_folder_is_all_its_parquet_files_of_one_fingerprint(tmp_path: Path) -> None:
@@ -186,6 +202,17 @@ def test_judgement_agrees_with_brute_force() -> None:
     assert figures.collision_rate == twins / 40
 
 
+def test_too_few_rows_are_not_judged() -> None:
+    three, two = features(3), features(2)
+    codes = LAYER.encode(three.mask, three.image)
+    assert judge_codes(codes, three.mask).rows == 3
+    for some, rows, got in ((codes[:2], two.mask, "2 for 2"), (codes, two.mask, "3 for 2")):
+        with pytest.raises(ValueError, match=f"at least 3 rows, got {got} rows"):
+            judge_codes(some, rows)
+    with pytest.raises(UsageError, match="at least 20 regions to judge by, got 19"):
+        judge_layer(LAYER, [features(19)])
+
+
 def test_the_page_is_one_file_without_outside_resources() -> None:
     batch = features(60)
     rows = np.concatenate([batch.mask, batch.image], axis=1)
@@ -205,6 +232,11 @@ def onnx_file(path: Path, nodes: list, **constants: np.ndarray) -> Path:
     return path
 
 
+def constant(name: str, value: np.ndarray | onnx.TensorProto) -> onnx.NodeProto:
+    tensor = onnx.numpy_helper.from_array(value.astype(np.float32)) if isinstance(value, np.ndarray) else value
+    return helper.make_node("Constant", [], [name], value=tensor)
+
+
 def test_dense_layers_are_imported_whatever_their_form(tmp_path: Path) -> None:
     weight, bias = LAYER.weight, np.arange(16, dtype=np.float32)
     safetensors.numpy.save_file({"hash.weight": weight.copy(), "hash.bias": bias}, tmp_path / "a.safetensors")
@@ -222,6 +254,7 @@ def test_dense_layers_are_imported_whatever_their_form(tmp_path: Path) -> None:
         onnx_file(tmp_path / "gemm.onnx", [gemm], w=weight, b=bias),
         onnx_file(tmp_path / "scaled.onnx", [scaled], w=weight.T / 2, b=bias * 2),
         onnx_file(tmp_path / "product.onnx", product, w=weight.T, b=bias),
+        onnx_file(tmp_path / "inside.onnx", [constant("w", weight.T), *product], b=bias),
     )
     for path in paths:
         layer = import_layer(path, mask_dimension=2, image_dimension=3)
@@ -275,6 +308,58 @@ def test_layers_that_do_not_fit_are_refused_with_what_was_expected(tmp_path: Pat
     assert chosen.bits == 16
     with pytest.raises(UsageError, match="safetensors or"):
         import_layer(tmp_path / "layer.pt", mask_dimension=2, image_dimension=3)
+
+
+def cut_off() -> onnx.TensorProto:
+    """A matrix whose bytes end too early."""
+    tensor = onnx.numpy_helper.from_array(np.ones((5, 16), np.float32))
+    tensor.raw_data = tensor.raw_data[:-1]
+    return tensor
+
+
+def elsewhere() -> onnx.TensorProto:
+    """A matrix whose bytes are in another file."""
+    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=(5, 16), data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights.bin")
+    return tensor
+
+
+TEXTS = helper.make_tensor("w", TensorProto.STRING, (5, 16), [b"1"] * 80)
+MATRIX = np.ones((5, 16))
+PRODUCT = helper.make_node("MatMul", ["x", "w"], ["h"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message"),
+    [
+        ([PRODUCT], {}, "the weight of MatMul '' is no constant matrix"),
+        ([PRODUCT], {"w": np.ones(16)}, "is no constant matrix"),
+        ([constant("w", TEXTS), PRODUCT], {}, "is no constant matrix of numbers"),
+        ([helper.make_node("Gemm", ["x"], ["y"], name="last")], {}, "the weight of Gemm 'last' is no constant matrix"),
+        ([helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)], {"w": MATRIX}, "transposes its features"),
+        ([helper.make_node("Gemm", ["x", "w", "x"], ["y"])], {"w": MATRIX}, "the bias 'x' is no constant"),
+        ([PRODUCT, helper.make_node("Add", ["x", "h"], ["y"])], {"w": MATRIX}, "the bias 'x' is no constant"),
+        ([constant("w", cut_off()), PRODUCT], {}, "no ONNX file with its weights inside: ValueError"),
+        ([constant("w", elsewhere()), PRODUCT], {}, "no ONNX file with its weights inside: ValidationError"),
+        ([helper.make_node("Constant", [], [], value=cut_off()), PRODUCT], {"w": MATRIX[:4]}, "its last one takes 4"),
+    ],
+)
+def test_onnx_files_without_a_constant_dense_layer_are_refused(
+    tmp_path: Path, nodes: list, constants: dict[str, np.ndarray], message: str
+) -> None:
+    path = onnx_file(tmp_path / "layer.onnx", nodes, **constants)
+    with pytest.raises(ModelError, match=rf"^{re.escape(str(path))}: .*{re.escape(message)}"):
+        import_layer(path, mask_dimension=2, image_dimension=3)
+
+
+def test_a_tensor_is_named_among_those_of_a_safetensors_file_alone(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "layer.onnx", [PRODUCT], w=MATRIX)
+    assert import_layer(path, mask_dimension=2, image_dimension=3).bits == 16
+    with pytest.raises(ModelError, match="--tensor is for safetensors"):
+        import_layer(path, mask_dimension=2, image_dimension=3, tensor="w")
+    safetensors.numpy.save_file({"a.weight": np.ones((16, 5), np.float32)}, tmp_path / "one.safetensors")
+    with pytest.raises(ModelError, match=r"no matrix of floats 'b\.weight', it has a\.weight$"):
+        import_layer(tmp_path / "one.safetensors", mask_dimension=2, image_dimension=3, tensor="b.weight")
 
 
 def test_the_verbs_train_judge_encode_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, image_size
-from searchanything.images.file_parts import jpeg_scans, png_parts
+from searchanything.images.file_parts import jpeg_exif_parts, jpeg_scans, png_parts
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 PNG = encode(NOISE, format="png")
@@ -74,6 +74,12 @@ class TestPng:
         small = png_chunk(b"iCCP", b"k\0\0" + zlib.compress(lab))
         assert png_parts(with_chunk(small, behind=False)).icc_profile == lab
 
+    def test_what_cannot_be_inflated_is_left_out(self) -> None:
+        for chunk in (b"Raw profile type exif\0\0damage", b"k\0\0damage"):
+            kind = b"iCCP" if chunk[:1] == b"k" else b"zTXt"
+            parts = png_parts(with_chunk(png_chunk(kind, chunk), behind=False))
+            assert (parts.data, parts.icc_profile) == (PNG, None)
+
     @pytest.mark.parametrize("name", ["zTXt", "iCCP"])
     def test_a_flipped_byte_in_a_text_is_damage(self, name: str) -> None:
         chunk = bytearray(CHUNKS[name])
@@ -119,6 +125,13 @@ class TestJpeg:
             assert jpeg_scans(data) == scans
             np.testing.assert_array_equal(decoded(data), decoded(whole))
         assert jpeg_scans(b"junk" + whole + false, 4) == scans
+
+    @pytest.mark.parametrize("alone", [b"\xff\x01", b"\xff\xd8"], ids=["TEM", "SOI"])
+    def test_marks_that_stand_alone_hide_nothing(self, alone: bytes) -> None:
+        """ITU-T T.81, B.1.1.3: no length follows them. Read as one, the two bytes behind them hid all that there is."""
+        exif = b"\xff\xe1" + (8).to_bytes(2, "big") + b"Exif\0\0"
+        data = JPEG[:2] + alone + exif + alone + JPEG[2:]
+        assert (jpeg_exif_parts(data, 5), jpeg_scans(data)) == (1, jpeg_scans(JPEG))
 
     def test_many_scans_of_many_pixels_are_refused_before_they_are_decoded(self) -> None:
         data = scans_repeated((3000, 2000), 480)

@@ -209,6 +209,18 @@ def test_a_key_may_have_4096_bytes() -> None:
         check_key("é" * (KEY_BYTES // 2 + 1))
 
 
+def test_a_listing_notes_the_keys_that_cannot_be_kept() -> None:
+    store = InMemoryStore()
+    for key in ("good.png", "a\udcff.png", "b" * KEY_BYTES + "\udcff.png"):
+        store.put(key, RED)
+    omissions = Omissions()
+    assert [found.ref.key for found in IncomingStore(store).list(omissions=omissions)] == ["good.png"]
+    assert omissions.skipped == 2
+    assert {one.key for one in omissions.examples} == {"a\\udcff.png", "b" * KEY_BYTES}
+    assert {one.reason for one in omissions.examples} == {"no index can keep its key: it is not UTF-8"}
+    assert [found.ref.key for found in IncomingStore(store).list()] == ["good.png"]
+
+
 def test_a_bucket_that_cannot_be_kept_is_told_at_once() -> None:
     with pytest.raises(UsageError, match="is not UTF-8; rename it"):
         IncomingStore(InMemoryStore("/photos/\udcff"))

@@ -92,3 +92,49 @@ def test_what_is_no_hash_layer_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"something else")
     with pytest.raises(ModelError, match=str(file)):
         wiring.hash_layer_of("pico", file, Settings())
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "hints"),
+    [
+        ((4, 5), np.uint8, ["numpy.stack([array] * 3, axis=-1)"]),
+        ((4, 5, 1), np.uint8, ["array.repeat(3, axis=2)"]),
+        ((4, 5, 4), np.uint8, ["array[..., :3]"]),
+        ((3, 4, 5), np.uint8, ["array.transpose(1, 2, 0)"]),
+        ((1, 4, 5, 3), np.uint8, ["array[0]"]),
+        ((4, 5, 3), np.float32, ["(255 * array).round().astype('uint8')"]),
+        ((4, 5), np.float64, ["(255 * array).round().astype('uint8')", "numpy.stack([array] * 3, axis=-1)"]),
+        ((4, 5, 3), np.uint16, [".astype('uint8')"]),
+        ((4, 5, 2), np.uint8, []),
+        ((2, 4, 5, 3), np.uint8, []),
+        ((4, 5, 3), np.bool_, []),
+        ((4, 5, 3), np.complex64, []),
+    ],
+)
+def test_arrays_of_another_kind_are_refused_with_what_makes_them_one(
+    shape: tuple[int, ...], dtype: type, hints: list[str]
+) -> None:
+    array = np.ones(shape, dtype)
+    with pytest.raises(UsageError) as refused:
+        load_image(array, read_object=unread, max_pixels=100)
+    said = str(refused.value)
+    start = f"expected an array (H, W, 3) uint8 RGB, got {shape} {array.dtype}"
+    assert said == start if not hints else said.startswith(f"{start}: ")
+    assert said.count(", ", len(start)) >= len(hints) - 1
+    for hint in hints:
+        assert hint in said[len(start) :]
+        array = array.astype("uint8") if hint[0] == "." else eval(hint, {"array": array, "numpy": np})  # noqa: S307
+    if hints:
+        assert load_image(array, read_object=unread, max_pixels=100).shape == (4, 5, 3)
+
+
+def test_bytes_are_a_file_and_other_things_no_image() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (1, 2, 3)).save(file, "PNG")
+    np.testing.assert_array_equal(
+        load_image(file.getvalue(), read_object=unread, max_pixels=100), np.full((3, 4, 3), (1, 2, 3), np.uint8)
+    )
+    with pytest.raises(ImageError, match=r"^<bytes>: "):
+        load_image(b"no image", read_object=unread, max_pixels=100)
+    with pytest.raises(UsageError, match="expected a path, bytes, PIL image, array or ImageRef, got int"):
+        load_image(5, read_object=unread, max_pixels=100)  # type: ignore[arg-type]

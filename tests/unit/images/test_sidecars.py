@@ -89,6 +89,10 @@ def test_the_longest_metadata_fits_beside_other_metadata() -> None:
     full = {**metadata, "user": "x" * 20_000}
     RowLimits(256).images([image_row(ImageRef("b", "k"), generation=1, metadata=full)])
     assert "at most" in str(parse_sidecar(b'{"a": "' + b"x" * MAX_SIDECAR_BYTES + b'"}')["sidecar_problem"])
+    for number, fits in ((32, True), (33, False)):  # each value's full name repeats the folder's: 1,010 bytes each
+        said = parse_sidecar(json.dumps({"n" * 1000: {f"{key:02}": 0 for key in range(number)}}).encode())
+        assert (len(said), "sidecar_problem" in said) == ((number, False) if fits else (1, True))
+    assert said == {"sidecar_problem": "its values under their full names take more than 32768 bytes"}
 
 
 class Beside:

@@ -104,3 +104,10 @@ def test_the_encoder_s_own_resizing_reaches_the_embedder() -> None:
 def test_half_a_normalisation_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="expected"):
         EncoderOptions(**wrong)
+
+
+def test_the_short_side_of_a_thread_is_a_pixel() -> None:
+    sides = np.array([[1, 1000], [1000, 1], [3, 3], [100, 51]])
+    assert Resizing().sizes(sides, 32).tolist() == [[1, 32], [32, 1], [32, 32], [32, 16]]
+    thread = np.full((1, 1000, 3), 9, dtype=np.uint8)
+    np.testing.assert_array_equal(Resizing().apply(thread, 32), np.full((1, 32, 3), 9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -365,6 +366,7 @@ def test_a_box_that_nothing_fits_is_itself_less_what_the_background_excludes() -
     choice = together([street], boxes=[(20, 20, 44, 48), (0, 0, 8, 8)], background=(4, 60))
     np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (20, 20, 44, 40)) | rectangle(64, (0, 0, 8, 8)))
     assert (choice.rule, choice.score, choice.rows) == ("box+background/itself", 0.0, ())
+    assert choice.box_xyxy == (0, 0, 44, 40), "around what is left of both"
     assert "box 1 itself, less what background points exclude" in choice.reason
     nothing = together([street], boxes=(20, 44, 28, 52), background=(4, 60))
     assert (nothing.kind, nothing.reason) == (
@@ -385,6 +387,12 @@ def test_a_background_point_cuts_the_only_mask_that_a_box_fits() -> None:
     )
     beside = together([jars], boxes=(0, 20, 32, 44), background=(60, 32))
     np.testing.assert_array_equal(in_pixels(beside, 64), rectangle(64, (0, 24, 32, 40)))
+    wider = together([jars], boxes=(0, 20, 40, 44), background=(36, 32))
+    fits = (
+        640 / (960 + 1024 - 640) * 640 / 1024 * np.exp(-4 * 0.6**2)
+    )  # IoU, share in the box, 12 of 20 px from its middle
+    assert wider.score == pytest.approx(fits, rel=1e-4)
+    assert "by fit (0.07), cut half way" in wider.reason
     in_its_middle = together([jars], boxes=(0, 20, 32, 44), background=(16, 32))
     assert not in_pixels(in_its_middle, 64)[24:40].any()
 
@@ -457,6 +465,85 @@ def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() ->
 
 
 @pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ({"boxes": (0, 0, 32, 32)}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (4, 4, 28, 28), "foreground": (8, 8)}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (0, 0, 32, 32), "text": "cup"}, ((1,), (3, 5, 7, 9, 11))),
+        ({"boxes": (24, 24, 64, 64)}, ((), (1, 3, 5, 7, 9))),
+        ({"boxes": (40, 40, 60, 60), "text": "cup"}, ((), (1, 3, 5, 7, 9))),
+        ({"boxes": (40, 40, 60, 60)}, ((), ())),
+    ],
+    ids=["box", "point in a box", "text", "box itself", "text elsewhere", "far away"],
+)
+def test_of_equal_masks_the_surest_comes_first_and_five_others_are_offered(
+    prompt: dict[str, object], expected: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    """Every second one of forty is the better one. What does not touch a box is not offered for it."""
+    masks = [rectangle(64, (4, 4, 24, 24)), rectangle(64, (4, 4, 28, 28))] * 20
+    cosines = np.tile(np.array([0.1, 0.2], dtype=np.float32), 20) if "text" in prompt else None
+    choice = together(masks, cosines, **prompt)
+    assert (choice.rows, choice.others) == expected
+
+
+def test_of_equal_masks_in_a_loose_box_a_point_means_the_surest() -> None:
+    """With one score for all: else each would weigh less than the one before it."""
+    masks = [rectangle(64, (4, 4, 20, 20)), rectangle(64, (4, 4, 28, 28))] * 20
+    segmentation = replace(segmented(64, masks), scores=np.full(40, 0.5, dtype=np.float32))
+    choice = choose_together(Prompts(boxes=(0, 0, 64, 64), foreground=(8, 8)), segmentation, box_min_iou=MIN_IOU)
+    assert (choice.rows, choice.others) == ((1,), (3, 5, 7, 9, 11))
+
+
+def test_a_mask_without_a_cell_is_never_chosen() -> None:
+    masks = [rectangle(64, corners) for corners in ((0, 0, 0, 0), (4, 4, 28, 28), (36, 4, 60, 28))]
+    choice = together(masks, np.array([0.9, 0.1, 0.5], dtype=np.float32), text="cup", background=(60, 60))
+    assert (choice.rows, choice.others, choice.rule) == ((2,), (1,), "background+text/cosine")
+
+
+def test_a_point_on_a_box_s_right_or_lower_edge_is_a_place_of_its_own() -> None:
+    """Pixel 27 is the last one in a box that ends at 28."""
+    left = rectangle(64, (4, 4, 28, 28))
+    for beside, point in (((28, 4, 40, 28), (28, 8)), ((4, 28, 28, 40), (8, 28))):
+        choice = together([left, rectangle(64, beside)], boxes=(4, 4, 28, 28), foreground=point)
+        assert choice.rows == (0, 1)
+        assert choice.reason.startswith("the best of 1 in the box, by fit (1.00); the best of 1 under")
+    assert together([left], boxes=(4, 4, 28, 28), foreground=(4, 4)).reason.startswith("the best of 1 under (4, 4) in")
+
+
+def test_a_point_that_background_leaves_nothing_of_costs_the_others_in_its_box_nothing() -> None:
+    masks = [rectangle(64, corners) for corners in ((4, 4, 28, 28), (36, 4, 60, 28))]
+    choice = together(masks, boxes=(0, 0, 64, 32), foreground=[(8, 8), (56, 8)], background=(57, 9))
+    assert (choice.kind, choice.rows) == ("region", (0,))
+    assert "; no mask under (56, 8) in the box; " in choice.reason
+
+
+def test_a_box_that_background_leaves_nothing_of_offers_what_lies_in_it() -> None:
+    """Not the mask nearest to the point, which lies beside the box."""
+    masks = [rectangle(64, corners) for corners in ((36, 32, 64, 48), (4, 4, 28, 28))]
+    choice = together(masks, boxes=(0, 0, 34, 40), foreground=(30, 36), background=(29, 37))
+    assert (choice.kind, choice.others) == ("none", (1,))
+
+
+def test_points_and_background_say_what_became_of_each_point() -> None:
+    whole, part, rest = (rectangle(64, one) for one in ((4, 4, 28, 28), (4, 4, 12, 28), (20, 12, 60, 60)))
+    cut = together([whole, part, rest], foreground=(20, 8), background=(8, 20))
+    assert (cut.rule, cut.rows, cut.others) == ("point+background/thing", (), (2,))
+    assert cut.score == pytest.approx(0.9)
+    assert cut.reason == (
+        "the best under (20, 8), cut half way to the background points, which lie on all masks there (0.90); "
+        "background points rule out 2 masks"
+    )
+    both = together([part, whole], foreground=[(8, 8), (20, 20)], background=(60, 60))
+    assert (both.rule, both.rows) == ("point+background/thing", (1,))
+    assert both.reason.startswith(
+        "(8, 8) lies under or beside what another point selects; the best of 1 under (20, 20)"
+    )
+    missed = together([whole], foreground=[(8, 8), (50, 50)], background=(60, 60))
+    assert missed.rows == (0,)
+    assert "; no mask under (50, 50), by score for its size; " in missed.reason
+
+
+@pytest.mark.parametrize(
     "prompt",
     [
         {"boxes": [(0, 0, 9, 9), (70, 0, 80, 9)]},
@@ -469,3 +556,10 @@ def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() ->
 def test_what_lies_outside_the_image_is_refused(prompt: dict[str, object]) -> None:
     with pytest.raises(PromptError, match="outside the image of 64 x 64 pixels"):
         together([rectangle(64, (0, 0, 8, 8))], **prompt)
+
+
+def test_what_is_offered_for_a_point_on_nothing_is_ordered_by_the_distance_of_the_boxes() -> None:
+    """12 px below, 14 to the left, 16 to the right, 12 right and 12 below (17), and 24 above."""
+    corners = [(44, 44, 60, 60), (28, 0, 36, 8), (48, 28, 60, 36), (0, 28, 18, 36), (28, 44, 36, 60)]
+    choice = choose(Points((32, 32)), segmented(64, [rectangle(64, one) for one in corners]), box_min_iou=MIN_IOU)
+    assert (choice.kind, choice.others) == ("none", (4, 3, 2, 0, 1))

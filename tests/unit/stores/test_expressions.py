@@ -35,6 +35,13 @@ def holds(expression: str) -> bool:
         ("area_px>=900", "area_px >= 900"),
         ("900 <= area_px", "area_px >= 900"),
         ("900 <= area_px < 1000", "area_px >= 900 and area_px < 1000"),
+        ("5 < region <= 9", "region > 5 and region <= 9"),
+        ("9 >= region > 5", "region <= 9 and region > 5"),
+        ("region == -0 or region == 0", "region == 0 or region == 0"),
+        ("-2147483648 <= region <= 2147483647", "region >= -2147483648 and region <= 2147483647"),
+        ("area_px <= 9223372036854775807", "area_px <= 9223372036854775807"),
+        ("area_px >= -9223372036854775807", "area_px >= -9223372036854775807"),
+        ("score <= 3.4028234663852886e38", "score <= 3.4028234663852886e+38"),
         ('key like "cats/%"', 'key >= "cats/" and key < "cats0"'),
         ("key LIKE 'cats'", 'key == "cats"'),
         ('not key like "a%"', 'key < "a" or key >= "b"'),
@@ -97,12 +104,15 @@ def test_what_an_expression_says_of_a_row(expression: str, expected: bool) -> No
         ('region == "1"', 'not compared with "1"'),
         ("region == true", "not compared with true"),
         ("key == 1", "holds texts"),
-        ("region == 2147483648", "beyond"),
+        ("region == 2147483648", "region holds integers of 32 bits, which 2147483648 is beyond"),
+        ("region == -2147483649", "region holds integers of 32 bits, which -2147483649 is beyond"),
+        ("key == 1", "which are not compared with 1;"),
         ("area_px < 9223372036854775808", "beyond 64 bits"),
         ("area_px > -9223372036854775808", "beyond 64 bits"),
         ("score < 1e39", "32-bit float"),
         ("score < 1e999", "beyond 64 bits"),
         ("region == 010", "zero before"),
+        ("region == 01", "zero before"),
         ("region == 0x1F", "means nothing"),
         ("region == " + "9" * 5000, "beyond 64 bits"),
         ('colour == "red"', r'metadata\["colour"\]'),
@@ -116,15 +126,24 @@ def test_what_an_expression_says_of_a_row(expression: str, expected: bool) -> No
         ("region = 1", "written =="),
         ("region == x1", "not with one another"),
         ("region is null", "no nulls"),
-        ('exists metadata["a"]', "exists"),
+        ("region IS 5", "at character 8: there are no nulls"),
+        ('exists metadata["a"]', "`exists` is not evaluated"),
+        ('EXISTS metadata["a"]', "`exists` is not evaluated"),
+        ("region between 1 and 2", "write field >= low and field <= high"),
+        ("region == 1 & region == 2", "write `and` or `or`"),
+        ("region == 1 And region == 2", "expected `and`, `or` or the end, got And"),
         ('array_contains(metadata["a"], 1)', "no field holds a list"),
         ('json_contains(metadata["a"], 1)', "no field holds a list"),
-        ("abs(region) == 1", "abs"),
+        ('ARRAY_CONTAINS(metadata["a"], 1)', "no field holds a list"),
+        ("abs(region) == 1", r"abs\(…\) is not evaluated"),
         ("region == 1 region == 2", "expected `and`"),
         ("region == 1) or (id != ''", "expected `and`"),
         ("(region == 1", "expected \\)"),
         ("region in [1", "expected \\]"),
-        ("region not 1", "expected one of"),
+        ("region not 1", "expected one of .* got 1;"),
+        ("region not == 1", "expected one of .* got ==;"),
+        ("region == )", "expected a text in quotes, a number, true or false, got \\);"),
+        ("region ==", "expected a text in quotes, a number, true or false, got the end;"),
         ("1 < region > 5", "range"),
         ("1 == region == 1", "range"),
         ('key == "a', "never closed"),
@@ -133,10 +152,12 @@ def test_what_an_expression_says_of_a_row(expression: str, expected: bool) -> No
         ("key == '\ud800'", "surrogates|line breaks"),
         ("  ", "empty"),
         ("and", "expected a field"),
-        ("region", "expected one of"),
+        ("region", "expected one of == .* in like, got the end;"),
         ("true", "expected one of"),
         ("(" * 17 + "region == 1" + ")" * 17, "nested"),
         ("!" * 17 + "(region == 1)", "nested"),
+        ("(region == 1) and " * 3 + "(" * 17 + "region == 1" + ")" * 17, "nested"),
+        ('metadata["a"] in [' + "1," * 512 + "1]", "more than 512 comparisons"),
         ("(" * 100_000, "nested"),
         (" or ".join(["region == 1"] * 513), "comparisons"),
         ("region in [" + "1," * 16_384 + "1]", "at most 16384"),
@@ -153,6 +174,26 @@ def test_a_refusal_shows_the_place_and_what_is_known() -> None:
         written("region == 1 and area_px % 2 == 1")
     with pytest.raises(FilterError, match=r'like "beginning%", and, or, not'):
         written("region ** 2")
+
+
+def test_what_is_just_within_the_limits_is_read() -> None:
+    for within in (
+        "(" * 16 + "region == 1" + ")" * 16,
+        "(region == 1) and " * 30 + "(" * 16 + "region == 1" + ")" * 16,
+        " or ".join(["region == 1"] * 512),
+        'metadata["a"] in [' + "1," * 511 + "1]",
+        "region in [" + "1," * 16_383 + "1]",
+        "region == 1".ljust(1 << 20),
+    ):
+        assert written(within)
+    with pytest.raises(FilterError, match=r"has 1048577 letters, at most 1048576 are read"):
+        written("region == 1".ljust((1 << 20) + 1))
+
+
+def test_a_long_filter_is_shown_up_to_200_letters() -> None:
+    for length, shown in ((200, "region ===" + "a" * 190), (201, "region ===" + "a" * 190 + "…")):
+        with pytest.raises(FilterError, match=f"^filter '{shown}', at character 10: equality"):
+            written("region ===".ljust(length, "a"))
 
 
 def depth_of(text: str) -> int:
