@@ -75,6 +75,7 @@ lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# What is checked: `packages` in pyproject.toml; CONTRIBUTING.md says what is not, and why.
 types: .venv/.ready
 	$(BIN)/mypy
 

@@ -24,9 +24,11 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models import presets
 from searchanything.models.compute import CPU
+from searchanything.models.hashing import HashLayer
 from searchanything.models.measurements import Measurements
 from searchanything.models.openclip import OpenClipEncoder
 from searchanything.models.quiet import import_open_clip
+from searchanything.models.weights import locate
 
 BLOCK_PX = 8  # crops are coarse noise: of fine noise a network sees the mean alone
 MOST_CALLS = 100
@@ -37,18 +39,18 @@ def encoders(options: argparse.Namespace, folder: Path) -> Encoders:
     """Loads the encoder for so many crops at once, or for a number that is kept in a folder."""
     if options.architecture is None:
         weights = presets.find_preset(options.preset)
-        path = presets.locate(weights.encoder, ModelSettings().weights_dir)
+        path = locate(weights.encoder, ModelSettings().weights_dir)
         if weights.architecture is None:
             return lambda batch, kept: OpenClipEncoder.from_directory(
                 path, batch=batch, measurements=Measurements(kept)
             )
+        architecture = weights.architecture
     else:
         import torch
 
-        path = folder / "random.pt"
+        architecture, path = options.architecture, folder / "random.pt"
         torch.manual_seed(0)
-        torch.save(import_open_clip().create_model(options.architecture).state_dict(), path)
-    architecture = options.architecture or weights.architecture
+        torch.save(import_open_clip().create_model(architecture).state_dict(), path)
     return lambda batch, kept: OpenClipEncoder.from_checkpoint(
         architecture, path, batch=batch, measurements=Measurements(kept)
     )
@@ -66,7 +68,7 @@ def by_size(load: Encoders, crops: RGBImage, rounds: int) -> list[dict[str, Any]
     usual = CPU.crops_at_once()
     sizes = [size for size in CPU.crops_to_try() if size <= len(crops)]
     encoder = load(len(crops), None)
-    hasher = presets.HashLayer.random_rotation(1, encoder.dimension, bits=presets.HASH_BITS, seed=presets.HASH_SEED)
+    hasher = HashLayer.random_rotation(1, encoder.dimension, bits=presets.HASH_BITS, seed=presets.HASH_SEED)
 
     def embed(size: int) -> FloatArray:
         return np.concatenate(
@@ -110,7 +112,7 @@ def choices(load: Encoders, crops: RGBImage, runs: int, rates: Mapping[int, floa
                 core_s += timed(partial(encoder.embed_many, crops))["core"]
                 calls += 1
             size = encoder.crops_at_once
-            spare = core_s - calls * len(crops) / rates[size] if size in rates else float("nan")
+            spare = core_s - calls * len(crops) / rates[size] if size is not None and size in rates else float("nan")
             found.append(
                 {"run": number, "chosen": size, "after crops": calls * len(crops), "s": core_s, "longer by s": spare}
             )

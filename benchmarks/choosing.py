@@ -92,7 +92,10 @@ def corrected(thing: BoolMask, on_grid: BoolMask, segmentation: Segmentation) ->
         again = wrong is not None
         if wrong is not None:
             name, point = wrong
-            prompt = replace(prompt, **{name: (*getattr(prompt, name), point)})
+            if name == "background":
+                prompt = replace(prompt, background=(*prompt.background, point))
+            else:
+                prompt = replace(prompt, foreground=(*prompt.foreground, point))
             choice = choose_by_points(prompt, segmentation)
         if not prompt.background:
             return

@@ -82,7 +82,7 @@ def _convolution(
     outputs, channels, height, width = weight.shape
     matrix = weight.permute(0, 2, 3, 1).reshape(outputs, -1)  # all channels of a place of the kernel, then the next
     made = []
-    for one in values.split(1):
+    for one in values.split(1):  # type: ignore[no-untyped-call]
         windows = functional.unfold(one, (height, width), tuple(dilation), tuple(padding), tuple(stride))[0]
         windows = windows.view(channels, height * width, -1).transpose(0, 1).reshape(channels * height * width, -1)
         rows = (one.shape[2] + 2 * padding[0] - dilation[0] * (height - 1) - 1) // stride[0] + 1

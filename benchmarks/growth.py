@@ -130,7 +130,8 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
     found = {}
     for name in dict.fromkeys(row["what"] for row in rows):
         points = [(row["regions"], row["ms"]) for row in rows if row["what"] == name]
-        found[name] = float(np.polyfit(*np.log(np.array(points)).T, 1)[0]) if len(points) > 1 else float("nan")
+        sizes, spent = np.log(np.array(points)).T
+        found[name] = float(np.polyfit(sizes, spent, 1)[0]) if len(points) > 1 else float("nan")
     return found
 
 

@@ -90,7 +90,7 @@ class Crowd:
         near = by_float[:, None, :FIRST]
 
         def kept(ranked: Numbers) -> Values:
-            return (ranked[:, :FIRST, None] == near).any(axis=2).mean(axis=1)
+            return np.asarray((ranked[:, :FIRST, None] == near).any(axis=2).mean(axis=1))
 
         return {
             "mAP@10 float": with_ends(self.average_precisions(by_float)),

@@ -76,7 +76,7 @@ def write_features(path: Path, rows: int, mask: int, image: int) -> None:
         for group in batches(chunks, _GROUP_CHUNKS):
             tables = [
                 record_batch(schema, [""] * len(chunk), FeatureBatch(chunk[:, :mask], chunk[:, mask:]))
-                for chunk in group
+                for chunk in (stored.astype(np.float32) for stored in group)
             ]
             writer.write_table(arrow.Table.from_batches(tables), row_group_size=_CHUNK_ROWS * _GROUP_CHUNKS)
 
@@ -145,7 +145,7 @@ def encoding_rates(layer: HashLayer, path: Path, repeat: int) -> dict[str, float
 
 def file_rates(layer: HashLayer, paths: Sequence[Path], repeat: int) -> dict[str, float]:
     """Rows a second from file to file, the process's start left out: medians."""
-    found = {}
+    found: dict[str, float] = {}
     for path in paths:
         source = opened(path, layer.mask_dimension)
         target = path.with_name("codes.npy")

@@ -88,7 +88,9 @@ def _standardised(layer: HashLayer, features: FeatureBatch) -> FloatArray:
 
 
 def _neighbours(layer: HashLayer, codes: Codes, features: FeatureBatch) -> dict[str, float]:
-    return judge_codes(codes, _standardised(layer, features)).figures()
+    """Figures by name: those that so many rows have."""
+    figures = judge_codes(codes, _standardised(layer, features)).figures()
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _code_scores(codes: Codes) -> NDArray[np.float32]:
@@ -119,6 +121,7 @@ def summary(runs: Sequence[dict[str, dict[str, float]]], names: Sequence[str]) -
         method: {
             name: [round(value, 4) for value in paired(*([run[one][name] for run in runs] for one in ("deep", method)))]
             for name in names
+            if name in runs[0][method]
         }
         for method in METHODS
         if method != "deep"

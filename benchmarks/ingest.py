@@ -199,7 +199,9 @@ def real(options: argparse.Namespace) -> list[dict[str, Any]]:
         few = images[: max(1, len(images) // 4)]
         stages: dict[str, float] = {}
         number = iter(range(10**6))
-        fresh = lambda: str(folder / f"index{next(number)}" / "i.db")  # noqa: E731
+
+        def fresh() -> str:
+            return str(folder / f"index{next(number)}" / "i.db")
 
         files = sorted((folder / "images").iterdir())
         for some, part in (("one", files[:1]), ("few", files[: len(few)])):
@@ -215,7 +217,7 @@ def real(options: argparse.Namespace) -> list[dict[str, Any]]:
         def index() -> None:
             stages.update(clients.pop().index(folder / "images").timings_ms)
 
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "networks": networks(encoder, images, settings.ingest.batch_images),
             "bare models": bare(encoder, images, settings.ingest.batch_images),
             SHARED: bare(encoder, images, settings.ingest.batch_images, at_once=encoder.at_once.batches),

@@ -18,6 +18,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.evaluation.clicking import CLICKS, click
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
+from training.photograph_classes import pixels_of
 from training.street_annotations import parts_of
 
 Annotated = tuple[RGBImage, TrueImage]
@@ -54,7 +55,7 @@ def scene_clicks(count: int, *, seed: int) -> Iterator[Annotated]:
 def street_clicks(files: Sequence[Path]) -> Iterator[Annotated]:
     """Photographs beside label files, with the connected parts of each label."""
     for file in files:
-        image: RGBImage = cv2.cvtColor(cv2.imread(str(file.with_suffix(".jpg"))), cv2.COLOR_BGR2RGB)
+        image = pixels_of(file.with_suffix(".jpg"))
         labels = np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
         yield image, _truth(file.name, image, [(str(label), mask) for label, mask in parts_of(labels)])
 

@@ -23,6 +23,7 @@ from searchanything.core.settings import load_settings
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
 from searchanything.encode.encoder import Encoder, RegionJob
+from training.photograph_classes import pixels_of
 
 MIN_IOU = 0.5
 LEAST_SHARE = 0.01  # of a photograph's pixels: smaller annotations are crumbs
@@ -85,8 +86,14 @@ def _regions(encoder: Encoder, jobs: Iterator[tuple[RegionJob, NDArray[np.int64]
             images.append(encoder.embed_regions([job]))
             labels.append(found)
             numbers.append(np.full(len(found), number))
-    joined = [np.concatenate(parts) for parts in (masks, images, labels, numbers)]
-    return Regions(*joined, names=names, unseen=np.zeros(len(names), dtype=bool))
+    return Regions(
+        np.concatenate(masks),
+        np.concatenate(images),
+        np.concatenate(labels),
+        np.concatenate(numbers),
+        names=names,
+        unseen=np.zeros(len(names), dtype=bool),
+    )
 
 
 def _scene_job(encoder: Encoder, scene: Scene, names: Sequence[str]) -> tuple[RegionJob, NDArray[np.int64]]:
@@ -101,8 +108,8 @@ def _scene_job(encoder: Encoder, scene: Scene, names: Sequence[str]) -> tuple[Re
 
 
 def _street_job(encoder: Encoder, file: Path) -> tuple[RegionJob, NDArray[np.int64]]:
-    image: RGBImage = cv2.cvtColor(cv2.imread(str(file.with_suffix(".jpg"))), cv2.COLOR_BGR2RGB)
-    painted = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    image = pixels_of(file.with_suffix(".jpg"))
+    painted = np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
     (segmentation,) = encoder.segmenter.segment([image])
     wanted = [one for one in np.unique(painted[painted > 0]) if (painted == one).mean() >= LEAST_SHARE]
     masks = np.array([segmentation.letterbox.grid_mask(painted == one) for one in wanted], dtype=bool)

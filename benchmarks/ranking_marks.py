@@ -66,9 +66,9 @@ class Marking:
         start = time.perf_counter()
         said = np.concatenate([[query], right])
         told_apart = hamming(self.codes[said], self.codes[wrong]).min(axis=0, initial=len(self.codes[0]) * 8) > 0
-        judged = said, wrong[told_apart]
-        words = MarkedWords(*(self.words[rows] for rows in judged), "benchmark")
-        probe = Probe(*(self.codes[rows] for rows in judged), "benchmark", words)
+        apart = wrong[told_apart]
+        words = MarkedWords(self.words[said], self.words[apart], "benchmark")
+        probe = Probe(self.codes[said], self.codes[apart], "benchmark", words)
         refined = probe.scores(self.codes, self.words)
         self.spent_s.append(time.perf_counter() - start)
         self.precisions.append(probe.precision() or 0.0)

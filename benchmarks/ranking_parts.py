@@ -146,8 +146,8 @@ def parts_lines(regions: Regions, encoder: Encoder, count: int) -> list[Line]:
     lines = []
     for kind, ways in kinds.items():
         asked = [
-            ([way(row) for way, row in zip(ways, rows, strict=True)], *rest)
-            for rows, *rest in questions(regions, count)
+            ([way(row) for way, row in zip(ways, rows, strict=True)], both, left_out)
+            for rows, both, left_out in questions(regions, count)
         ]
         lines += _lines(f"two things at once{kind}", regions, asked)
     return lines

@@ -56,7 +56,8 @@ def probed(options: argparse.Namespace, precisions: Iterable[str]) -> list[dict[
 
     def answers(device: str, precision: str) -> list[Segmentation]:
         models = settings_of(options, device, precision, "fp32").models
-        return SEGMENTERS.ask(presets.load_segmenter(options.preset, models), probe_images())
+        found: list[Segmentation] = SEGMENTERS.ask(presets.load_segmenter(options.preset, models), probe_images())
+        return found
 
     exact = answers("cpu", "fp32")
     rows = [{"segmenter": "fp32", "regions": sum(len(one.scores) for one in exact)}]

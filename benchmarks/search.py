@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ from numpy.typing import NDArray
 from benchmarks import measuring
 from benchmarks.index_rows import image_row, region_row
 from searchanything.core.codes import hamming
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import Filter, ImageRef
-from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -112,7 +112,7 @@ def measure(kind: str, count: int, rounds: int) -> list[dict[str, Any]]:
     peers = peers_of(codes)
     calls = calls_of(index, flat, query) | {
         "limit: read the codes once": lambda: words.sum(),
-        **{name: (lambda one=one: one.search(query, TOP)) for name, one in peers.items()},
+        **{name: partial(one.search, query, TOP) for name, one in peers.items()},
     }
     for call in calls.values():
         call()

@@ -143,7 +143,7 @@ async def wave_times(keys: list[str], waves: int) -> tuple[list[Wave], list[Wave
     async with workers(SOURCE):
         await wave(keys[:BATCH])
         alone = await lone()
-        return alone, await flow(lone, name="benchmark", persist_result=False)(), await wave(keys)
+        return alone, await flow(name="benchmark", persist_result=False)(lone)(), await wave(keys)
 
 
 def median_of(waves: list[Wave]) -> dict[str, float]:

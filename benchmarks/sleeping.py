@@ -185,7 +185,7 @@ class _Models:
 
 def _unit_rows(count: int) -> FloatArray:
     values = np.random.default_rng(0).standard_normal((count, _DIMENSION), dtype=np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _ellipses(letterbox: Letterbox) -> DeviceSegmentation:
@@ -200,7 +200,7 @@ def _ellipses(letterbox: Letterbox) -> DeviceSegmentation:
         one[:] = ((rows - y) / tall) ** 2 + ((columns - x) / wide) ** 2 + rough < 1
     masks &= letterbox.coverage > 0
     masks = masks[masks.any(axis=(1, 2))]
-    high, wide = masks.any(axis=2), masks.any(axis=1)
+    high, wide = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
     edges = [
         high.argmax(1),
         high.shape[1] - high[:, ::-1].argmax(1),
@@ -222,8 +222,8 @@ def sleeping_models(pace: Pace, *, count: int) -> Iterator[SleepingDevice]:
     models = _Models(device, pace, count)
     layer = HashLayer.random_rotation(_CHANNELS, _DIMENSION, bits=256, seed=1)
     lazy = (
-        LazySegmenter("segmenter", lambda: models, dimension=_CHANNELS, description=models.description),  # type: ignore[arg-type,return-value]
-        LazyEncoder("encoder", lambda: models, dimension=_DIMENSION, description=models.description),  # type: ignore[arg-type,return-value]
+        LazySegmenter("segmenter", lambda: models, dimension=_CHANNELS, description=models.description),
+        LazyEncoder("encoder", lambda: models, dimension=_DIMENSION, description=models.description),
     )
     with ExitStack() as patches:
         for owner, name, new in (

@@ -197,7 +197,7 @@ def print_slopes(result: Mapping[str, Any]) -> None:
 
 
 def _mb(processes: Sequence[psutil.Process]) -> float:
-    return sum(one.memory_info().rss for one in processes) / 1e6
+    return float(sum(one.memory_info().rss for one in processes)) / 1e6
 
 
 if __name__ == "__main__":

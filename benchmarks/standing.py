@@ -125,8 +125,8 @@ def looks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for count in options.queries:
             queries = [replace(query, id=f"{number:016x}", name=str(number), kind="regions") for number in range(count)]
             for one in queries:
-                parts = [rng.normal(size=part.shape).astype(np.float32) for part in (made.mask, made.image)]
-                features = FeatureBatch(*parts)
+                mask, crop = (rng.normal(size=part.shape).astype(np.float32) for part in (made.mask, made.image))
+                features = FeatureBatch(mask, crop)
                 memory.keep(one, Kept(b"", {client.manifest.feature_fingerprint: features}))
             keep_alone(client, queries)
             if client.standing.deliver().failed:
