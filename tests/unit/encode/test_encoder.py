@@ -22,6 +22,7 @@ from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch, box_
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+from searchanything.search.rescoring import QueryValues
 
 seed = st.integers(0, 2**32 - 1)
 
@@ -279,3 +280,24 @@ def test_a_stopwatch_loses_nothing_to_other_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(64)))
     assert watch.timings_ms["shared"] >= 64 * 10
+
+
+@pytest.mark.parametrize("noise", [-2e-6, 0.0, 2e-6])
+def test_a_word_is_not_better_than_itself_where_its_values_are_rounded_otherwise(noise: float) -> None:
+    """Of the words' values one is the text's own, two are nearer to the hit's code, and the rest are opposite."""
+    hit = np.random.default_rng(5).integers(0, 256, 16, dtype=np.uint8)
+    signs = np.unpackbits(hit).astype(np.float32) * 2 - 1
+    text = signs.copy()
+    text[:9] *= -1  # cosines of 1 - 2 k / 128 for k signs that differ
+    nearer = signs.copy()
+    nearer[:4] *= -1
+    values = np.stack([text, nearer, signs, *[-signs] * 5])
+
+    class Layer:
+        def project_texts(self, texts: FloatArray) -> FloatArray:  # noqa: ARG002 - the same for all
+            return values
+
+    asked = QueryValues(np.packbits(text > 0), text - noise * signs)
+    match = replace(fake_encoder(), words=Layer()).judge_words(asked, hit)  # type: ignore[arg-type]
+    assert (match.better, match.words) == (2, 8)
+    assert match.cosine == pytest.approx(1 - 18 / 128, abs=1e-4)
