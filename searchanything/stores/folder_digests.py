@@ -31,6 +31,7 @@ _SPARE_ROWS: Final = 10_000
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS digests (key BLOB PRIMARY KEY, version TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID
 """
+_NEXT: Final = "SELECT key FROM digests WHERE key > ? ORDER BY key LIMIT ?"
 
 
 def version_of(state: os.stat_result) -> str:
@@ -92,13 +93,19 @@ class FolderDigests:
         hour = int(time.time() / 3600)
         is_crowded = rows > 2 * listed + _SPARE_ROWS
         if is_crowded and since and hour - since >= _CROWDED_H:
-            names = database.execute("SELECT key FROM digests")
-            gone = [(name,) for (name,) in names if not os.path.lexists(os.path.join(self._folder, name))]  # noqa: PTH118 - bytes
-            with database:
-                database.executemany("DELETE FROM digests WHERE key = ?", gone)
+            self._remove_gone(database)
             is_crowded = False
         if is_crowded != bool(since):
             database.execute(f"PRAGMA user_version = {hour if is_crowded else 0}")
+
+    def _remove_gone(self, database: sqlite3.Connection) -> None:
+        """Some at a time: to look for files may take minutes, in which no other process could write."""
+        last = b""
+        while names := database.execute(_NEXT, (last, _WAITING_ROWS)).fetchall():
+            gone = [one for one in names if not os.path.lexists(os.path.join(self._folder, one[0]))]  # noqa: PTH118 - bytes
+            with database:
+                database.executemany("DELETE FROM digests WHERE key = ?", gone)
+            [last] = names[-1]
 
     def _stored(self, name: bytes) -> tuple[str, str] | None:
         if self._database is None and (self._file is None or not self._file.exists()):

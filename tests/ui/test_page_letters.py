@@ -67,16 +67,22 @@ def show(page: Page, served: tuple[Served, str], state: str) -> None:
             page.click(button)
 
 
+def wrong_in(page: Page, served: tuple[Served, str], name: str) -> dict[str, list[str]]:
+    """What is outside, cut off or over something else in each state; a screenshot of each."""
+    found = {}
+    for state in STATES:
+        show(page, served, state)
+        found[state] = page.evaluate(WRONG)
+        page.screenshot(path=SCREENSHOTS / f"page-{name}-{state}.png")
+    return found
+
+
 def test_letters_are_as_large_as_the_browser_is_set(letters: tuple[Browser, int], served: tuple[Served, str]) -> None:
     """WCAG 1.4.4: up to 200 %, and whatever holds letters grows with them."""
     browser, size = letters
     context = browser.new_context(base_url=served[1], viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
     page = context.new_page()
-    found = {}
-    for state in STATES:
-        show(page, served, state)
-        found[state] = page.evaluate(WRONG)
-        page.screenshot(path=SCREENSHOTS / f"page-letters-{size}-{state}.png")
+    found = wrong_in(page, served, f"letters-{size}")
     body = page.evaluate("() => parseFloat(getComputedStyle(document.body).fontSize)")
     button = page.locator("#upload-button").evaluate("(one) => one.clientHeight")
     context.close()
@@ -92,11 +98,7 @@ def test_a_zoomed_window_is_a_smaller_one(browser: Browser, served: tuple[Served
         base_url=served[1], viewport={"width": width, "height": width * 2 // 3}, reduced_motion="reduce"
     )
     page = context.new_page()
-    found = {}
-    for state in STATES:
-        show(page, served, state)
-        found[state] = page.evaluate(WRONG)
-        page.screenshot(path=SCREENSHOTS / f"page-zoomed-{width}-{state}.png")
+    found = wrong_in(page, served, f"zoomed-{width}")
     context.close()
     assert found == {state: [] for state in STATES}
 
@@ -107,11 +109,7 @@ def test_large_letters_fit_a_phone(letters: tuple[Browser, int], served: tuple[S
         base_url=served[1], viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
     )
     page = context.new_page()
-    found = {}
-    for state in STATES:
-        show(page, served, state)
-        found[state] = page.evaluate(WRONG)
-        page.screenshot(path=SCREENSHOTS / f"page-phone-{size}-{state}.png")
+    found = wrong_in(page, served, f"phone-{size}")
     context.close()
     assert found == {state: [] for state in STATES}
 

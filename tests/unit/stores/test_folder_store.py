@@ -207,6 +207,7 @@ def test_two_folders_share_no_digests(root: Path) -> None:
 @pytest.mark.usefixtures("later")
 def test_digests_of_files_that_are_gone_are_removed_after_a_week(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_digests, "_SPARE_ROWS", 3)
+    monkeypatch.setattr(folder_digests, "_WAITING_ROWS", 2)  # looked for at once
     place, now = root.parent / "digests", time.time()
 
     def known_after(hours: float, prefix: str = "") -> set[bytes]:
