@@ -14,7 +14,7 @@ from prefect.context import TagsContext
 from prefect_dask.client import PrefectDaskClient
 
 from searchanything.core.settings import load_settings
-from searchanything.service.cluster import cluster_security, local_cluster, warm, worker_process
+from searchanything.service.cluster import cluster_security, local_cluster, running_tasks, warm, worker_process
 
 from .sent_settings import SentSettings
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 TAG: Final = "searchanything"
 _TAKING_BACK_S: Final = 0.05  # between looks; what a client says reaches its scheduler within milliseconds
+_ANSWER_S: Final = 30.0  # a worker that does not say within this time what it runs counts as running what it was given
 logger = logging.getLogger(__name__)
+
+
+class HungTaskError(TimeoutError):
+    """A worker ran a task for longer than it may, and was replaced."""
 
 
 class Workers:
@@ -48,11 +53,12 @@ class Workers:
     ) -> State[Any]:
         """The final state of a task; urgent ones go before all that wait.
 
-        A task that a worker has for longer than `timeout_s`, twice that at most, fails, and its worker process is
+        A task that a worker runs for longer than `timeout_s`, twice that at most, fails, and its worker process is
         replaced: a thread that hangs in a model or a driver cannot be interrupted otherwise. All tries count, and their
-        pauses, in which the worker waits as well.
+        pauses, in which the worker waits as well; the time that it waits behind other tasks does not.
 
-        Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
+        Raises: KilledWorker if too many workers died under it; HungTaskError; CancelledError if the scheduler went
+        away.
         """
         priority = 10 if urgent else 0
         # For a tag, Prefect is asked for a slot: 2 s where its SQLite is busy.
@@ -85,11 +91,11 @@ class Workers:
             try:
                 await asyncio.wait_for(settled.wait(), timeout_s)
             except TimeoutError:
-                now = await asyncio.to_thread(self._working_on, str(future.key))
-                if before & now:  # for the second time: it has been there for all of `timeout_s`
+                now = await self._running_on(str(future.key))
+                if before & now:  # for the second time: it has run there for all of `timeout_s`
                     await self._taken_back(future)
                     await self._restart(list(now))
-                    raise TimeoutError(f"a batch took longer than {timeout_s:.0f} s; its worker was replaced") from None
+                    raise HungTaskError(f"it ran for longer than {timeout_s:.0f} s; its worker was replaced") from None
                 before = now
             else:
                 return
@@ -97,13 +103,25 @@ class Workers:
     async def _taken_back(self, future: Future[Any]) -> None:
         """Wait until no worker is to have this task: else the next one would take it, and hang unseen."""
         future.release()  # type: ignore[no-untyped-call]
-        while await asyncio.to_thread(self._working_on, str(future.key)):
+        while await asyncio.to_thread(self._given_to, str(future.key)):
             await asyncio.sleep(_TAKING_BACK_S)
 
-    def _working_on(self, key: str) -> set[str]:
-        """The workers that have this task."""
+    def _given_to(self, key: str) -> set[str]:
+        """The workers that have this task: one runs it, or will when it is done with another."""
         found = self._client.processing()  # type: ignore[no-untyped-call]
         return {worker for worker, keys in found.items() if key in keys}
+
+    async def _running_on(self, key: str) -> set[str]:
+        """The workers that run this task; of those that have it, one that does not answer counts."""
+        given = await asyncio.to_thread(self._given_to, key)
+        if not given:
+            return given
+        ask = partial(self._client.run, running_tasks, workers=list(given), on_error="ignore")
+        try:
+            found = await asyncio.wait_for(asyncio.to_thread(ask), _ANSWER_S)
+        except TimeoutError:
+            return given
+        return {worker for worker in given if key in found.get(worker, ())}
 
 
 _open: list[Workers] = []

@@ -29,7 +29,7 @@ from searchanything.service.reports import BatchReport, WaveReport, sum_waves, s
 from searchanything.service.wave_lines import WAVES_LOGGER, wave_line
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
-from .engine import Workers, workers
+from .engine import HungTaskError, Workers, workers
 from .publish import publish_batch, publish_wave, stop_if_cancelled
 
 logger = logging.getLogger(__name__)
@@ -68,10 +68,10 @@ def index_batch(source: str, keys: list[str], force: bool, tiles: int, said: Sai
     return refresh_keys(source, keys, force=force, tiles=tiles, said=said)
 
 
-@task(name="check models", cache_policy=NO_CACHE, persist_result=False)
-def check_models() -> bool:
-    """Encode a built-in image; True, or what that raises. Runs in a worker."""
-    check_worker()
+@task(name="check worker", cache_policy=NO_CACHE, persist_result=False)
+def check_built_in(source: str, key: str) -> bool:
+    """Encode a built-in image, and ask for this one; True, or what that raises. Runs in a worker."""
+    check_worker(source, key)
     return True  # Prefect knows no result that is None
 
 
@@ -155,10 +155,11 @@ async def _wave(
 
 
 class _BatchRunner:
-    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it is alone.
+    """Runs batches of one wave; a batch that kills its workers, or hangs, is halved until the image at fault is alone.
 
     A worker that dies takes the batches along that wait on it, and Dask blames them all. So the images that are left
-    of the halving are only suspects: each is tried once more when nothing else of the wave runs.
+    of the halving are only suspects: each is tried once more when nothing else of the wave runs. A worker that hangs
+    says which batch it runs, so the image that is left of that is tried no more.
 
     A worker that cannot encode a built-in image either is replaced, and its batch tried again, a few times; then the
     wave fails, and no image with it.
@@ -175,6 +176,9 @@ class _BatchRunner:
         """Index these keys, with up to `tiles` on the contact sheet. Raises: what the task raised."""
         try:
             return await self._run(keys, tiles)
+        except HungTaskError as error:
+            if len(keys) == 1:
+                return await self._failed(keys[0], error)
         except KilledWorker:
             if len(keys) == 1:
                 self.suspects += keys
@@ -189,9 +193,8 @@ class _BatchRunner:
         """
         try:
             return await self._run([key], 0)
-        except KilledWorker as error:
-            await self._check_workers()
-            return WaveReport(lost=(await self._lost(key, error),))
+        except (KilledWorker, HungTaskError) as error:
+            return await self._failed(key, error)
 
     async def _run(self, keys: list[str], tiles: int) -> WaveReport:
         left = DEVICE_TRIES
@@ -205,10 +208,11 @@ class _BatchRunner:
                 if not left:
                     raise
 
-    async def _check_workers(self) -> None:
-        """Raises: DeviceError if it is the workers that are at fault."""
+    async def _check_workers(self, key: str) -> None:
+        """Raises: DeviceError if the workers are at fault; HungTaskError, StoreUnavailableError if the store may be."""
+        asked = {"source": self._source, "key": key}
         try:
-            state = await self._engine.run(check_models, {}, urgent=self._urgent, timeout_s=self._timeout_s)
+            state = await self._engine.run(check_built_in, asked, urgent=self._urgent, timeout_s=self._timeout_s)
         except KilledWorker as error:
             raise DeviceError("the death of each worker that took it", host="every worker's machine", pid=0) from error
         await state.aresult()
@@ -221,11 +225,18 @@ class _BatchRunner:
         publish_batch(self._source, report)
         return WaveReport((report,))
 
-    async def _lost(self, key: str, error: KilledWorker) -> Failure:
-        """An image of which every worker died is a failure like others, so that its attempts are exhausted one day."""
-        failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
+    async def _failed(self, key: str, error: KilledWorker | HungTaskError) -> WaveReport:
+        """An image that no worker survived is a failure like others, so that its attempts are exhausted one day.
+
+        Raises: as `_check_workers`.
+        """
+        await self._check_workers(key)
+        if isinstance(error, HungTaskError):
+            failure = Failure(key, "WorkerHungError", str(error))
+        else:
+            failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
         record = partial(
             worker_client().operations.record_failure, self._source, key, error=failure.error, message=failure.message
         )
         await asyncio.to_thread(record)
-        return failure
+        return WaveReport(lost=(failure,))

@@ -11,6 +11,7 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import SourceName
 from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.core.arguments import check_progress
+from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
@@ -136,6 +137,15 @@ class Operations:
         Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
         """
         check_models(self._parts.connection.models.open()[1])
+
+    def check_readable(self, source: SourceName, key: str) -> None:
+        """Ask the store for an object; what it answers does not matter. Raises: StoreUnavailableError."""
+        try:
+            self._parts.connection.open_source(source)[0].read(key)
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            return
 
     def tune(
         self,

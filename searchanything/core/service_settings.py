@@ -58,8 +58,8 @@ class ServiceSettings(BaseModel):
         1800.0,
         gt=0,
         le=MOST_SECONDS,
-        description="Seconds that a worker may have a batch, with its retries and their pauses; a worker that has it "
-        "longer is replaced, after twice that at the latest.",
+        description="Seconds that a worker may run a batch, with its retries and their pauses; a worker that runs it "
+        "longer is replaced, after twice that at the latest, and the batch halved until the image at fault is alone.",
     )
     sheet_images: int = Field(
         0,

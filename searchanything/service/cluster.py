@@ -140,6 +140,11 @@ def worker_process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
+def running_tasks(dask_worker: Worker) -> list[str]:
+    """What this worker runs now, by Dask's keys; what waits there for its turn is not named."""
+    return [str(task.key) for task in dask_worker.state.executing]
+
+
 def worker_pids(address: str, security: Security) -> dict[str, int]:
     """The process number of each worker that is there now, by its address."""
     with _client(address, security) as client:

@@ -47,9 +47,14 @@ def refresh_keys(
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 
 
-def check_worker() -> None:
-    """Whether this process can encode an image at all. Raises: as `Client.operations.check_models`."""
-    worker_client().operations.check_models()
+def check_worker(source: str, key: str) -> None:
+    """Whether this process can encode an image at all, and its store answers about this one.
+
+    Raises: as `Operations.check_models` and `Operations.check_readable`.
+    """
+    operations = worker_client().operations
+    operations.check_models()
+    operations.check_readable(source, key)
 
 
 def tidy(source: str) -> BatchReport:

@@ -7,7 +7,7 @@ import gc
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +148,55 @@ def test_a_task_that_hangs_is_not_given_to_the_worker_that_follows(address: str,
         asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))  # type: ignore[arg-type]
     [hung] = [int(file.name) for file in tmp_path.iterdir()]
     assert hung not in worker_pids(address, security).values()
+
+
+def wait_for(file: Path) -> None:
+    """End when the file is there."""
+    while not file.exists():
+        threading.Event().wait(0.05)
+
+
+def test_the_time_that_a_task_waits_behind_another_does_not_count(address: str, key: Path, tmp_path: Path) -> None:
+    """Dask hands a worker its next task ahead of time."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+        workers = Looking(address, client)
+
+        async def one_behind_the_other() -> int:
+            first = workers.run(wait_for, {"file": tmp_path / "end"}, urgent=True, timeout_s=600)  # type: ignore[arg-type]
+            running = asyncio.create_task(first)
+            await until(lambda: given(client) == 1)
+            second = asyncio.create_task(workers.run(os.getpid, {}, urgent=False, timeout_s=0.2))  # type: ignore[arg-type]
+            await until(lambda: given(client) == 2)
+            await until(lambda: workers.looks > 2 or second.done())  # by the third it would be one that hangs
+            (tmp_path / "end").touch()
+            await running
+            return await second
+
+        [pid] = worker_pids(address, security).values()
+        assert asyncio.run(one_behind_the_other()) == pid
+
+
+class Looking(Workers):
+    """Workers that count the looks at what they run."""
+
+    looks = 0
+
+    async def _running_on(self, key: str) -> set[str]:
+        found = await super()._running_on(key)
+        self.looks += 1
+        return found
+
+
+def given(client: Client) -> int:
+    """How many tasks the workers have."""
+    return sum(map(len, client.processing().values()))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    while not condition():
+        await asyncio.sleep(0.02)
 
 
 def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +21,11 @@ from searchanything.core.settings import ServiceSettings
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
-from searchanything.service.cluster import worker_process
+from searchanything.service.cluster import running_tasks, worker_process
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything_flows import index as index_flow
 from searchanything_flows.automations import _ENDS
-from searchanything_flows.engine import Workers
+from searchanything_flows.engine import HungTaskError, Workers
 
 
 class FakeFuture:
@@ -58,8 +60,9 @@ class FakeDask:
 
     def __init__(self) -> None:
         self.future = FakeFuture()
-        self.working: dict[str, tuple[str, ...]] = {}
+        self.working: dict[str, tuple[str, ...]] = {}  # the first of each runs, the others wait behind it
         self.looks = 0
+        self.gone = ""  # a worker that died before it was asked
         self.restarted: list[str] = []
         self.priorities: list[int] = []
 
@@ -73,9 +76,13 @@ class FakeDask:
             self.future.finish()
         return {} if self.future.released and self.looks > 3 else self.working  # what is said arrives later
 
-    def run(self, function: Callable[[], tuple[str, int]]) -> dict[str, tuple[str, int]]:
-        assert function is worker_process
-        return self.processes
+    def run(
+        self, function: Callable[..., Any], *, workers: Sequence[str] = (), on_error: str = "raise"
+    ) -> dict[str, tuple[str, ...]]:
+        if function is worker_process:
+            return self.processes
+        assert (function, on_error) == (running_tasks, "ignore")
+        return {worker: self.working[worker][:1] for worker in workers if worker != self.gone}
 
     def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
         assert not raise_for_error
@@ -93,7 +100,7 @@ def run(dask: FakeDask, *, urgent: bool = False) -> Any:
 def test_a_task_that_hangs_costs_its_worker() -> None:
     dask = FakeDask()
     dask.working = {"tcp://a": ("other",), "tcp://b": ("task-1",)}
-    with pytest.raises(TimeoutError, match="took longer"):
+    with pytest.raises(HungTaskError, match="ran for longer"):
         run(dask)
     assert (dask.restarted, dask.future.released) == (["tcp://b"], True)
 
@@ -102,6 +109,27 @@ def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
     dask = FakeDask()
     assert run(dask) == "a state"
     assert (dask.restarted, dask.looks) == ([], 4)
+
+
+@pytest.mark.parametrize("gone", ["", "tcp://b"])
+def test_a_task_that_waits_behind_another_or_whose_worker_has_died_is_left_alone(gone: str) -> None:
+    dask = FakeDask()
+    dask.working, dask.gone = {"tcp://b": ("task-1",) if gone else ("other", "task-1")}, gone
+    assert run(dask) == "a state"
+    assert (dask.restarted, dask.looks) == ([], 4)
+
+
+def test_a_worker_that_does_not_answer_runs_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that never lets go of Python's lock keeps its whole process from answering."""
+    dask, ended = FakeDask(), threading.Event()
+    dask.working = {"tcp://b": ("other", "task-1")}
+    monkeypatch.setattr(import_module("searchanything_flows.engine"), "_ANSWER_S", 0.02)
+    monkeypatch.setattr(dask, "run", lambda *_, **__: ended.wait())
+    restart = dask.restart_workers
+    monkeypatch.setattr(dask, "restart_workers", lambda *args, **kwargs: (restart(*args, **kwargs), ended.set()))
+    with pytest.raises(HungTaskError):
+        run(dask)
+    assert dask.restarted == ["tcp://b"]
 
 
 def test_a_worker_is_replaced_by_the_number_of_its_process() -> None:
@@ -166,13 +194,15 @@ def test_where_all_workers_are_sick_the_wave_fails_and_no_image_with_it(
 
 
 class Deadly:
-    """Workers that die of one key, and say of the others that they are indexed.
+    """Workers that die of one key, or hang, and say of the others that they are indexed.
 
-    A task that runs beside the deadly one is blamed as well: `beside` names what of it.
+    A task that runs beside the deadly one is blamed as well: `beside` names what of it. Where the store hangs, too,
+    so does the look at whether it answers.
     """
 
-    def __init__(self, key: str, beside: str = "") -> None:
-        self._key, self._beside = key, beside
+    def __init__(self, key: str, beside: str = "", *, hangs: bool = False, store_hangs: bool = False) -> None:
+        self._key, self._beside, self._store_hangs = key, beside, store_hangs
+        self._fault = partial(HungTaskError, "it ran for longer than 1800 s") if hangs else killed
         self.sizes: list[int] = []
         self.tiles: list[int] = []
         self.said: set[str] = set()
@@ -182,7 +212,10 @@ class Deadly:
         self.tasks.append(task)
         assert urgent
         assert timeout_s == 1800
-        if not parameters:  # the built-in image, which is sound
+        if task is index_flow.check_built_in:  # the built-in image is sound
+            assert parameters == {"source": "s3://images", "key": self._key}
+            if self._store_hangs:
+                raise HungTaskError("the store")
             return Completed(data=True)
         keys = parameters["keys"]
         self.sizes.append(len(keys))
@@ -192,7 +225,7 @@ class Deadly:
             self._beside = ""  # the next time it runs alone
             raise killed()
         if self._key in keys:
-            raise killed()
+            raise self._fault()
         return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
 
 
@@ -232,6 +265,24 @@ def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(
     [(source, key, error, message)] = lost
     assert (source, key, error) == ("s3://images", "k5", "WorkerLostError")
     assert "died" in message
+
+
+def test_an_image_that_hangs_is_set_apart_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    deadly = Deadly("k5", hangs=True)
+    wave = index_wave(deadly, [f"k{number}" for number in range(8)], monkeypatch, batch_keys=8)
+    assert (wave.total.indexed, wave.total.failed) == (7, 1)
+    assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2]  # not once more: it takes hours
+    assert lost == [("s3://images", "k5", "WorkerHungError", "it ran for longer than 1800 s")]
+
+
+def test_where_the_store_hangs_the_wave_fails_and_no_image_with_it(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    with pytest.raises(HungTaskError, match="the store"):
+        index_wave(Deadly("b", hangs=True, store_hangs=True), ["a", "b", "c"], monkeypatch)
+    assert lost == []
 
 
 def test_an_image_beside_the_one_that_kills_is_not_blamed_for_it(
