@@ -410,6 +410,20 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     assert "Held back" in _ENDS
 
 
+def test_a_pass_over_the_rows_may_take_longer_than_a_batch() -> None:
+    """It grows with the index. Ended with its worker, it would begin anew at each sync, and never be done."""
+    allowed: list[float] = []
+
+    class Engine:
+        async def run(self, _task: Any, parameters: dict[str, Any], *, timeout_s: float, **_: Any) -> Any:
+            assert parameters == {"source": "s3://images", "step": "tidy"}
+            allowed.append(timeout_s)
+            return Completed(data=BatchReport(IndexReport(), 0.1, "host", 1, 1))
+
+    asyncio.run(import_module("searchanything_flows.sync")._step(Engine(), "s3://images", "tidy"))
+    assert allowed[0] > 10 * ServiceSettings().batch_timeout_s
+
+
 @pytest.mark.parametrize("repair", [False, True])
 def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.MonkeyPatch, repair: bool) -> None:
     missed = Failure("locked/", "StoreError", "Permission denied")
