@@ -3,14 +3,15 @@
 Never to be imported by a test: it puts its models in the place of the real ones, for the whole process.
 
 Each load of models adds a line with the process's number to the file that `FAKE_LOADS` names. An image whose first
-pixel is `DEADLY` kills the process that segments it. The file that `FAKE_SICK` names makes one process fail at
-everything.
+pixel is `DEADLY` kills the process that segments it, or hangs there if `FAKE_HANGS` is set. The file that `FAKE_SICK`
+names makes one process fail at everything.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,13 +27,15 @@ from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 
 class DeadlySegmenter(FakeSegmenter):
-    """Dies of an image with the mark; slow by `FAKE_SECONDS` per batch; its device turns sick as `FAKE_SICK` says."""
+    """Dies or hangs of an image with the mark; slow by `FAKE_SECONDS` per batch; its device may turn sick."""
 
     _sick = False
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         self._turn_sick()
         if any(tuple(image[0, 0]) == DEADLY for image in images):
+            if "FAKE_HANGS" in os.environ:
+                threading.Event().wait()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         return super().segment(images)
