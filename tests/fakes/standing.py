@@ -37,11 +37,13 @@ def add_noise(client: Client, bucket: str = NOISE, key_prefix: str = "", *, seed
     index, codes = live_of(client), random_codes(300, seed=seed)
     bits = 8 * len(next(index.words_of([one.image for one in index.iterate_states()]))[1])
     words = random_codes(300, seed=seed + 1, bits=bits)
+    regions, images = [], []
     for number, (code, said) in enumerate(zip(codes, words, strict=True)):
         image, age = ImageRef(bucket, f"{key_prefix}{number}.png"), fresh_generation()
-        row = region_row(image, generation=age, code=code.tobytes(), words_code=said.tobytes())
-        index.insert_regions([row])
-        index.insert_images([image_row(image, generation=age, code=code.tobytes(), regions=1, etag=row.etag)])
+        regions.append(region_row(image, generation=age, code=code.tobytes(), words_code=said.tobytes()))
+        images.append(image_row(image, generation=age, code=code.tobytes(), regions=1, etag=regions[-1].etag))
+    index.insert_regions(regions)
+    index.insert_images(images)
 
 
 def forget_noise(client: Client) -> None:

@@ -28,7 +28,6 @@ from searchanything.stores.milvus_schema import images_spec
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 IMAGES: Final = 40
-DOWN_S: Final = 3.0  # and as long as it takes to start
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ class Killing:
         if after:
             self._add(client, collection, entities, timeout_s)
         self._server.kill()
-        thread = threading.Timer(DOWN_S, self._server.start, kwargs={"same_address": True})
+        thread = threading.Thread(target=self._server.start, kwargs={"same_address": True})  # which takes seconds
         thread.start()
         self._starting.append(thread)
         if after:
@@ -78,6 +77,7 @@ class Killing:
 def killing(server: MilvusServer, monkeypatch: pytest.MonkeyPatch) -> Killing:
     Machine().install(monkeypatch)
     monkeypatch.setenv("SEARCHANYTHING_INGEST__BATCH_IMAGES", "10")
+    monkeypatch.setattr(patience, "PAUSES_S", (0.5,) * 600)  # so that a server is asked while it starts, too
     return Killing(server, monkeypatch)
 
 

@@ -65,10 +65,12 @@ def test_a_finished_wave_is_a_line(bench: Bench) -> None:
 def test_what_matches_a_standing_query_is_sent(bench: Bench) -> None:
     """By the coordinator, which has no models: features are kept beside the index."""
     noise = [ImageRef("noise", f"{number}.png") for number in range(300)]
-    for image, code in zip(noise, random_codes(300, bits=bench.index.manifest.bits), strict=True):
-        row = region_row(image, generation=1, code=code.tobytes())
-        bench.index.insert_regions([row])
-        bench.index.insert_images([image_row(image, generation=1, code=row.code, regions=1, etag=row.etag)])
+    codes = [code.tobytes() for code in random_codes(300, bits=bench.index.manifest.bits)]
+    rows = [region_row(image, generation=1, code=code) for image, code in zip(noise, codes, strict=True)]
+    bench.index.insert_regions(rows)
+    bench.index.insert_images(
+        [image_row(one.image, generation=1, code=one.code, regions=1, etag=one.etag) for one in rows]
+    )
     picture = drawn(64, 64, **RED)
     features = fake_encoder().encode_query(picture, Points([(20, 20)])).features
     assert features is not None

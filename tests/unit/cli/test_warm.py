@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -33,6 +34,16 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     return folder
 
 
+def listening_here() -> socket.socket:
+    """A socket where this environment's process would listen."""
+    place = socket_path()
+    assert place is not None
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place))
+    listener.listen()
+    return listener
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Sequence[str]], int]], None]]:
     """Has a run function answer at this environment's socket, in a thread."""
@@ -40,11 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Seque
     monkeypatch.setattr(os, "chdir", lambda _: None)  # the folder is this process's as well
 
     def answer_with(run: Callable[[Sequence[str]], int]) -> None:
-        place = socket_path()
-        assert place is not None
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(place))
-        listener.listen()
+        listener = listening_here()
         thread = threading.Thread(target=serve_questions, args=[listener, run], kwargs={"idle_s": 0.5})
         thread.start()
         listeners.append((listener, thread))
@@ -53,6 +60,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Seque
     for listener, thread in listeners:
         thread.join(10)
         listener.close()
+
+
+@pytest.fixture
+def unasked() -> Iterator[socket.socket]:
+    """A socket where nobody answers: who asks nevertheless waits for five seconds."""
+    with listening_here() as listener:
+        socket.setdefaulttimeout(5.0)
+        yield listener
+        socket.setdefaulttimeout(None)
+
+
+def has_been_asked(listener: socket.socket) -> bool:
+    """Whether somebody has connected, as to a warm process."""
+    return bool(select.select([listener], [], [], 0)[0])
 
 
 def test_what_it_prints_and_its_code_come_back(asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,15 +97,16 @@ def test_what_it_prints_and_its_code_come_back(asked, monkeypatch: pytest.Monkey
     [[], ["status"], ["index", "x"], [*QUESTION, "--no-warm"], ["query", "--help"], ["query", "-h"], ["--version"]],
     ids=" ".join,
 )
-def test_other_verbs_run_here(asked, arguments: list[str]) -> None:
-    asked(lambda _: pytest.fail("the warm process was asked"))
+def test_other_verbs_run_here(unasked: socket.socket, arguments: list[str]) -> None:
     assert ask_warm(arguments) is None
+    assert not has_been_asked(unasked)
 
 
-def test_zero_is_none(asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked(lambda _: pytest.fail("the warm process was asked"))
+def test_zero_is_none(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(IDLE_VARIABLE, "0")
+    unasked = request.getfixturevalue("unasked")  # of this environment, which is another one
     assert ask_warm(QUESTION) is None
+    assert not has_been_asked(unasked)
 
 
 def test_each_environment_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
