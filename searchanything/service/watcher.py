@@ -23,7 +23,7 @@ from searchanything.service.figures import RunKind, WatchFigures
 from searchanything.service.http_thread import HttpThread
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.outages import Outages
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import webhook_of
 
 logger = logging.getLogger(__name__)
@@ -86,13 +86,7 @@ class Watcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._pending: set[str] = set()
-        limits = WaveLimits(
-            quiet_s=self._settings.quiet_s,
-            longest_wait_s=self._settings.longest_wait_s,
-            wave_keys=self._settings.wave_keys,
-            queue_keys=self._settings.queue_keys,
-        )
-        self.queue = WaveQueue(limits, on_change=self._wake_up)
+        self.queue = WaveQueue(self._settings, on_change=self._wake_up)
         self._polled_s = self._settings.poll_s if self._settings.webhook_port is None else self._settings.sync_s
         self.clock = SyncClock(self._polled_s)
         self._outages = Outages()
