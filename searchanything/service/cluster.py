@@ -131,23 +131,13 @@ def local_cluster(settings: ServiceSettings, security: Security) -> Iterator[str
 
 def warm(address: str, security: Security, source: str) -> None:
     """See to it that all workers of a scheduler, present and future, load their models; waits for the present ones."""
-    with _client(address, security) as client:
+    with Client(address, security=security, set_as_default=False, timeout=_CONNECT_S) as client:  # type: ignore[no-untyped-call]
         client.register_plugin(WarmModels(source))
 
 
 def worker_process() -> tuple[str, int]:
     """Where a worker runs: its machine's name and its process number, as a `DeviceError` has them."""
     return socket.gethostname(), os.getpid()
-
-
-def worker_pids(address: str, security: Security) -> dict[str, int]:
-    """The process number of each worker that is there now, by its address."""
-    with _client(address, security) as client:
-        return dict(client.run(os.getpid))
-
-
-def _client(address: str, security: Security) -> Client:
-    return Client(address, security=security, set_as_default=False, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
 
 
 async def run_worker(address: str, settings: ServiceSettings) -> None:
