@@ -1,8 +1,8 @@
 """Contact sheets: tiles that show what was indexed, and that go when their picture goes.
 
 A tile is one small JPEG file with the outlines of an image's regions, `IMAGE-GENERATION-INDEX.jpg`: IMAGE is the id of
-its image, GENERATION is that of the image row, INDEX tells indexes apart. A sheet is a list of tiles, so that each of them
-can be erased by itself.
+its image, GENERATION is that of the image row, INDEX tells indexes apart. A sheet is a list of tiles, so that each of
+them can be erased by itself.
 
     rows committed ─► older tiles deleted ─► tile written ─► is the row still the newest? if not, the tile is deleted
     rows deleted ───► tiles deleted
