@@ -136,7 +136,7 @@ async def report_of(state: State[Any]) -> WaveReport:
 
 
 async def _wave(
-    engine: Workers, source: str, keys: Sequence[str], *, force: bool, urgent: bool, said: Said
+    engine: Workers, source: str, keys: Sequence[str], *, force: bool, urgent: bool, said: Said = "named"
 ) -> WaveReport:
     """All batches at once; one that fails does not stop the others. Raises: what the first that failed raised."""
     start = time.perf_counter()

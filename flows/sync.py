@@ -78,7 +78,7 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
     return Completed(name=HELD_BACK, message=message, data=wave)
 
 
-async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool) -> tuple[SyncReport, WaveReport]:
+async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = False) -> tuple[SyncReport, WaveReport]:
     found = await _checked(engine, source, repair=repair, forget=forget)
     listing = IndexReport(
         failed=len(found.unlisted),
