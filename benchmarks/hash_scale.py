@@ -71,7 +71,7 @@ def write_features(path: Path, rows: int, mask: int, image: int) -> None:
                 file.write(chunk.data)
         return
     arrow, parquet = parquet_libraries()
-    schema = feature_schema(mask, image, fingerprint=None)
+    schema = feature_schema(mask, image)
     with parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
         for group in batches(chunks, _GROUP_CHUNKS):
             tables = [

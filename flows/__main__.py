@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from searchanything.core.escaping import OneLineFormatter
+from searchanything.core.files import whole_file
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
 from searchanything.service.figures import WatchFigures
@@ -133,10 +134,8 @@ def _when_stdin_ends(stop: Callable[[], None]) -> None:
 
 def _write(path: Path | None, notes: dict[str, object]) -> None:
     if path is not None:
-        fresh = path.with_suffix(".new")
-        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
-            out.write(json.dumps(notes))
-        fresh.replace(path)
+        with whole_file(path, private=True) as out:
+            out.write(json.dumps(notes).encode())
 
 
 if __name__ == "__main__":

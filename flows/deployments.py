@@ -28,7 +28,7 @@ FLOWS: Final[dict[str, Flow[..., Any]]] = {
 }
 
 
-async def deploy(source: str, *, sync_every_s: float | None = None) -> list[str]:
+async def deploy(source: str, *, sync_every_s: float | None) -> list[str]:
     """Register pool, deployments and automations; idempotent. Returns the deployments' names.
 
     `sync_every_s` puts the sync on Prefect's own schedule; where `searchanything watch` runs, it syncs by itself.

@@ -71,14 +71,13 @@ class Progress:
 
     def __init__(self, source: str, total: int) -> None:
         """`total` images are expected; if there are more, the bar stays at 100 %."""
-        self._source, self._total, self._done = source, total, 0
+        self._source, self._total = source, total
         self._artifact: Any = None
 
     async def show(self, images: int) -> None:
         """Show how many images are done."""
-        self._done = images
-        percent = 100.0 if not self._total else min(100.0, 100 * self._done / self._total)
-        text = f"{self._done:,} of {counted(self._total, 'image')}"
+        percent = 100.0 if not self._total else min(100.0, 100 * images / self._total)
+        text = f"{images:,} of {counted(self._total, 'image')}"
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(percent, key=artifact_key("progress", self._source))
         await aupdate_progress_artifact(self._artifact, progress=percent, description=text)

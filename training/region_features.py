@@ -172,7 +172,7 @@ def write_parquet(path: Path, features: FeatureBatch, classes: Sequence[str | No
     from pyarrow import parquet
 
     dimensions = features.mask.shape[1], features.image.shape[1]
-    schema = feature_schema(*dimensions, fingerprint=None, class_column=CLASS_COLUMN)
+    schema = feature_schema(*dimensions, class_column=CLASS_COLUMN)
     with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         writer.write_batch(record_batch(schema, [str(row) for row in range(len(features.mask))], features, classes))
 

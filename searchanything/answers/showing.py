@@ -24,7 +24,7 @@ _BADGE: Final = "border-radius:4px;padding:0 5px;font-weight:600;color:#fff;back
 _AMBER, _GREY = "#b45309", "#475569"
 
 
-def figure_html(cells: Sequence[tuple[Tile, str]], *, caption: str, verdict: str = "") -> str:
+def figure_html(cells: Sequence[tuple[Tile, str]], *, caption: str, verdict: str) -> str:
     """A grid of tiles, each with what makes it doubtful ("weak match") or "", under the verdict on all of them."""
     banner = f"<p>{_badge(verdict, _AMBER)}</p>" if verdict else ""
     cards = "".join(_card(tile, doubt) for tile, doubt in cells)

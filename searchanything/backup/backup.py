@@ -24,7 +24,7 @@ from searchanything.backup.whole_images import WholeImages, whole_images
 from searchanything.core.batching import batches
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import IndexStore, RegionIndex
@@ -99,9 +99,7 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def restore(
-    indexes: IndexStore, place: BackupPlace, *, schema_version: int, hold: Hold = _unheld, on_step: OnStep = unseen
-) -> BackupReport:
+def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on_step: OnStep = unseen) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
     `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
@@ -111,7 +109,7 @@ def restore(
     """
     checked = Checked(place)
     members = checked.members()
-    manifest, before = _manifest(place.location, members, schema_version)
+    manifest, before = _manifest(place.location, members)
     name, hash_layer = next(members, ("", b""))
     if name != "hash.safetensors":
         raise BackupError(f"{place.location} has no hash layer; {CURE}")
@@ -183,7 +181,7 @@ def _head(manifest: IndexManifest, before: Before) -> bytes:
     return json.dumps(head, indent=1, sort_keys=True).encode()
 
 
-def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> tuple[IndexManifest, Before]:
+def _manifest(location: str, members: Iterator[tuple[str, bytes]]) -> tuple[IndexManifest, Before]:
     """What a backup begins with, and the models that its index had before."""
     name, data = next(members, ("", b""))
     if name != "manifest.json":
@@ -202,9 +200,9 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
         before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted}
     except (AttributeError, KeyError, TypeError) as error:
         raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
-    if manifest.schema_version != schema_version:
+    if manifest.schema_version != SCHEMA_VERSION:
         raise BackupError(
-            f"{location} holds rows of schema {manifest.schema_version}, this program writes {schema_version}: "
+            f"{location} holds rows of schema {manifest.schema_version}, this program writes {SCHEMA_VERSION}: "
             f"restore it with searchanything {head.get('program')}, or index the images again"
         )
     return manifest, before

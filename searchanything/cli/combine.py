@@ -112,8 +112,6 @@ def _part(client: Client, text: str) -> PartInput:
 
 
 def _text(document: dict[str, Any]) -> RenderableType:
-    from rich.text import Text
-
     lines = []
     for number, hit in enumerate(document["hits"], start=1):
         lines.append(f"{number}: {ImageRef(hit['bucket'], hit['key'])}")
@@ -122,4 +120,4 @@ def _text(document: dict[str, Any]) -> RenderableType:
             weak = ", weak" if one["weak"] else ""
             where = f"region {one['region']} at {one['distance_bits']} bits"
             lines.append(f"   {printable(one['part'])}: {where}{chance}{weak}")
-    return Text("\n".join([*lines, document["sentence"]]))
+    return plain("\n".join([*lines, document["sentence"]]))

@@ -9,7 +9,7 @@ import typer
 from searchanything.cli.export import BucketOption, KeyPrefixOption
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.progress import passing_progress
-from searchanything.cli.session import answer, check_save, client_of, save_where_asked
+from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
 from searchanything.core.counting import counted
 from searchanything.core.types import ImageRef, RegionRef
 
@@ -61,8 +61,6 @@ def duplicates(
 
 
 def _text(document: dict[str, Any]) -> RenderableType:
-    from rich.text import Text
-
     what, groups = "images" if document["whole_images"] else "regions", document["groups"]
     found = counted(len(groups), "group")
     lines = [f"{document['compared']:,} {what} compared, {found} within {document['max_bits']} bits"]
@@ -71,7 +69,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
         lines += [f"   {one['distance_bits']:>2} bits  {_name(one)}" for one in group]
     if len(groups) > _SHOWN:
         lines.append(f"… {len(groups) - _SHOWN:,} more: --format json has all")
-    return Text("\n".join(lines))
+    return plain("\n".join(lines))
 
 
 def _name(member: dict[str, Any]) -> str:

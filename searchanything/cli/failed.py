@@ -95,14 +95,12 @@ def drop(
 
 
 def _text(failed: list[FailedImage]) -> RenderableType:
-    from rich.text import Text
-
     lines = [
         f"{one.image}: {one.error}: {printable(one.message)} ({counted(one.attempts, 'attempt')}, "
         f"{_time(one.first_at_ms)} to {_time(one.last_at_ms)}{'; exhausted' if one.exhausted else ''})"
         for one in failed
     ]
-    return Text("\n".join(lines) or "no failures")
+    return plain("\n".join(lines) or "no failures")
 
 
 def _time(at_ms: int) -> str:

@@ -12,7 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, first_lines, say
+from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, first_lines, plain, say
 from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
@@ -130,8 +130,6 @@ def hash_choice(text: str | None) -> HashChoice:
 
 def report_text(document: dict[str, Any], *, pruned: bool = False) -> RenderableType:
     """An `IndexReport`'s document for people; `pruned` if the run was one that forgets what is gone."""
-    from rich.text import Text
-
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
     if empty := document["images"]["empty"]:
@@ -147,7 +145,7 @@ def report_text(document: dict[str, Any], *, pruned: bool = False) -> Renderable
     if document["gone"] and not document["held"]:
         lines.append(_gone_line(document["gone"], pruned=pruned))
     lines += held_lines(document["held"])
-    return Text("\n".join(lines))
+    return plain("\n".join(lines))
 
 
 def _gone_line(count: int, *, pruned: bool) -> str:

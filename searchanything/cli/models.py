@@ -10,7 +10,7 @@ import typer
 from searchanything.cli.index import HashFile, hash_choice
 from searchanything.cli.options import CommonOptions, OutputOptions, expanded, option
 from searchanything.cli.progress import download_progress, indexing_progress
-from searchanything.cli.session import answer, answer_pairs, client_of
+from searchanything.cli.session import answer, answer_pairs, client_of, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -103,9 +103,7 @@ def apply(context: typer.Context, other: PresetArgument, hash_file: HashFile = N
 
 
 def _lines(paths: list[Path]) -> RenderableType:
-    from rich.text import Text
-
-    return Text("\n".join(str(path) for path in paths))
+    return plain("\n".join(map(str, paths)))
 
 
 def _text(presets: list[dict[str, Any]]) -> RenderableType:

@@ -11,7 +11,7 @@ from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of, first_lines, say
+from searchanything.cli.session import answer, client_of, first_lines, plain, say
 from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
@@ -98,8 +98,6 @@ def _says_nothing(source: str, report: SyncReport) -> str:
 
 
 def _text(document: dict[str, Any]) -> RenderableType:
-    from rich.text import Text
-
     from searchanything.ingest.reports import images_are
 
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
@@ -125,4 +123,4 @@ def _text(document: dict[str, Any]) -> RenderableType:
         )
         if gone := document["repaired"]["gone"]:
             lines.append(f"gone: {images_are(gone)} no longer there since the listing; the next sync decides on them")
-    return Text("\n".join(lines))
+    return plain("\n".join(lines))

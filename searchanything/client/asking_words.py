@@ -48,7 +48,7 @@ class WordsQuestion:
     text: str
     request: PageRequest
     filter: Filter | None
-    max_false_match: float | None = None
+    max_false_match: float | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_false_match", rate_of(self.max_false_match))

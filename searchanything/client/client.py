@@ -38,7 +38,6 @@ class Client(Closing):
 
     def __init__(self, settings: Settings, *, indexes: IndexStore | None = None) -> None:
         """`indexes`: an open index store to use instead of the one that the settings name."""
-        self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
         self._parts = ClientParts(Connection(settings, self._indexes, self._models))

@@ -42,7 +42,7 @@ class PartsAsked:
     any_of: Sequence[PartInput]
     none_of: Sequence[PartInput]
     none_rate: float
-    max_false_match: float | None = None
+    max_false_match: float | None
 
     def __post_init__(self) -> None:
         for name in ("all_of", "any_of", "none_of"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +63,7 @@ class LayerStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """One of `layers` in the JSON document of `searchanything hash layers --format json`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

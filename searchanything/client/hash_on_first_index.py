@@ -102,7 +102,7 @@ def sample_of_index(index: RegionIndex, open_job: Callable[[str], IndexingJob], 
     return [(open_job(bucket), [one for one in chosen if one.ref.bucket == bucket]) for bucket in buckets]
 
 
-def learn_hash(sample: Sample, options: LearningOptions, *, progress: OnProgress | None = None) -> HashLayer | None:
+def learn_hash(sample: Sample, options: LearningOptions, *, progress: OnProgress | None) -> HashLayer | None:
     """Train a layer of as many bits as the jobs' untrained one; None where the sample is too small for it.
 
     The jobs have an encoder in common, and scratch indexes, which are filled. Images of the sample that fail are left
@@ -149,7 +149,7 @@ def learn_words(
     options: LearningOptions,
     kept: FloatArray | None = None,
     *,
-    progress: OnProgress | None = None,
+    progress: OnProgress | None,
 ) -> WordsLayer:
     """A words layer fitted to f_I (n, D) of regions whose features are kept; where there are none, to a sample.
 

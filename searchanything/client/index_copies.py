@@ -14,7 +14,6 @@ from searchanything import wiring
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_kind, check_progress
 from searchanything.core.libraries import importing
-from searchanything.core.manifest import SCHEMA_VERSION
 from searchanything.core.patience import long_work
 from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import OnProgress
@@ -61,4 +60,4 @@ def restore_index(connection: Connection, source: str | Path, *, progress: OnPro
     indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
     on_step = steps_of(progress)
     hold = partial(change_lease, command=f"searchanything restore {shlex.quote(str(source))}")
-    return restore(indexes, place, schema_version=SCHEMA_VERSION, hold=hold, on_step=on_step)
+    return restore(indexes, place, hold=hold, on_step=on_step)

@@ -114,7 +114,7 @@ class LostImages:
         )
 
 
-def none_there(bucket: str, images: int, why: str = "") -> UsageError:
+def none_there(bucket: str, images: int, why: str) -> UsageError:
     """The error for a source of which so many images were looked for: none is there or, for a reason, can be read."""
     source, none = source_of(bucket), f"none of {counted(images, 'image')}"
     if why:

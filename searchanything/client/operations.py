@@ -74,9 +74,7 @@ class Operations:
         """
         self._parts.failures.record(source, key, Failed(error, message))
 
-    def image_names(
-        self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
-    ) -> tuple[list[ImageRef], bool]:
+    def image_names(self, *, bucket: str | None, key_prefix: str, most: int) -> tuple[list[ImageRef], bool]:
         """The names of what `Client.images` lists, and whether these are all. Raises: as `Client.images`."""
         return list_image_names(self._parts.connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
 

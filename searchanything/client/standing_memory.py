@@ -157,7 +157,7 @@ class StandingMemory:
                     if time.monotonic() >= until:
                         raise
 
-    def lease(self, note: str = _ADDING) -> Lease:
+    def lease(self, note: str) -> Lease:
         """What whoever changes a note has."""
         return Lease(self.indexes, f"{note}-lease", "changes standing queries, or sends their matches", LASTS_S)
 

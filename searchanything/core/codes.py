@@ -33,6 +33,11 @@ def pack_signs(activations: FloatArray) -> Codes:
     return np.packbits(activations > 0, axis=1)
 
 
+def code_signs(codes: Codes) -> FloatArray:
+    """(N, B) packed codes -> (N, 8 · B) float32, ±1 by bit."""
+    return np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+
+
 def stacked(codes: Iterable[bytes], bits: int) -> Codes:
     """Packed codes, as rows hold them, one below the other: N times bits // 8 bytes -> (N, bits // 8) uint8.
 

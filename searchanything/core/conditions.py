@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast, get_args
 
 from searchanything.core.errors import FilterError
 
@@ -20,7 +20,7 @@ Value: TypeAlias = str | int | float | bool
 Range: TypeAlias = tuple[int | None, int | None]  # both ends included; None: no bound
 Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
 
-COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
+COMPARISONS: Final[tuple[Operator, ...]] = get_args(Operator)
 MAX_VALUES: Final = 256  # of a list
 SIZE_CLASS, AREA_PX = "size_class", "area_px"  # what a condition can say of a region itself
 _BY_EXPRESSION: Final = "expression (--filter)"  # of a `Filter`, and what the command line calls it

@@ -297,9 +297,9 @@ def encode_columns(masks: NDArray[np.uint8]) -> list[MaskRLE]:
 def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.int64]:
     """The runs of a run-length encoding, checked: they need as much memory as its text, however large the mask.
 
-    pycocotools' decoder trusts its input and would read beyond it; the format is that of `rleToString` in COCO's
-    maskApi.c: numbers in groups of 5 bits, lowest first, bit 5 set on all but the last, two's complement; from the
-    fourth run on, the difference to the run two before. Runs go down the columns and begin with zeros.
+    The format is that of `rleToString` in COCO's maskApi.c: numbers in groups of 5 bits, lowest first, bit 5 set on all
+    but the last, two's complement; from the fourth run on, the difference to the run two before. Runs go down the
+    columns and begin with zeros.
 
     Raises: ValueError if the runs do not fill the grid, or for a grid of more than `most_cells`.
     """

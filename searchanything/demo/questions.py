@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from searchanything.demo.judging import TrueObject, TrueScene, true_masks
 from searchanything.prompts.prompt import Box, Mask, Point, Points, Prompt, Text, WholeImage
 
 QuestionKind: TypeAlias = Literal["point", "points", "background", "box", "text", "mask", "image"]
-KINDS: Final[tuple[QuestionKind, ...]] = ("point", "points", "background", "box", "text", "mask", "image")
+KINDS: Final[tuple[QuestionKind, ...]] = get_args(QuestionKind)
 MIN_OTHER_IMAGES: Final = 2  # that show the wanted concept
 
 

@@ -168,9 +168,7 @@ def load_demo_assets() -> DemoAssets:
     )
 
 
-def generate_demo_scenes(
-    count: int = 240, *, seed: int = 0, assets: DemoAssets | None = None
-) -> Iterator[tuple[str, Scene]]:
+def generate_demo_scenes(count: int, *, seed: int, assets: DemoAssets | None = None) -> Iterator[tuple[str, Scene]]:
     """Yield `count` scenes with file names ("scene-0007.jpg").
 
     Concepts are dealt like a deck of cards: each recurs about equally often, in changing styles, and the first scenes

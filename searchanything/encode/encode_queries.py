@@ -20,7 +20,7 @@ def encode_one(encoder: Encoder, image: RGBImage, prompt: Prompt, watch: Stopwat
 
 
 def encode_each(
-    encoder: Encoder, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch | None = None
+    encoder: Encoder, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch | None
 ) -> Sequence[EncodedQuery | SearchAnythingError]:
     """As `Encoder.encode_queries`; of a batch on which the models fail each query by itself, with its own error.
 

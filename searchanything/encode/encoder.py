@@ -252,7 +252,7 @@ class Encoder:
         return encoded
 
     def encode_queries(
-        self, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch | None = None
+        self, queries: Sequence[tuple[RGBImage, Prompt]], watch: Stopwatch | None
     ) -> list[EncodedQuery | PromptError]:
         """The same of several queries, in one pass of each model. An image that several name is segmented once.
 

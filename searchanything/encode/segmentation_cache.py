@@ -29,11 +29,6 @@ class RememberingSegmenter(WrappedSegmenter):
         super().__init__(segmenter)
         self._cache = ByteCache[Segmentation](max_bytes, lambda one: _bytes_of(one, self.feature_dimension))
 
-    @property
-    def held_bytes(self) -> int:
-        """What is remembered now."""
-        return self._cache.held_bytes
-
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         if len(images) == 1:
             return [self._cache.get(_digest_of(images[0]), lambda: self.segmenter.segment(images)[0])]

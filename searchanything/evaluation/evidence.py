@@ -108,7 +108,6 @@ class Collector(Closing):
 
     def __init__(self, vocabulary: Vocabulary, attributes: tuple[str, ...]) -> None:
         self._vocabulary = vocabulary
-        self._names = attributes
         self._images = 0
         self._count = 0
         self._arrays: dict[str, list[NDArray[np.generic]]] = {}

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import unit_rows
+from searchanything.core.codes import code_signs, unit_rows
 from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.evidence import RowsOf
@@ -78,11 +78,7 @@ def largest(similar: FloatArray, count: int) -> NDArray[np.intp]:
 
 def signs(codes: Codes) -> RowsOf:
     """Packed codes (R, B) as rows of ±1 float32."""
-
-    def rows_of(numbers: Numbers) -> FloatArray:
-        return np.unpackbits(codes[numbers], axis=1).astype(np.float32) * 2 - 1
-
-    return rows_of
+    return lambda numbers: code_signs(codes[numbers])
 
 
 def units(rows_of: RowsOf) -> RowsOf:

@@ -20,7 +20,7 @@ from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.rotations import pca_rotation
 from searchanything.hash_training.sampling import draw_sample
 from searchanything.hash_training.standardising import Standardisation
-from searchanything.hash_training.training import TrainingOptions
+from searchanything.hash_training.training import MASK_SHARE, SAMPLE_ROWS
 from searchanything.models.hashing import HashLayer
 
 FITTED: Final = "pca-rotation"  # the method, as `hash train` names it
@@ -139,10 +139,9 @@ def fitted_layer(rows: Rows, encoder: Encoder, *, bits: int, seed: int) -> HashL
     unfitted = HashLayer.random_rotation(split, encoder.embedder.dimension, bits=bits, seed=seed)
     if not rows.kept[:, 0].any():  # nothing to fit to, and nothing to find
         return unfitted
-    options = TrainingOptions(method=FITTED, bits=bits, seed=seed)
-    sample = draw_sample(_batches(rows, split), rows=options.sample_rows, seed=seed)
+    sample = draw_sample(_batches(rows, split), rows=SAMPLE_ROWS, seed=seed)
     try:
-        standardisation = Standardisation.of(sample, mask_share=options.mask_share)
+        standardisation = Standardisation.of(sample, mask_share=MASK_SHARE)
     except UniformFeaturesError:  # nothing to tell apart either
         return unfitted
     generator = np.random.default_rng(seed)

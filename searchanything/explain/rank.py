@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, row_id
-from searchanything.core.types import CodeKind, Codes, Filter, Hit
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, lies_in
 from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import Asked, Page, PageRequest, query_code_of, search_images, search_regions
 
@@ -154,7 +154,7 @@ def excluding_parts(
         excluding.append("images")
     if ref in filter.exclude:
         excluding.append("exclude")
-    if filter.within and not any(ref.bucket == bucket and ref.key.startswith(key) for bucket, key in filter.within):
+    if filter.within and not lies_in(ref, filter.within):
         excluding.append("within")
     for name, part in _other_parts(filter).items():
         if not any(row.region == region for row in rows(image, part)):

@@ -50,7 +50,6 @@ class MarksRanking:
 
     measure: ClassVar[str] = "score"
     whole_images: ClassVar[bool] = False
-    rescored: ClassVar[int] = 0
     index: RegionIndex
     probe: Probe
     request: PageRequest

@@ -104,7 +104,7 @@ def batch_table(images: Sequence[ImageFeatures]) -> tuple[Any, list[KeptImage]]:
         for one, entry in zip(images, listed, strict=True)
         for number in range(entry.regions)
     ]
-    schema = feature_schema(mask.shape[1], embedded.shape[1], fingerprint=None)
+    schema = feature_schema(mask.shape[1], embedded.shape[1])
     table = arrow.Table.from_batches([record_batch(schema, ids, FeatureBatch(mask, embedded))])
     firsts = [number if row == 0 else None for number, entry in enumerate(listed) for row in range(entry.regions)]
     places = arrow.array(firsts, arrow.int64())

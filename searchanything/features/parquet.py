@@ -60,9 +60,7 @@ class FeatureBatch:
         return FeatureBatch(self.mask[rows], self.image[rows], None if self.classes is None else self.classes[rows])
 
 
-def feature_schema(
-    mask_dimension: int, image_dimension: int, *, fingerprint: str | None, class_column: str | None = None
-) -> Any:  # noqa: ANN401
+def feature_schema(mask_dimension: int, image_dimension: int, *, class_column: str | None = None) -> Any:  # noqa: ANN401
     """The pyarrow schema of a file of features, with a column for classes if it is named.
 
     Raises: UsageError without pyarrow.
@@ -74,7 +72,7 @@ def feature_schema(
         arrow.field(IMAGE_COLUMN, arrow.list_(arrow.float16(), image_dimension), nullable=False),
         *([] if class_column is None else [arrow.field(class_column, arrow.string())]),
     ]
-    return arrow.schema(columns, metadata=None if fingerprint is None else {FINGERPRINT_KEY: fingerprint.encode()})
+    return arrow.schema(columns)
 
 
 def record_batch(

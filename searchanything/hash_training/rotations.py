@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from searchanything.core.types import FloatArray
+from searchanything.models.hashing import uniform_rotation
 
 ITQ_ROUNDS: Final = 50  # Gong and Lazebnik's own number
 PREFIXES: Final = (64, 128, 256)  # bits at which a prefix-ordered code may end before its whole length
@@ -33,10 +34,7 @@ def random_projection(dimension: int, *, bits: int, generator: np.random.Generat
     Source: Charikar, Similarity estimation techniques from rounding algorithms, STOC 2002; orthogonal as in Ji et al.,
     Super-bit locality-sensitive hashing, NeurIPS 2012.
     """
-    blocks = []
-    for _ in range(-(-bits // dimension)):
-        q, r = np.linalg.qr(generator.standard_normal((dimension, dimension)))
-        blocks.append((q * np.sign(np.diag(r))).T)
+    blocks = [uniform_rotation(generator, dimension).T for _ in range(-(-bits // dimension))]
     return np.concatenate(blocks)[:bits].astype(np.float32)
 
 

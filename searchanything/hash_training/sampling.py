@@ -32,7 +32,7 @@ class FeatureSample:
     seen: int
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
-    classes: NDArray[np.int64] | None = None
+    classes: NDArray[np.int64] | None
 
     @property
     def known_classes(self) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from searchanything.models.hashing import HashLayer
 HashMethod: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
 METHODS: Final[tuple[HashMethod, ...]] = get_args(HashMethod)
 BITS: Final = (64, 128, 256, 512)
-SAMPLE_ROWS: Final = 50_000
+SAMPLE_ROWS: Final = 50_000  # are trained on: they bound memory
 JUDGED_ROWS: Final = 10_000
 CHOOSING_ROWS: Final = 2_000
 _LEAST_ROWS: Final = 20
@@ -46,8 +46,8 @@ PREFIX_METHODS: Final[tuple[HashMethod, ...]] = ("itq", "pca-rotation", "lsh")
 class TrainingOptions:
     """What to train. `mask_share` is the mask features' share of the mean squared length of the standardised rows.
 
-    `prefix_ordered`: the first 64, 128 and 256 bits are to be codes by themselves. `sample_rows` bounds memory. `steps`
-    (at most) and `strength` (of the neighbour whitening) are those of `deep`.
+    `prefix_ordered`: the first 64, 128 and 256 bits are to be codes by themselves. `steps` (at most) and `strength` (of
+    the neighbour whitening) are those of `deep`.
     `checkpoint` names the file from which `resume` goes on; None keeps no state. `known` is what is known of the
     features beforehand, such as their number: a checkpoint of others is refused before any are read. `compute` says on
     which device.
@@ -60,7 +60,6 @@ class TrainingOptions:
     seed: int = 0
     mask_share: float = MASK_SHARE
     prefix_ordered: bool = False
-    sample_rows: int = SAMPLE_ROWS
     steps: int = STEPS
     strength: float = STRENGTH
     checkpoint: Path | None = None
@@ -84,7 +83,7 @@ class TrainingOptions:
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be gone on from."""
-        names = ("bits", "seed", "mask_share", "prefix_ordered", "sample_rows", "steps", "strength")
+        names = ("bits", "seed", "mask_share", "prefix_ordered", "steps", "strength")
         return {**{name: getattr(self, name) for name in names}, **self.known}
 
     @property
@@ -148,7 +147,7 @@ def train_hash(
         check_state(options.checkpoint, settings=options.settings, resume=options.resume)
     sample = draw_sample(
         batches,
-        rows=options.sample_rows,
+        rows=SAMPLE_ROWS,
         seed=options.seed,
         seen=lambda rows: progress(TrainingProgress("reading", rows)),
     )

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 from searchanything.core.counting import counted
@@ -77,9 +77,9 @@ class Committed:
 
     rows: tuple[ImageRow, ...]
     changed: tuple[ImageRef, ...]
-    outdated: Mapping[ImageRef, int] = field(default_factory=dict)
-    forgotten: int = 0
-    left: int = 0
+    outdated: Mapping[ImageRef, int]
+    forgotten: int
+    left: int
 
 
 def commit_batch(

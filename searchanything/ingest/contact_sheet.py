@@ -1,8 +1,8 @@
 """Contact sheets: tiles that show what was indexed, and that go when their picture goes.
 
-A tile is one small JPEG file with the outlines of an image's regions, `IMAGE-GENERATION-INDEX.jpg`: IMAGE stands for
-bucket and key, GENERATION is that of the image row, INDEX tells indexes apart. A sheet is a list of tiles, so that each
-of them can be erased by itself.
+A tile is one small JPEG file with the outlines of an image's regions, `IMAGE-GENERATION-INDEX.jpg`: IMAGE is the id of
+its image, GENERATION is that of the image row, INDEX tells indexes apart. A sheet is a list of tiles, so that each of
+them can be erased by itself.
 
     rows committed ─► older tiles deleted ─► tile written ─► is the row still the newest? if not, the tile is deleted
     rows deleted ───► tiles deleted
@@ -17,10 +17,9 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 from PIL import Image
@@ -59,7 +58,7 @@ class TileFiles:
 
     def name(self, image: ImageRef, generation: int) -> str:
         """The file of an image in one generation."""
-        return f"{image_digits(image)}-{generation:019d}-{self.index}.jpg"
+        return f"{image.image_id}-{generation:019d}-{self.index}.jpg"
 
 
 class Sheet:
@@ -106,7 +105,7 @@ class Sheet:
         """Delete each image's tiles, of all indexes, with a generation below the given one. Raises: StoreError."""
 
         def delete(image: ImageRef) -> None:
-            for stored in list(self._tiles.files.list(f"{image_digits(image)}-")):
+            for stored in list(self._tiles.files.list(f"{image.image_id}-")):
                 found = _NAME.fullmatch(stored.name)
                 if found is not None and int(found["generation"]) < generations[image]:
                     self._tiles.files.delete(stored.name)
@@ -147,19 +146,11 @@ def sweep(tiles: TileFiles, index: RegionIndex) -> int:
     return len(dead)
 
 
-def image_digits(image: ImageRef) -> str:
-    """32 hex digits that stand for an image, whatever its key holds."""
-    return blake2b(f"{image.bucket}\0{image.key}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
 def _newest(index: RegionIndex, bucket: str, images: Collection[str]) -> dict[str, int]:
-    """The newest committed generation of those images, by their digits."""
+    """The newest committed generation of those images, by their ids."""
     newest: dict[str, int] = {}
-    for digits, generation in _states(index, bucket) if images else ():
-        if digits in images:
-            newest[digits] = max(generation, newest.get(digits, 0))
+    for state in index.iterate_states(bucket=bucket) if images else ():
+        name = state.image.image_id
+        if name in images:
+            newest[name] = max(state.generation, newest.get(name, 0))
     return newest
-
-
-def _states(index: RegionIndex, bucket: str) -> Iterator[tuple[str, int]]:
-    return ((image_digits(state.image), state.generation) for state in index.iterate_states(bucket=bucket))

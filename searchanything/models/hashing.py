@@ -95,7 +95,7 @@ class HashLayer:
         """
         columns = mask_dimension + image_dimension
         generator = np.random.default_rng(seed)
-        blocks = [_rotation(generator, columns)[:bits] for _ in range(-(-bits // columns))]
+        blocks = [uniform_rotation(generator, columns)[:bits] for _ in range(-(-bits // columns))]
         weight = (np.round(np.concatenate(blocks)[:bits] * _ROTATION_STEPS) / _ROTATION_STEPS).astype(np.float32)
         provenance = {"method": "random-rotation", "seed": str(seed), "trained": "false"}
         bias = np.zeros(bits, dtype=np.float32)
@@ -254,7 +254,7 @@ def _product(rows: FloatArray, weight: FloatArray) -> FloatArray:
     return made
 
 
-def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def uniform_rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """A rotation (columns, columns), uniformly distributed: QR with the signs of R's diagonal made positive."""
     q, r = np.linalg.qr(generator.standard_normal((columns, columns)))
     return q * np.sign(np.diag(r))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -359,18 +360,15 @@ def describe(name: str, settings: ModelSettings) -> tuple[Description, Descripti
     return preset.options.description(digest_of(segmenter)), of_encoder
 
 
-def fetch_preset(
-    name: str, directory: Path, *, source: str | None = None, progress: RecordProgress | None = None
-) -> list[Path]:
+def fetch_preset(name: str, directory: Path, *, source: str | None, progress: RecordProgress) -> list[Path]:
     """Fetch all files of a preset that are not there, from their publishers or from a folder or mirror that has them.
 
     Raises: ModelError, PresetError.
     """
-    paths = []
-    for record in find_preset(name).records:
-        watch = None if progress is None else _watch(record, progress)
-        paths.append(fetch_weights(record, directory, source=source, progress=watch))
-    return paths
+    return [
+        fetch_weights(record, directory, source=source, progress=partial(progress, record))
+        for record in find_preset(name).records
+    ]
 
 
 def fetch_statuses(directory: Path) -> list[FetchStatus]:
@@ -383,13 +381,6 @@ def fetch_statuses(directory: Path) -> list[FetchStatus]:
             sha256 = recorded_digest(path) if present else None
             statuses.append(FetchStatus(record, path if present else None, record.sha256 or sha256))
     return statuses
-
-
-def _watch(record: WeightsRecord, progress: RecordProgress) -> Callable[[int, int | None], None]:
-    def watch(done: int, total: int | None) -> None:
-        progress(record, done, total)
-
-    return watch
 
 
 def _check_dimension(record: WeightsRecord, expected: int, got: int) -> None:

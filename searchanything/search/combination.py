@@ -131,7 +131,7 @@ class CombinedPage:
     exact: bool
     looked_at: int
     excluded: int
-    unsure: int = 0
+    unsure: int
 
 
 def search_combined(

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming, stacked
+from searchanything.core.codes import code_signs, hamming, stacked
 from searchanything.core.errors import ProbeMismatchError, UsageError
 from searchanything.core.manifest import WordsPart
 from searchanything.core.reading import read_file
@@ -44,7 +44,7 @@ class MarkedWords:
     @property
     def question(self) -> Codes:
         """(1, V), what is nearest to the marks: the code to search with."""
-        return np.packbits(_weights(_signs(self.right), _signs(self.wrong)) > 0)[None]
+        return np.packbits(_weights(code_signs(self.right), code_signs(self.wrong)) > 0)[None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +109,7 @@ class Probe:
     @property
     def weights(self) -> FloatArray:
         """(L,) float32, what each bit of a region's code counts."""
-        return _weights(_signs(self.right), _signs(self.wrong))
+        return _weights(code_signs(self.right), code_signs(self.wrong))
 
     @property
     def questions(self) -> Codes:
@@ -134,7 +134,7 @@ class Probe:
         found = np.empty(len(codes), dtype=np.float32)
         for start in range(0, len(codes), _CODES_AT_ONCE):  # as signs, a code takes 32 times its room
             part = slice(start, start + _CODES_AT_ONCE)
-            found[part] = _signs(seen[part]) @ weights
+            found[part] = code_signs(seen[part]) @ weights
         return found
 
     @property
@@ -149,7 +149,7 @@ class Probe:
 
     @property
     def _judged(self) -> tuple[FloatArray, FloatArray]:
-        return _signs(self._codes[0]), _signs(self._codes[1])
+        return code_signs(self._codes[0]), code_signs(self._codes[1])
 
     def precision(self) -> float | None:
         """Of the marks that a probe of the other marks calls right, the share that is; None with too few marks.
@@ -254,10 +254,6 @@ def _once(codes: Codes) -> list[int]:
     """Where each code comes first, in the order in which they came."""
     places = {bytes(code): place for place, code in reversed(list(enumerate(codes)))}
     return sorted(places.values())
-
-
-def _signs(codes: Codes) -> FloatArray:
-    return np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
 
 
 def layer_name(words: WordsPart | None) -> str | None:

@@ -15,9 +15,7 @@ AnyRow = TypeVar("AnyRow", ImageRow, ImageState)
 _RUN_OF_ALL = MaskRLE((1, 1), "01")  # COCO's encoding of one cell that is set
 
 
-def list_images(
-    index: RegionIndex, *, bucket: str | None = None, key_prefix: str = "", most: int
-) -> tuple[list[ImageRow], bool]:
+def list_images(index: RegionIndex, *, bucket: str | None, key_prefix: str, most: int) -> tuple[list[ImageRow], bool]:
     """The newest rows of indexed images, by bucket and key, and whether these are all: at most `most` are looked at.
 
     Images without regions are among them, for they are found by their whole image.
@@ -30,7 +28,7 @@ def list_images(
 
 
 def list_image_names(
-    index: RegionIndex, *, bucket: str | None = None, key_prefix: str = "", most: int
+    index: RegionIndex, *, bucket: str | None, key_prefix: str, most: int
 ) -> tuple[list[ImageRef], bool]:
     """The same images' names alone, in less time and a quarter of the memory, or less."""
     found, complete = _newest(index.iterate_states(bucket=bucket, key_prefix=key_prefix), most)

@@ -131,7 +131,7 @@ def local_cluster(settings: ServiceSettings, security: Security) -> Iterator[str
 
 def warm(address: str, security: Security, source: str) -> None:
     """See to it that all workers of a scheduler, present and future, load their models; waits for the present ones."""
-    with _client(address, security) as client:
+    with Client(address, security=security, set_as_default=False, timeout=_CONNECT_S) as client:  # type: ignore[no-untyped-call]
         client.register_plugin(WarmModels(source))
 
 
@@ -143,16 +143,6 @@ def worker_process() -> tuple[str, int]:
 def running_tasks(dask_worker: Worker) -> list[str]:
     """What this worker runs now, by Dask's keys; what waits there for its turn is not named."""
     return [str(task.key) for task in dask_worker.state.executing]
-
-
-def worker_pids(address: str, security: Security) -> dict[str, int]:
-    """The process number of each worker that is there now, by its address."""
-    with _client(address, security) as client:
-        return dict(client.run(os.getpid))
-
-
-def _client(address: str, security: Security) -> Client:
-    return Client(address, security=security, set_as_default=False, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
 
 
 async def run_worker(address: str, settings: ServiceSettings) -> None:

@@ -23,7 +23,7 @@ from searchanything.service.figures import RunKind, WatchFigures
 from searchanything.service.http_thread import HttpThread
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.outages import Outages
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import webhook_of
 
 logger = logging.getLogger(__name__)
@@ -84,15 +84,9 @@ class Watcher:
         self._settings: ServiceSettings = settings.service
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._stopping = False
+        self.stopping = False  # True once the loop is to end
         self._pending: set[str] = set()
-        limits = WaveLimits(
-            quiet_s=self._settings.quiet_s,
-            longest_wait_s=self._settings.longest_wait_s,
-            wave_keys=self._settings.wave_keys,
-            queue_keys=self._settings.queue_keys,
-        )
-        self.queue = WaveQueue(limits, on_change=self._wake_up)
+        self.queue = WaveQueue(self._settings, on_change=self._wake_up)
         self._polled_s = self._settings.poll_s if self._settings.webhook_port is None else self._settings.sync_s
         self.clock = SyncClock(self._polled_s)
         self._outages = Outages()
@@ -116,13 +110,8 @@ class Watcher:
 
     def stop(self) -> None:
         """End the loop: no new work starts, running work gets a few seconds to finish. From any thread."""
-        self._stopping = True
+        self.stopping = True
         self._wake_up()
-
-    @property
-    def stopping(self) -> bool:
-        """True once the loop is to end."""
-        return self._stopping
 
     def close(self) -> None:
         """Stop the listener and the webhook."""
@@ -133,7 +122,7 @@ class Watcher:
         waves: set[asyncio.Task[None]] = set()
         sync: asyncio.Task[None] | None = None
         try:
-            while not self._stopping:
+            while not self.stopping:
                 sync = None if sync is not None and sync.done() else sync
                 waves = {wave for wave in waves if not wave.done()}
                 if time.monotonic() >= until and sync is None:

@@ -10,20 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from searchanything.core.counting import counted
-
-
-@dataclass(frozen=True, slots=True)
-class WaveLimits:
-    """How hints are gathered: seconds of quiet, longest wait in seconds, keys of a wave, keys that may wait."""
-
-    quiet_s: float = 0.3
-    longest_wait_s: float = 1.0
-    wave_keys: int = 256
-    queue_keys: int = 100_000
+from searchanything.core.settings import ServiceSettings
 
 
 class WaveQueue:
@@ -34,12 +24,12 @@ class WaveQueue:
 
     def __init__(
         self,
-        limits: WaveLimits,
+        settings: ServiceSettings,
         *,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits = limits
+        self._settings = settings
         self._on_change = on_change
         self._clock = clock
         self._lock = threading.Lock()
@@ -58,8 +48,8 @@ class WaveQueue:
                 self._hints += 1
                 if key in self._waiting:
                     continue
-                if len(self._waiting) >= self._limits.queue_keys:
-                    self._request(f"more than {counted(self._limits.queue_keys, 'key')} waited")
+                if len(self._waiting) >= self._settings.queue_keys:
+                    self._request(f"more than {counted(self._settings.queue_keys, 'key')} waited")
                 else:
                     self._waiting[key] = now
                     self._blocked += key in self._working
@@ -84,17 +74,17 @@ class WaveQueue:
             free = len(self._waiting) - self._blocked
             if not free:
                 return None
-            if free >= self._limits.wave_keys:
+            if free >= self._settings.wave_keys:
                 return 0.0
             first = next(since for key, since in self._waiting.items() if key not in self._working)
-            due = min(self._last + self._limits.quiet_s, first + self._limits.longest_wait_s)
+            due = min(self._last + self._settings.quiet_s, first + self._settings.longest_wait_s)
             return max(0.0, due - self._clock())
 
     def take(self) -> tuple[str, ...]:
         """The keys of the next wave, longest waiting first. They are being worked on until `done`."""
         with self._lock:
             free = (key for key in self._waiting if key not in self._working)
-            keys = tuple(islice(free, self._limits.wave_keys))
+            keys = tuple(islice(free, self._settings.wave_keys))
             for key in keys:
                 del self._waiting[key]
             self._working.update(keys)

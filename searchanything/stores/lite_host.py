@@ -98,11 +98,6 @@ class LiteHost:
         return self._file
 
     @property
-    def running(self) -> bool:
-        """True if the server answers now."""
-        return self._served_address() is not None
-
-    @property
     def identity(self) -> str | None:
         """Which file has the name now; None where there is none."""
         return identity_of(self._file)

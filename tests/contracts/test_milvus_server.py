@@ -23,7 +23,6 @@ from searchanything.core.errors import IndexMismatchError, IndexUnavailableError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import Filter, ImageRef
-from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus_opening import open_milvus
 from searchanything.stores.milvus_schema import meta_spec
@@ -124,7 +123,7 @@ def test_a_restore_is_repeated_after_one_that_was_killed_at_its_first_call(
     with open_milvus(settings) as store:
         assert store.manifests() == []
         assert store.recall("note") == b""
-        restore(store, place, schema_version=SCHEMA_VERSION)
+        restore(store, place)
         assert store.live() == manifest_of("f" * 64)
 
 

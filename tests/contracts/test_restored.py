@@ -17,7 +17,6 @@ from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import Filter, ImageRef
-from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.stores.memory import MemoryIndexStore
 
 F = "f" * 64
@@ -72,18 +71,18 @@ def test_there_and_back(open_store: StoreOpener, tmp_path: Path) -> None:
     if isinstance(store, MemoryIndexStore):
         target = MemoryIndexStore()
     assert back_up(truth, TarPlace(tmp_path / "1.tar")) == expected
-    assert restore(target, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION) == expected
+    assert restore(target, TarPlace(tmp_path / "1.tar")) == expected
     assert target.live() == manifest_of(F)
     assert target.hash_layer(F) == HASH_LAYER
     restored = target.open(F)
     assert restored.counts().regions == expected.regions, "garbage was carried along"
     assert answers(restored) == answers(original)
     with pytest.raises(UsageError, match="overwrites nothing"):
-        restore(target, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION)
+        restore(target, TarPlace(tmp_path / "1.tar"))
 
     second = back_up(target, TarPlace(tmp_path / "2.tar"))
     assert (second.images, second.regions) == (expected.images, expected.regions)
-    restore(again, TarPlace(tmp_path / "2.tar"), schema_version=SCHEMA_VERSION)
+    restore(again, TarPlace(tmp_path / "2.tar"))
     assert answers(again.open(F)) == answers(original)
     images = {row.image: row for row in again.open(F).iterate_images()}
     assert images == {row.image: row for row in original.iterate_images() if row.generation > 5}
@@ -109,9 +108,9 @@ def test_an_emptied_index_makes_room(open_store: StoreOpener, tmp_path: Path) ->
     cut = (tmp_path / "1.tar").read_bytes()[:-4096]
     (tmp_path / "cut.tar").write_bytes(cut)
     with pytest.raises(BackupError):
-        restore(store, TarPlace(tmp_path / "cut.tar"), schema_version=SCHEMA_VERSION)
+        restore(store, TarPlace(tmp_path / "cut.tar"))
     assert store.live() is None, "part of a backup is live"
-    assert restore(store, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION).images == 20
+    assert restore(store, TarPlace(tmp_path / "1.tar")).images == 20
     assert store.live() == manifest_of(F)
 
 
@@ -130,7 +129,7 @@ def test_what_was_indexed_meanwhile_stays_live(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Checked, "members", slow)
     with pytest.raises(UsageError, match="overwrites nothing"):
-        restore(store, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION)
+        restore(store, TarPlace(tmp_path / "1.tar"))
     assert store.live() == manifest_of(other)
 
 
@@ -154,7 +153,7 @@ def test_an_index_that_holds_nothing_is_restored_too(open_store: StoreOpener, tm
     original = truth.open(F)
     original.delete_images([row.image for row in original.iterate_images()])
     assert back_up(truth, TarPlace(tmp_path / "0.tar")).images == 0
-    assert restore(store, TarPlace(tmp_path / "0.tar"), schema_version=SCHEMA_VERSION).images == 0
+    assert restore(store, TarPlace(tmp_path / "0.tar")).images == 0
     assert store.live() == manifest_of(F)
 
 

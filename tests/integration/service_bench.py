@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from distributed import Client as DaskClient
 from distributed.security import Security
 from fakes.models import DEADLY, drawn
 from fakes.storage import storage_variables
@@ -29,7 +30,7 @@ from searchanything.core.rows import ImageRow
 from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.core.types import ImageRef
 from searchanything.demo.local_s3 import LocalS3
-from searchanything.service.cluster import cluster_security, worker_pids
+from searchanything.service.cluster import cluster_security
 from searchanything.service.tree import ServiceTree
 from searchanything.stores.s3 import S3Store
 
@@ -105,6 +106,12 @@ class Bench:
     def loads(self) -> list[int]:
         """The processes that loaded models, a line per load."""
         return [int(line) for line in (self.folder / "loads").read_text().split()]
+
+
+def worker_pids(address: str, security: Security) -> dict[str, int]:
+    """The process number of each worker of a scheduler that is there now, by its address."""
+    with DaskClient(address, security=security, set_as_default=False, timeout=30) as client:  # type: ignore[no-untyped-call]
+        return dict(client.run(os.getpid))
 
 
 def png(*, deadly: bool = False, **boxes_xyxy: tuple[int, int, int, int]) -> bytes:

@@ -20,11 +20,12 @@ from distributed.comm import connect
 from distributed.protocol.serialize import ToPickle
 from distributed.scheduler import TaskGroup
 from distributed.security import Security
+from service_bench import worker_pids
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ServiceSettings
 from searchanything.service.certificates import make_cluster_key
-from searchanything.service.cluster import cluster_security, local_cluster, worker_pids
+from searchanything.service.cluster import cluster_security, local_cluster
 from searchanything_flows.engine import Workers
 
 pytestmark = pytest.mark.server

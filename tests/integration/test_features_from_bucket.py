@@ -11,7 +11,7 @@ from pyarrow import parquet
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.demo.local_s3 import LocalS3
-from searchanything.features.parquet import READ_BYTES, FeatureBatch, feature_schema, record_batch
+from searchanything.features.parquet import FINGERPRINT_KEY, READ_BYTES, FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.features import FeatureSource
 from searchanything.models.hashing import HashLayer
@@ -57,7 +57,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def as_parquet(path: Path, rows: np.ndarray) -> Path:
     """All rows in one row group, not compressed."""
-    schema = feature_schema(MASK, IMAGE, fingerprint="f1")
+    schema = feature_schema(MASK, IMAGE).with_metadata({FINGERPRINT_KEY: b"f1"})
     with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         batch = FeatureBatch(rows[:, :MASK].astype(np.float32), rows[:, MASK:].astype(np.float32))
         writer.write_batch(record_batch(schema, [str(number) for number in range(len(rows))], batch))

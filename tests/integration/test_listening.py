@@ -11,11 +11,11 @@ import pytest
 from juicefs_gateway import juicefs_gateway
 
 from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
-from searchanything.core.settings import StorageSettings
+from searchanything.core.settings import ServiceSettings, StorageSettings
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.waves import WaveQueue
 from searchanything.stores.s3 import S3Store
 from searchanything.stores.s3_events import BucketEvents
 
@@ -60,7 +60,7 @@ def told(queue: WaveQueue, keys: set[str], what: str) -> set[str]:
 
 
 def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3Store) -> None:
-    queue, offers = WaveQueue(WaveLimits()), []
+    queue, offers = WaveQueue(ServiceSettings()), []
     hint = HintFilter(queue, store.bucket, Scope("watched/"))
     listener = Listener(lambda: BucketEvents(gateway, store.bucket, "watched/"), hint, queue, on_offer=offers.append)
     listener.start()
@@ -79,7 +79,7 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
 
 
 def test_a_stream_that_ends_asks_for_a_sync(tmp_path: Path) -> None:
-    queue = WaveQueue(WaveLimits())
+    queue = WaveQueue(ServiceSettings())
     pending: set[str] = set()
 
     def requested(reason: str) -> bool:

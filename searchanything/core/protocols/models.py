@@ -137,9 +137,6 @@ class Hasher(Protocol):
 class WordsHasher(Protocol):
     """Codes of f_I alone, and what texts are compared with them by."""
 
-    @property
-    def bits(self) -> int: ...
-
     def encode(self, image_features: FloatArray) -> Codes:
         """f_I (N, D) float32 -> (N, bits // 8) uint8."""
         ...

@@ -28,7 +28,7 @@ from searchanything.core.errors import (
     SearchAnythingError,
     UsageError,
 )
-from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
+from searchanything.core.manifest import IndexCounts
 from searchanything.core.patience import LATER_S, PAUSES_S, LongWork, long_work, patiently
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
@@ -88,7 +88,7 @@ def test_models_of_before_that_no_program_wrote_are_damage(
     head = json.loads(parts["manifest.json"]) | {"presets_before": before}
     place = rewritten(tmp_path / "other.tar", parts | {"manifest.json": json.dumps(head).encode()})
     with pytest.raises(BackupError, match=r"manifest\.json does not hold what it should"):
-        restore(MemoryIndexStore(), place, schema_version=SCHEMA_VERSION)
+        restore(MemoryIndexStore(), place)
 
 
 class Replacing(MemoryRegionIndex):
@@ -119,7 +119,7 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
     report = back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (report.images, report.regions, report.left_out) == (2, 5, 1)
     other = MemoryIndexStore()
-    restore(other, TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    restore(other, TarPlace(tmp_path / "b.tar"))
     rows = {row.image.key: row for row in other.open(F).iterate_images()}
     assert {key: row.regions for key, row in rows.items()} == {"still": 2, "once": 3}
     for region in other.open(F).iterate_regions():
@@ -206,7 +206,7 @@ def test_images_whose_rows_are_shown_late_are_looked_at_again(
         report = back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (report.images, report.regions, report.left_out) == (5, 10, 0)
     assert slept == list(LATER_S[:pauses])
-    restore(other := MemoryIndexStore(), TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    restore(other := MemoryIndexStore(), TarPlace(tmp_path / "b.tar"))
     assert {row.image for row in other.open(F).iterate_images()} == set(images)
 
 
@@ -235,7 +235,7 @@ def test_nothing_is_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None
         back_up(MemoryIndexStore(), TarPlace(tmp_path / "c.tar"))
     back_up(store, TarPlace(tmp_path / "d.tar"))
     with pytest.raises(UsageError, match="a restore overwrites nothing"):
-        restore(store, TarPlace(tmp_path / "d.tar"), schema_version=SCHEMA_VERSION)
+        restore(store, TarPlace(tmp_path / "d.tar"))
 
 
 def test_a_backup_that_breaks_off_leaves_no_file(store: MemoryIndexStore, tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_a_restore_that_broke_off_is_done_again(store: MemoryIndexStore, tmp_pat
     cut = rewritten(tmp_path / "cut.tar", {name: data for name, data in parts.items() if name != "end.json"})
     other = MemoryIndexStore()
     with pytest.raises(BackupError, match=r"cut short: it has no end.json"):
-        restore(other, cut, schema_version=SCHEMA_VERSION)
+        restore(other, cut)
     assert other.live() is None
-    assert restore(other, place, schema_version=SCHEMA_VERSION).images == 30
+    assert restore(other, place).images == 30
     assert other.open(F).counts().regions == store.open(F).counts().regions - 2  # garbage stays behind
 
 
@@ -272,8 +272,8 @@ def test_nothing_of_a_restore_that_broke_off_is_in_the_next_one(store: MemoryInd
     filled(few, images=5)
     back_up(few, place := TarPlace(tmp_path / "few.tar"))
     with pytest.raises(BackupError, match="cut short"):
-        restore(other, rewritten(tmp_path / "cut.tar", parts), schema_version=SCHEMA_VERSION)
-    assert restore(other, place, schema_version=SCHEMA_VERSION).images == 5
+        restore(other, rewritten(tmp_path / "cut.tar", parts))
+    assert restore(other, place).images == 5
     assert {row.image for row in other.open(F).iterate_images()} == {row.image for row in few.open(F).iterate_images()}
 
 
@@ -285,7 +285,7 @@ def test_an_index_that_loses_what_is_restored_does_not_become_live(
     monkeypatch.setattr(MemoryRegionIndex, "insert_regions", lambda index, rows: insert(index, rows[1:]))
     other = MemoryIndexStore()
     with pytest.raises(BackupError, match=r"arrived in the index; restore again"):
-        restore(other, place, schema_version=SCHEMA_VERSION)
+        restore(other, place)
     assert other.live() is None
 
 
@@ -304,7 +304,7 @@ def test_rows_that_are_none_are_said_to_be_so(store: MemoryIndexStore, tmp_path:
     sealed.close({"images": 30, "regions": 0})
     other = MemoryIndexStore()
     with pytest.raises(BackupError, match=r"its part images-00000000.jsonl.gz does not hold what it should"):
-        restore(other, rewritten(tmp_path / "odd.tar", parts), schema_version=SCHEMA_VERSION)
+        restore(other, rewritten(tmp_path / "odd.tar", parts))
     assert other.live() is None
 
 
@@ -317,9 +317,9 @@ def test_an_emptied_index_is_not_filled_while_it_is_live(store: MemoryIndexStore
     emptied.create(manifest_of(F), HASH_LAYER)
     emptied.switch(F)
     with pytest.raises(BackupError, match="cut short"):
-        restore(emptied, cut, schema_version=SCHEMA_VERSION)
+        restore(emptied, cut)
     assert emptied.live() is None, "half of a backup answers"
-    assert restore(emptied, place, schema_version=SCHEMA_VERSION).images == 30
+    assert restore(emptied, place).images == 30
     assert emptied.live() == manifest_of(F)
 
 
@@ -333,12 +333,12 @@ def test_a_replaced_index_of_the_same_models_is_not_overwritten(store: MemoryInd
     held = store.open(F).counts()
     for backup in (place, cut):
         with pytest.raises(UsageError, match=r"was replaced, .* overwrites nothing"):
-            restore(store, backup, schema_version=SCHEMA_VERSION)
+            restore(store, backup)
     assert store.open(F).counts() == held
     store.drop(F)
     with pytest.raises(BackupError, match="cut short"):
-        restore(store, cut, schema_version=SCHEMA_VERSION)
-    assert restore(store, place, schema_version=SCHEMA_VERSION).images == 30
+        restore(store, cut)
+    assert restore(store, place).images == 30
     assert store.live() == manifest_of(F)
 
 
@@ -350,7 +350,7 @@ def test_what_only_counts_no_rows_is_not_taken_for_empty(
     held = store.open(F).counts()
     monkeypatch.setattr(MemoryRegionIndex, "counts", lambda *_, **__: IndexCounts(0, 0, 0, 0))
     with pytest.raises(UsageError, match="holds an index"):
-        restore(store, place, schema_version=SCHEMA_VERSION)
+        restore(store, place)
     monkeypatch.undo()
     assert store.live() == manifest_of(F)
     assert store.open(F).counts() == held
@@ -394,7 +394,7 @@ def test_damage_is_named_and_nothing_becomes_live(
     place = rewritten(tmp_path / "bad.tar", damaged(members(tmp_path / "b.tar"), name, change))
     other = MemoryIndexStore()
     with pytest.raises(BackupError, match=told):
-        restore(other, place, schema_version=SCHEMA_VERSION)
+        restore(other, place)
     assert other.live() is None
 
 
@@ -406,7 +406,7 @@ def test_any_cut_of_the_file_is_noticed(store: MemoryIndexStore, tmp_path: Path)
         (tmp_path / "cut.tar").write_bytes(whole[:length])
         other = MemoryIndexStore()
         with pytest.raises(SearchAnythingError, match=r"cut\.tar"):
-            restore(other, TarPlace(tmp_path / "cut.tar"), schema_version=SCHEMA_VERSION)
+            restore(other, TarPlace(tmp_path / "cut.tar"))
         assert other.live() is None, length
 
 
@@ -414,7 +414,7 @@ def test_what_is_no_backup(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(os.urandom(4096))
     for name, told in (("noise", "no whole backup"), ("none", "no such file"), (".", "no such file")):
         with pytest.raises(SearchAnythingError, match=told):
-            restore(MemoryIndexStore(), TarPlace(tmp_path / name), schema_version=SCHEMA_VERSION)
+            restore(MemoryIndexStore(), TarPlace(tmp_path / name))
 
 
 def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> None:
@@ -427,13 +427,17 @@ def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> 
     (tmp_path / "large.tar").write_bytes(large.tobuf() + bytes(10_240))
     for name in ("link.tar", "large.tar"):
         with pytest.raises(BackupError, match="no part of a backup"):
-            restore(MemoryIndexStore(), TarPlace(tmp_path / name), schema_version=SCHEMA_VERSION)
+            restore(MemoryIndexStore(), TarPlace(tmp_path / name))
 
 
 def test_rows_of_another_schema_are_refused_with_the_way_out(store: MemoryIndexStore, tmp_path: Path) -> None:
     back_up(store, TarPlace(tmp_path / "b.tar"))
-    with pytest.raises(BackupError, match="rows of schema 2, this program writes 9: restore it with searchanything"):
-        restore(MemoryIndexStore(), TarPlace(tmp_path / "b.tar"), schema_version=9)
+    parts = members(tmp_path / "b.tar")
+    head = json.loads(parts["manifest.json"])
+    head["manifest"]["schema_version"] = 9
+    place = rewritten(tmp_path / "9.tar", parts | {"manifest.json": json.dumps(head).encode()})
+    with pytest.raises(BackupError, match="rows of schema 9, this program writes 2: restore it with searchanything"):
+        restore(MemoryIndexStore(), place)
 
 
 def test_where_a_name_leads(tmp_path: Path) -> None:
@@ -451,12 +455,12 @@ def test_objects_below_a_prefix(store: MemoryIndexStore, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="overwrites nothing: name another prefix"):
         back_up(store, place)
     other = MemoryIndexStore()
-    assert restore(other, place, schema_version=SCHEMA_VERSION) == report
+    assert restore(other, place) == report
     (tmp_path / "prefix" / "images-00000000.jsonl.gz").unlink()
     with pytest.raises(BackupError, match=r"images-00000000\.jsonl\.gz is missing"):
-        restore(MemoryIndexStore(), place, schema_version=SCHEMA_VERSION)
+        restore(MemoryIndexStore(), place)
     with pytest.raises(UsageError, match="nothing lies there"):
-        restore(other, ObjectsPlace(FolderFiles(tmp_path / "none")), schema_version=SCHEMA_VERSION)
+        restore(other, ObjectsPlace(FolderFiles(tmp_path / "none")))
 
 
 def test_other_users_of_the_machine_cannot_read_it(store: MemoryIndexStore, tmp_path: Path) -> None:
@@ -485,7 +489,7 @@ def test_images_with_much_metadata_come_back(tmp_path: Path) -> None:
     assert (report.images, report.regions) == (30, 750)
     sizes = [len(gzip.decompress(data)) for name, data in members(tmp_path / "b.tar").items() if name.endswith(".gz")]
     assert max(sizes) < 20 * 2**20
-    restore(other, TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    restore(other, TarPlace(tmp_path / "b.tar"))
     assert {row.id: row for row in other.open(F).iterate_images()} == {
         row.id: row for row in store.open(F).iterate_images()
     }

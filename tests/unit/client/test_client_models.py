@@ -112,12 +112,12 @@ def test_segment_with_a_preset_asks_no_index(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("machine")
 def test_segment_without_a_preset_follows_the_index(tmp_path: Path) -> None:
     with connected() as client:
-        client._settings.models.preset = None
+        client._parts.connection.settings.models.preset = None
         with pytest.raises(PresetError, match="no preset chosen"):
             client.segment(tmp_path / "images" / "0.png")
-        client._settings.models.preset = "pico"
+        client._parts.connection.settings.models.preset = "pico"
         client.index(tmp_path / "images")
-        client._settings.models.preset = None
+        client._parts.connection.settings.models.preset = None
         assert len(client.segment(tmp_path / "images" / "0.png").regions) == 2
 
 

@@ -62,21 +62,21 @@ def test_a_batch_holds_no_more_than_the_memory() -> None:
     inner = FakeSegmenter()
     one = RememberingSegmenter(inner)
     one.segment(IMAGES[:1])
-    remembering = RememberingSegmenter(inner, max_bytes=2 * one.held_bytes)
+    remembering = RememberingSegmenter(inner, max_bytes=2 * one._cache.held_bytes)
     assert len(remembering.segment(IMAGES)) == 8
-    assert 0 < remembering.held_bytes <= 2 * one.held_bytes
+    assert 0 < remembering._cache.held_bytes <= 2 * one._cache.held_bytes
 
 
 def test_memory_is_bounded_and_the_last_used_stay() -> None:
     inner = FakeSegmenter()
     one = RememberingSegmenter(inner)
     one.segment([IMAGES[0]])
-    size = one.held_bytes
+    size = one._cache.held_bytes
     assert size >= 16 * 16 * (1 + 4)  # the mask, and the feature map at its true size
     remembering = RememberingSegmenter(inner, max_bytes=3 * size)
     for number in (0, 1, 2, 0, 3):
         remembering.segment([IMAGES[number]])
-        assert remembering.held_bytes <= 3 * size
+        assert remembering._cache.held_bytes <= 3 * size
     inner.batch_sizes.clear()
     for number in (0, 2, 3):
         remembering.segment([IMAGES[number]])
@@ -90,7 +90,7 @@ def test_what_is_larger_than_the_memory_is_not_kept() -> None:
     remembering = RememberingSegmenter(inner, max_bytes=10)
     for _ in range(2):
         remembering.segment([IMAGES[0]])
-    assert (inner.batch_sizes, remembering.held_bytes) == ([1, 1], 0)
+    assert (inner.batch_sizes, remembering._cache.held_bytes) == ([1, 1], 0)
 
 
 def test_failures_are_not_remembered() -> None:

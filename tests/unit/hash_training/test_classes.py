@@ -49,7 +49,7 @@ def found_kinds(layer: HashLayer, features: FeatureBatch) -> float:
 
 
 def write(path: Path, features: FeatureBatch, classes: list[str | None]) -> Path:
-    schema = feature_schema(2, WIDTH, fingerprint=None, class_column="kind")
+    schema = feature_schema(2, WIDTH, class_column="kind")
     with parquet.ParquetWriter(path, schema) as writer:
         writer.write_batch(record_batch(schema, [str(row) for row in range(len(classes))], features, classes))
     return path

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from searchanything.cli.app import run
 from searchanything.core.errors import ModelError, UsageError
 from searchanything.core.settings import Settings
-from searchanything.features.parquet import FeatureBatch, feature_schema, record_batch
+from searchanything.features.parquet import FINGERPRINT_KEY, FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training import features as features_module
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.importing import import_layer
@@ -39,7 +39,9 @@ def features(rows: int, seed: int = 0) -> FeatureBatch:
 
 
 def write(path: Path, batch: FeatureBatch, *, fingerprint: str | None = "f1") -> Path:
-    schema = feature_schema(2, 3, fingerprint=fingerprint)
+    schema = feature_schema(2, 3)
+    if fingerprint is not None:
+        schema = schema.with_metadata({FINGERPRINT_KEY: fingerprint.encode()})
     with parquet.ParquetWriter(path, schema) as writer:
         for first in range(0, len(batch.mask), 7):  # several row groups
             part = FeatureBatch(batch.mask[first : first + 7], batch.image[first : first + 7])

@@ -23,7 +23,7 @@ from searchanything.core.errors import RegionIndexError, SettingsError, StoreErr
 from searchanything.core.rows import ImageRow
 from searchanything.core.settings import Settings
 from searchanything.drawing.overlays import distinct_colors
-from searchanything.ingest.contact_sheet import TILE_AGE_S, Sheet, TileFiles, image_digits, sweep
+from searchanything.ingest.contact_sheet import TILE_AGE_S, Sheet, TileFiles, sweep
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import IndexReport
@@ -53,7 +53,7 @@ class Tiled(Setting):
         return {image: int(generation) for image, generation, _ in names}
 
     def expected(self, *keys: str) -> dict[str, int]:
-        return {image_digits(self.ref(key)): self.row(key).generation for key in keys}
+        return {self.ref(key).image_id: self.row(key).generation for key in keys}
 
 
 @pytest.fixture
@@ -122,14 +122,14 @@ def test_a_deletion_erases_tiles_of_all_indexes_and_no_others(setting: Tiled) ->
         other.files.write(other.name(setting.ref(key), 7), b"jpeg")
     setting.store.delete("a.png")
     assert setting.refresh("a.png", most=0)[0].deleted == 1
-    assert sorted(path.name[:32] for path in setting.folder.iterdir()) == [image_digits(setting.ref("b.png"))] * 2
+    assert sorted(path.name[:32] for path in setting.folder.iterdir()) == [setting.ref("b.png").image_id] * 2
 
 
 def test_only_what_is_older_is_erased(setting: Tiled) -> None:
     """Another worker may have drawn a newer one by then, and what has other names is not ours."""
     image = setting.ref("a.png")
     older, same, newer = (setting.tiles.name(image, generation) for generation in (6, 7, 8))
-    foreign = f"{image_digits(image)}-notes.jpg"
+    foreign = f"{image.image_id}-notes.jpg"
     for name in (older, same, newer, foreign):
         setting.tiles.files.write(name, b"jpeg")
     with ThreadPoolExecutor(1) as pool:

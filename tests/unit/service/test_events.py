@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from searchanything.core.errors import EventError
+from searchanything.core.settings import ServiceSettings
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Scope
 from searchanything.service.events import changed_objects
 from searchanything.service.listening import HintFilter
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.waves import WaveQueue
 
 
 def record(key: str, bucket: str = "images", name: str = "s3:ObjectCreated:Put") -> dict[str, Any]:
@@ -111,7 +112,7 @@ def test_what_is_no_notification_is_refused(document: object) -> None:
 
 
 def test_only_the_watched_bucket_and_prefix_are_hinted_at() -> None:
-    queue = WaveQueue(WaveLimits())
+    queue = WaveQueue(ServiceSettings())
     hint = HintFilter(queue, "images", Scope("2024/"))
     many = [record("2024/a.jpg"), record("2023/b.jpg"), record("2024/c.jpg", bucket="other")]
     assert hint({"Records": many}) == 1
@@ -119,7 +120,7 @@ def test_only_the_watched_bucket_and_prefix_are_hinted_at() -> None:
 
 
 def test_what_a_run_keeps_for_itself_in_the_bucket_calls_no_other_run() -> None:
-    queue = WaveQueue(WaveLimits())
+    queue = WaveQueue(ServiceSettings())
     hint = HintFilter(queue, "images", Scope())
     assert hint({"Records": [record(".searchanything/tiles/0.jpg"), record("searchanything/0.jpg")]}) == 1
     assert queue.take() == ("searchanything/0.jpg",)

@@ -20,7 +20,7 @@ from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.watcher import SyncClock, Watcher, Work
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import webhook_app, webhook_of
 
 
@@ -196,7 +196,7 @@ class Events:
 
 def listen(streams: list[Events], *, offers: int) -> tuple[WaveQueue, list[Any], list[bool]]:
     """Listen to one stream after the other until so many offers were told: queue, notifications, offers."""
-    queue, told = WaveQueue(WaveLimits()), threading.Semaphore(0)
+    queue, told = WaveQueue(ServiceSettings()), threading.Semaphore(0)
     got: list[Any] = []
     offered: list[bool] = []
 
@@ -230,7 +230,7 @@ def test_a_server_that_offers_nothing_is_asked_once() -> None:
 def test_nobody_waits_for_a_stream_that_is_over() -> None:
     """Not until `stop`, which is weeks away: the thread would look fifty times a second."""
     before = set(threading.enumerate())
-    listener = Listener(lambda: Events(EventsNotOfferedError("no")), list[Any]().append, WaveQueue(WaveLimits()))
+    listener = Listener(lambda: Events(EventsNotOfferedError("no")), list[Any]().append, WaveQueue(ServiceSettings()))
     listener.start()
     listener._thread.join(20)
     left = set(threading.enumerate()) - before
@@ -322,7 +322,7 @@ def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_pat
 
 
 def test_a_notification_that_cannot_be_read_is_skipped_and_asks_for_a_sync() -> None:
-    queue, offered, sound = WaveQueue(WaveLimits()), [], threading.Event()
+    queue, offered, sound = WaveQueue(ServiceSettings()), [], threading.Event()
     hint = HintFilter(queue, "images", Scope())
     record = {"s3": {"bucket": {"name": "images"}, "object": {"key": "a.jpg"}}}
     events = Events(None, [{}, {"Records": [None]}, {"Records": [record]}, {"Records": []}])

@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.core.settings import ServiceSettings
+from searchanything.service.waves import WaveQueue
 
-LIMITS = WaveLimits(quiet_s=1.0, longest_wait_s=3.0, wave_keys=4, queue_keys=10)
+LIMITS = ServiceSettings(quiet_s=1.0, longest_wait_s=3.0, wave_keys=4, queue_keys=10)
 
 
 class Clock:
@@ -86,7 +87,7 @@ def test_what_does_not_fit_is_left_to_a_sync(queue: WaveQueue) -> None:
 
 def test_asking_when_a_wave_is_due_costs_no_look_at_all_that_waits(clock: Clock) -> None:
     """It is asked after every hint: in all that would be the square of their number."""
-    queue = WaveQueue(WaveLimits(wave_keys=256, queue_keys=5000), clock=clock)
+    queue = WaveQueue(ServiceSettings(wave_keys=256, queue_keys=5000), clock=clock)
     looks = 0
 
     class Counting(dict[str, float]):

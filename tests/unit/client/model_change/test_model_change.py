@@ -153,7 +153,7 @@ def test_what_came_while_it_was_filled_is_there_at_once_when_it_is_live(
 
     found: list[list[str]] = []
     at_the_switch(monkeypatch, lambda: found.append(sorted(outcomes(client))), before=False)
-    client._settings.ingest.batch_images = 1
+    client._parts.connection.settings.ingest.batch_images = 1
     client.models.apply(NEW, progress=write)
     assert found == [["0.png", "1.png", "2.png", "new.png"]]
 
@@ -208,7 +208,7 @@ def test_going_back_encodes_what_changed_alone(client: Client, machine: TwoPrese
 
 
 def test_metadata_that_changed_since_are_in_what_is_gone_back_to(client: Client, images: Path) -> None:
-    client._settings.ingest.sidecar_suffix = ".json"
+    client._parts.connection.settings.ingest.sidecar_suffix = ".json"
     (images / "1.png.json").write_text('{"city": "Ulm"}')
     client.index(images)
     client.models.apply(NEW)
@@ -351,7 +351,7 @@ class Killed(BaseException):
 def test_a_run_that_was_killed_goes_on_where_it_was(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, done: bool
 ) -> None:
-    client._settings.ingest.batch_images = 1
+    client._parts.connection.settings.ingest.batch_images = 1
     method, calls = getattr(MemoryRegionIndex, name), []
 
     def broken(*args: object) -> None:
@@ -433,7 +433,7 @@ def test_a_layer_is_trained_on_images_of_the_index_once(images: Path, tmp_path: 
 def test_no_sample_is_no_training(client: Client, images: Path) -> None:
     with opened(client._indexes, OLD) as before:  # type: ignore[arg-type]
         before.index(images, add_words=True)
-    client._settings.ingest.hash_sample_images = 0
+    client._parts.connection.settings.ingest.hash_sample_images = 0
     assert client.models.apply(NEW).encoded == 3
     assert not client.manifest.hash_trained
     assert live_of(client).count_words() == 6
@@ -484,7 +484,7 @@ def test_who_goes_on_without_a_layer_takes_the_newest_that_there_are_codes_of(
 
 def test_other_regions_of_the_same_preset(client: Client, images: Path) -> None:
     with opened(client._indexes) as fewer:  # type: ignore[arg-type]
-        fewer._settings.ingest.regions = 1
+        fewer._parts.connection.settings.ingest.regions = 1
         with pytest.raises(SettingsError, match="keeps the 25 regions"):
             fewer.index(images)
         assert fewer.models.apply(OLD).replaced == OLD
@@ -531,7 +531,10 @@ def test_who_lost_the_lease_does_no_more(
     for number in range(12):
         add(images / f"more{number}.png")
     client.index(images)
-    client._settings.ingest.batch_images, client._settings.ingest.hash_sample_images = 1, 0
+    (
+        client._parts.connection.settings.ingest.batch_images,
+        client._parts.connection.settings.ingest.hash_sample_images,
+    ) = 1, 0
     create, another = MemoryIndexStore.create, {"by": "another", "at": time.time(), "machine": "elsewhere", "pid": 1}
 
     def lose() -> None:
@@ -639,7 +642,7 @@ def test_the_command_line(client: Client, capsys: pytest.CaptureFixture[str]) ->
 
 def test_without_what_keeps_features_no_model_is_loaded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    client._settings.ingest.keep_features = True
+    client._parts.connection.settings.ingest.keep_features = True
     steps: list[IndexProgress] = []
     with pytest.raises(UsageError, match=r"need pyarrow: pip install .*\[parquet\]"):
         client.models.apply(NEW, progress=steps.append)

@@ -177,7 +177,7 @@ def test_a_sample_may_hold_an_image_that_is_gone(client: Client, another: Path) 
     """Of a small source it has few: that these are gone says nothing of the others."""
     with opened(client._indexes, OLD) as before:  # type: ignore[arg-type]
         before.index(another, add_words=True)
-    client._settings.ingest.hash_sample_images = 1  # whichever it is
+    client._parts.connection.settings.ingest.hash_sample_images = 1  # whichever it is
     for folder, name in ((another, "a.png"), (another.parent / "images", "0.png")):
         (folder / name).unlink()
     assert client.models.apply(NEW).left == 2
@@ -332,8 +332,8 @@ def test_words_codes_that_were_added_meanwhile_are_made_of_kept_features(
     images: Path, machine: TwoPresets, tmp_path: Path
 ) -> None:
     with opened(MemoryIndexStore(), OLD) as client:
-        client._settings.ingest.keep_features = True
-        client._settings.ingest.features_dir = tmp_path / "kept"
+        client._parts.connection.settings.ingest.keep_features = True
+        client._parts.connection.settings.ingest.features_dir = tmp_path / "kept"
         client.index(images)
         client.models.apply(NEW)
         client.index(images, add_words=True)
@@ -345,8 +345,8 @@ def test_words_codes_that_were_added_meanwhile_are_made_of_kept_features(
 
 def test_words_codes_that_were_added_meanwhile_are_those_of_another_layer(images: Path, tmp_path: Path) -> None:
     with opened(MemoryIndexStore(), OLD) as client:
-        client._settings.ingest.keep_features = True
-        client._settings.ingest.features_dir = tmp_path / "kept"
+        client._parts.connection.settings.ingest.keep_features = True
+        client._parts.connection.settings.ingest.features_dir = tmp_path / "kept"
         client.index(images)
         first = client.manifest.hash_digest
         client.hash_layers.apply(layer_file(tmp_path / "other.safetensors"))
