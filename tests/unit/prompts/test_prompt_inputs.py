@@ -89,6 +89,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         [(1, 2), (3,)],
         (4, 3, 2, 1),
         (1, 1, 1, 5),
+        (1, 1, 5, 1),
         (1, float("nan")),
         (1, float("inf")),
         (1, 2, 3, float("inf")),
@@ -110,6 +111,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         {"foreground": None},
         {"foreground": []},
         {"foreground": [1, 2, 3]},
+        {"foreground": [(1, 2, 3)]},
         {"foreground": "ab"},
         {"foreground": (1, 2), "colour": "red"},
         {"foreground": (1, 2), 5: 6},
@@ -121,6 +123,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         {"boxes": "abcd"},
         {"boxes": None},
         {"text": ""},
+        {"text": " ", "foreground": (1, 2)},
         {"text": "apple", "granularity": "part"},
         {"text": "apple", "foreground": (1, 2), "rule": "fastsam"},
         [(1, 2, 3, 4), (4, 3, 2, 1)],
@@ -154,6 +157,7 @@ def test_what_cannot_be_meant_is_refused(written: object) -> None:
         (lambda: Box("1", 2, 3, 4), "expected numbers"),  # type: ignore[arg-type]
         (lambda: Box(1, 2, 3, None), "expected numbers"),  # type: ignore[arg-type]
         (lambda: Box(3, 2, 1, 4), "x1 < x2 and y1 < y2"),
+        (lambda: Prompts(), "or a text, got nothing"),
         (lambda: Points(()), "at least one foreground point"),
         (lambda: Points((1, 2), background=(float("inf"), 1)), r"finite \(x, y\) pairs"),  # type: ignore[arg-type]
         (lambda: as_prompt({"foreground": (1, 2), "colour": 1}), "colour"),
@@ -186,6 +190,8 @@ def test_prompts_hold_plain_numbers_whatever_they_were_made_of() -> None:
         (Prompts(((1, 2, 3, 4), (5, 6, 7, 8))), "boxes"),  # type: ignore[arg-type]
         (Prompts((Box(1, 2, 3, 4),), background=((5, 6),)), "mixed"),
         (Prompts(foreground=((5, 6),), text="apple"), "mixed"),
+        (Prompts((1, 2, 3, 4), foreground=(5, 6)), "mixed"),
+        (Prompts((1, 2, 3, 4), text="apple"), "mixed"),
     ],
 )
 def test_prompts_are_described_by_kind(prompt: Prompt, kind: str) -> None:
