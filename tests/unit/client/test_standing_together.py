@@ -13,6 +13,7 @@ import pytest
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, draw, fetched, opened
 
+from searchanything.client import standing_memory
 from searchanything.client.client import Client
 from searchanything.client.lease import Lease
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
@@ -74,6 +75,16 @@ def test_who_adds_waits_for_who_does(client: Client, images: Path, monkeypatch: 
     client.standing.add("red", images / "0.png", RED)
     assert waited
     assert [one.query.name for one in client.standing.list()] == ["red"]
+
+
+def test_who_gave_way_for_long_enough_says_so_and_leaves_nothing(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_memory, "EDIT_WAIT_S", 0.0)
+    at_a_look(monkeypatch, "standing-lease", at=2, then=lambda: hold(client, "standing"))
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.standing.add("red", images / "0.png", RED)
+    assert notes_of_queries(client) == ["standing-lease"], "that of the other one"
 
 
 def test_who_fetches_waits_for_who_notes_what_was_fetched(
