@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, opened
+from PIL import Image
 
 from searchanything.answers.standing_answers import Taken
 from searchanything.client.client import Client
+from searchanything.client.standing_features import picture_of
 from searchanything.client.standing_memory import FETCHED, StandingMemory
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef
@@ -325,6 +328,16 @@ def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, image
     height, width = red.shape[:2]
     assert (height, width) == (45, 37), "rows 4 to 39 and columns 4 to 31, with a tenth of 35 and one around them"
     assert np.mean(red[5:-5, 5:-5, 0]) > 150
+    client.standing.add("blue", images / "0.png", (50, 20))
+    blue = client.standing.picture("blue")
+    assert blue.shape[:2] == (40, 28), "rows 8 to 39 and columns 40 to 59, with a tenth of 31 and one around them"
+    assert np.mean(blue[4:-4, 4:-4, 2]) > 150
+
+
+def test_a_large_picture_is_kept_smaller_and_a_small_one_as_it_is() -> None:
+    for shape, kept in [((20, 2000, 3), (13, 1280, 3)), ((2000, 20, 3), (1280, 13, 3)), ((5, 7, 3), (5, 7, 3))]:
+        file = picture_of(np.full(shape, 90, dtype=np.uint8))
+        assert np.asarray(Image.open(BytesIO(file))).shape == kept
 
 
 def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

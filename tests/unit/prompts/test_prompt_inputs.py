@@ -150,7 +150,7 @@ def test_what_cannot_be_meant_is_refused(written: object) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mask([[True]]), "boolean array as mask, got list"),  # type: ignore[arg-type]
+        (lambda: Mask([[True]]), "boolean array as mask, got list$"),  # type: ignore[arg-type]
         (lambda: Mask(np.ones((2, 2))), r"boolean mask, got float64 \(2, 2\)"),  # type: ignore[arg-type]
         (lambda: Mask(np.zeros((2, 2), dtype=np.bool_)), "at least one pixel"),
         (lambda: Text(None), "more than blanks, got None"),  # type: ignore[arg-type]
