@@ -48,6 +48,7 @@ MASK = np.eye(4, dtype=np.bool_)
         (Prompts(foreground=(3, 4), background=(5, 6)), Points((3, 4), (5, 6))),  # type: ignore[arg-type]
         (np.array([1, 2, 3, 4], dtype=np.float32), Box(1, 2, 3, 4)),
         ({"foreground": (3, 4)}, Points((3, 4))),
+        ({"foreground": (3, 4), "background": np.array([], dtype=object)}, Points((3, 4))),
         (
             {"foreground": [[3, 4]], "background": [5, 6], "granularity": "part"},
             Points((3, 4), (5, 6), "part"),
@@ -162,6 +163,7 @@ def test_what_cannot_be_meant_is_refused(written: object) -> None:
         (lambda: Points((1, 2), background=(float("inf"), 1)), r"finite \(x, y\) pairs"),  # type: ignore[arg-type]
         (lambda: as_prompt({"foreground": (1, 2), "colour": 1}), "colour"),
         (lambda: as_prompt([Box(1, 2, 3, 4), Points((1, 2))]), r"are one Prompts\(boxes="),
+        (lambda: as_prompt([(1, 2, 3, 4), Box(1, 2, 3, 4)]), r"are one Prompts\(boxes="),
         (lambda: Prompts(background=((1, 2),)), "got background points, which only say what is not meant"),
         (lambda: as_prompt({"text": "x", "granularity": "part"}), "granularity go with points alone"),
     ],
