@@ -204,6 +204,21 @@ def test_an_object_without_a_suffix_is_an_image_if_its_type_says_so() -> None:
     assert (report.failed, report.skipped) == (0, 3)
 
 
+def test_a_type_is_asked_for_again_where_the_image_failed_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been wrong, and may be put right without another content."""
+    setting, asked = Setting(), list[str]()
+    setting.store.put("good", RED, content_type="image/png")
+    setting.store.put("bad", b"words", content_type="image/png")
+    report = setting.run()
+    assert (report.indexed, report.failed) == (1, 1)
+    setting.store.put("bad", b"words", content_type="text/plain")
+    stat = setting.store.stat
+    monkeypatch.setattr(setting.store, "stat", lambda key: asked.append(key) or stat(key))
+    report = setting.run()
+    assert (report.unchanged, report.skipped, report.failed) == (1, 1, 0)
+    assert asked == ["bad"]
+
+
 def test_an_object_that_goes_before_its_tags_are_looked_at_is_gone() -> None:
     setting = Setting()
     for key in ("a.png", "b.png"):
