@@ -399,12 +399,20 @@ def test_much_that_comes_again_is_noted_in_parts(client: Client, images: Path, m
 def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_stretches(monkeypatch, 2)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
-    client.standing.add("red", images / "0.png", RED)
+    red = client.standing.add("red", images / "0.png", RED)
     client.standing.add("nowhere", images / "0.png", RED, filter=Filter(bucket="nowhere"))
     for number in range(5):
         draw(images / f"new-{number}.png", red=30 + number % 3)
         client.index(images)
-    assert not client.standing.fetch().complete
+    found = client.standing.fetch()
+    assert not found.complete
+    assert found.taken[red.id].new_from_ms == red.new_from_ms, "what is to come may be as old"
+    with monkeypatch.context() as patched:
+        patched.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 100)
+        whole = client.standing.fetch()
+    assert whole.complete
+    until_ms, new_from_ms, _ = whole.taken[red.id]
+    assert new_from_ms == until_ms - 1000 * client._parts.connection.settings.standing.overlap_s > red.new_from_ms
     assert sum(len(fetched(client).get("red", [])) for _ in range(5)) == 5
     assert client.standing.fetch().complete
 
