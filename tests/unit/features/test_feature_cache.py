@@ -26,7 +26,7 @@ from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.features.compact import Compaction, compact
 from searchanything.features.contents import CachedFile, batch_table, file_bytes
-from searchanything.features.keep import ParquetKeeper
+from searchanything.features.keep import ParquetKeeper, read_tombstones
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
 from searchanything.hash_training.features import feature_source
@@ -107,6 +107,29 @@ def whole(keeping: Keeping) -> None:
     newest = keeping.index.newest({row.image for row in keeping.index.iterate_images()})
     assert status.live_rows == sum(row.regions for row in newest.values())
     assert status.missing == 0
+
+
+def test_images_of_other_buckets_are_not_missing_here(keeping: Keeping) -> None:
+    keeping.put(red=RED)
+    keeping.run()
+    elsewhere = InMemoryStore("elsewhere")
+    for name in ("a.png", "b.png"):
+        elsewhere.put(name, BLUE)
+    index_images(replace(keeping.job, store=elsewhere, keeper=None), elsewhere.list())
+    assert (keeping.status().images, keeping.status().missing) == (1, 0)
+
+
+def test_a_deletion_that_was_done_meanwhile_hides_no_other(keeping: Keeping) -> None:
+    """Whoever compacts deletes what says so, after this one listed it."""
+    keeper, bucket = ParquetKeeper(keeping.cache), keeping.store.bucket
+    for number, key in enumerate("abc"):
+        keeper.add_tombstones({ImageRef(bucket, key): number + 1})
+    listed = list(keeping.files.list())
+    (keeping.folder / listed[0].name).unlink()
+    left = {key: number + 1 for number, key in enumerate("abc")}
+    found = read_tombstones(keeping.cache, listed)
+    assert len(found) == 2
+    assert found.items() <= left.items()
 
 
 def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:

@@ -12,6 +12,7 @@ from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.codes import next_generation
+from searchanything.core.digests import KnownImages
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
@@ -217,6 +218,20 @@ def test_a_type_is_asked_for_again_where_the_image_failed_and_only_there(monkeyp
     report = setting.run()
     assert (report.unchanged, report.skipped, report.failed) == (1, 1, 0)
     assert asked == ["bad"]
+
+
+def test_tags_that_no_listing_shows_are_asked_for_whatever_is_known_of_the_index() -> None:
+    setting = Setting()
+    setting.store.put("a.png", RED)
+    setting.run()
+    stored, data = setting.store._objects["a.png"]
+    setting.store._objects["a.png"] = replace(stored, metadata={"shelf": "3"}), data  # neither content nor time changes
+    for is_enough, indexed in ((True, 0), (False, 1)):
+        options = replace(SMALL_BATCHES, listing_is_enough=is_enough)
+        job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, options)
+        report = index_images(job, setting.store.list(), seen=KnownImages(setting.index.iterate_states()))
+        assert (report.indexed, report.unchanged) == (indexed, 1 - indexed)
+    assert setting.row("a.png").metadata == {"shelf": "3"}
 
 
 def test_an_object_that_goes_before_its_tags_are_looked_at_is_gone() -> None:
