@@ -1,9 +1,12 @@
-"""What the wheel asks for can be installed by plain pip on a machine without a desktop."""
+"""What the wheel asks for can be installed by plain pip on a machine without a desktop; the sdist holds each file once."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -43,3 +46,15 @@ def test_ultralytics_is_no_dependency_of_the_wheel() -> None:
     assert [
         path.name for path in sources if re.search(r"^\s*(?:import|from) ultralytics", path.read_text("utf-8"), re.M)
     ] == []
+
+
+def test_the_sdist_has_each_file_once_and_the_flows_under_both_names(tmp_path: Path) -> None:
+    """A wheel is built from the second name, the image from the first."""
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True)
+    (file,) = tmp_path.iterdir()
+    with tarfile.open(file) as sdist:
+        names = [name.partition("/")[2] for name in sdist.getnames()]
+    assert len(names) == len(set(names))
+    flows = {path.name for path in (ROOT / "flows").iterdir() if path.is_file()}
+    for folder in ("flows", "searchanything_flows"):
+        assert {name.partition("/")[2] for name in names if name.partition("/")[0] == folder} == flows
