@@ -1,4 +1,4 @@
-"""What the wheel asks for can be installed by plain pip on a machine without a desktop; the sdist holds each file once."""
+"""What the wheel asks for can be installed by plain pip without a desktop, and the sdist holds each file once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 LOCK = (ROOT / "requirements" / "service.lock").read_text("utf-8")
+DEV_LOCK = (ROOT / "requirements" / "dev.lock").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -36,6 +37,14 @@ def test_one_opencv_is_asked_for_by_all_that_the_wheel_brings() -> None:
             asking[name] = asked
     assert asking == {}
     assert {name for name in locked() if name.startswith("opencv")} == {"opencv-python-headless"}
+
+
+def test_each_requirement_names_the_oldest_version_and_the_lock_keeps_to_it() -> None:
+    versions = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)", DEV_LOCK, re.M))
+    groups = PROJECT["project"]["optional-dependencies"].values()
+    for need in (Requirement(one) for group in groups for one in group if not one.startswith("searchanything[")):
+        assert {one.operator for one in need.specifier} & {">=", "=="}, need
+        assert versions[re.sub(r"[-_.]+", "-", need.name).lower()] in need.specifier, need
 
 
 def test_ultralytics_is_no_dependency_of_the_wheel() -> None:
