@@ -56,9 +56,9 @@ def run_demo(
     state_limits(PRESET, say)
     state = out / STATE
     with held_alone(state), ExitStack() as stack:
+        server = LocalS3(state / "s3")  # before the scenes: without SeaweedFS they are of no use
         with course.step("scenes", f"rendering {counted(scenes, 'scene')}"):
             rendered = render_scenes(state / "scenes", scenes, seed=SEED, done=course.progress)
-        server = LocalS3(state / "s3")
         with course.step("s3_server", "starting an S3 server on loopback"):
             stack.enter_context(server)
         settings = _settings(server)

@@ -20,7 +20,7 @@ from PIL import ImageDraw, ImageFont
 ELLIPSIS = "…"
 CAP_HEIGHT = 0.72  # of the font's size, in the fonts below
 
-# Fonts inside installed packages: (package, file in it). matplotlib comes with ultralytics: Latin, Greek, Cyrillic,
+# Fonts inside installed packages: (package, file in it). matplotlib comes with `local`: Latin, Greek, Cyrillic,
 # Arabic, Hebrew and many symbols. The second is the extra `fonts`: Chinese, Japanese and Korean.
 _PACKAGED = (
     ("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"),

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial, wraps
 from types import ModuleType
 from typing import Any, Final
@@ -31,21 +31,27 @@ _lock = threading.Lock()
 
 def import_torch() -> None:
     """Import torch; without what only its compiler needs, in a process that answers questions and ends."""
-    with _lock, importing(), put_off(*(_OF_TORCH if questions_only() else ())):
+    with _lock, importing(), _of_torch():
         importlib.import_module("torch")
 
 
 def import_torchvision() -> Any:  # noqa: ANN401 - an untyped module
     """The module `torchvision`, imported without torch's compiler, models and data sets."""
-    with _lock, importing(), _without_compiler(), put_off(*_OF_TORCHVISION):
+    with _lock, importing(), _without_compiler(), _of_torch(), put_off(*_OF_TORCHVISION):
         return importlib.import_module("torchvision")
 
 
 def import_open_clip() -> Any:  # noqa: ANN401 - an untyped module
     """The module `open_clip`, imported without warnings, torch's compiler and transformers."""
-    with _lock, importing(), _without_compiler(), put_off(*_OF_TORCHVISION, *_OF_OPEN_CLIP), warnings.catch_warnings():
+    others = put_off(*_OF_TORCHVISION, *_OF_OPEN_CLIP)
+    with _lock, importing(), _without_compiler(), _of_torch(), others, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("open_clip")
+
+
+def _of_torch() -> AbstractContextManager[None]:
+    """Puts off what of torch can be, while other libraries are imported, too: torch 2.6 cannot load it after itself."""
+    return put_off(*(_OF_TORCH if questions_only() else ()))
 
 
 @contextmanager

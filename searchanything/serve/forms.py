@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
@@ -72,6 +73,8 @@ async def _parts(request: Request, desk: Desk) -> tuple[bytes, object]:
             data, question = await named["image"].read(), await _text(named["question"])
     except HTTPException as error:
         raise UsageError(_EXPECTED) if str(error.detail).startswith("Too many") else error from None
+    except FormParserError:  # as starlette itself says it from 1.8 on
+        raise HTTPException(400, "Invalid multipart data.") from None
     if len(data) > desk.settings.upload_bytes:
         raise TooLargeError(f"expected an image of at most {desk.settings.upload_bytes:,} bytes")
     try:

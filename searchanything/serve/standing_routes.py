@@ -71,6 +71,7 @@ async def matches(
     "/standing/matches/taken",
     summary="Note new matches as dealt with",
     status_code=204,
+    response_model=None,
     responses=problems(*OF_INDEX, 408, 413, 422),
 )
 async def take(asked: TakenRequest, caller: Keeping, desk: AtDesk) -> None:
@@ -79,7 +80,11 @@ async def take(asked: TakenRequest, caller: Keeping, desk: AtDesk) -> None:
 
 
 @standing.delete(
-    "/standing/{query}", summary="Ask a query no more, and forget it", status_code=204, responses=problems(*OF_IMAGE)
+    "/standing/{query}",
+    summary="Ask a query no more, and forget it",
+    status_code=204,
+    response_model=None,
+    responses=problems(*OF_IMAGE),
 )
 async def remove(query: str, caller: Keeping, desk: AtDesk) -> None:
     await desk.standing.run(lambda: caller.client.standing.remove(_known(caller, query).id))
@@ -89,6 +94,7 @@ async def remove(query: str, caller: Keeping, desk: AtDesk) -> None:
     "/standing/{query}/test",
     summary="Send its webhook a message without matches",
     status_code=204,
+    response_model=None,
     responses=problems(*OF_IMAGE, 408, 413),
 )
 async def test(query: str, caller: Keeping, desk: AtDesk) -> None:

@@ -23,6 +23,7 @@ from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
 from searchanything.client.connection import Connection
+from searchanything.client.standing_features import LOOKING
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
@@ -191,7 +192,9 @@ def test_other_models_see_the_picture_again_and_take_no_image_for_new(
         lost = replace(memory.queries()[0], id="c" * 16, name="lost")
         memory.keep_query(lost)
         other._parts.connection.settings.ingest.regions = 1
-        assert other.models.apply("pico").encoded == 3
+        stages = list[str]()
+        assert other.models.apply("pico", progress=lambda one: stages.append(one.stage)).encoded == 3
+        assert stages.count(LOOKING) == 4, "each query may take a while"
         assert "'lost' cannot be asked with the new models" in caplog.text
         memory.forget(lost)
         add_noise(other)
@@ -303,6 +306,17 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
         plain.index(images)
         with pytest.raises(WordsMissingError):
             plain.standing.add("q", text="red")
+
+
+def test_words_wait_for_an_index_that_has_words(client: Client, images: Path) -> None:
+    """The index was made anew without them; the queries are those of the store."""
+    query, memory = client.standing.add("q", text="red", max_false_match=1.0), client.standing.memory
+    with opened(MemoryIndexStore()) as plain:
+        plain._parts.connection.settings.ingest.words = False
+        plain.index(images)
+        plain.standing.memory.keep(query, memory.kept(query))
+        plain.standing.memory.keep_query(query)
+        assert "searched by words alone" in plain.standing.fetch().failed["q"]
 
 
 # --- webhooks

@@ -238,11 +238,11 @@ def test_a_query_that_is_removed_while_matches_are_sent_gets_no_more(
     client: Client, images: Path, hook: tuple[Hook, WebServer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standing_delivery, "LIST_S", 0.0)
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         client.standing.add(name, images / "0.png", RED, webhook=hook[2])
     draw(images / "new.png")
     client.index(images)
-    assert client.standing.deliver(progress=lambda: _remove(client, "second")).sent == {"first": 1}
+    assert client.standing.deliver(progress=lambda: _remove(client, "second")).sent == {"first": 1, "third": 1}
 
 
 @pytest.mark.parametrize("is_new", [True, False])

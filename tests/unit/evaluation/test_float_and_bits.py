@@ -98,6 +98,16 @@ def test_rescoring_moves_rows_and_loses_none(seed: int, depth: int, missing: int
     np.testing.assert_array_equal(found == NOBODY, ranked == NOBODY)
 
 
+def test_rescoring_leaves_the_order_of_what_ties_and_the_ranking_it_was_given() -> None:
+    codes = np.zeros((40, 2), dtype=np.uint8)
+    ranked = np.random.default_rng(1).permutation(40)[None]
+    given, nearer = ranked.copy(), int(ranked[0, 30])
+    codes[nearer] = 255
+    (found,) = rescored(ranked, np.ones((1, 16), dtype=np.float32), codes)
+    assert found.tolist() == [nearer, *(row for row in given[0] if row != nearer)]
+    np.testing.assert_array_equal(ranked, given)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.one_of(st.just(float("nan")), st.floats(0, 1, width=32))),

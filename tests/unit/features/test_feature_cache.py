@@ -26,8 +26,10 @@ from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.features.compact import Compaction, compact
 from searchanything.features.contents import CachedFile, batch_table, file_bytes
-from searchanything.features.keep import ParquetKeeper
+from searchanything.features.keep import ParquetKeeper, read_tombstones
+from searchanything.features.kept_regions import kept_regions, kept_sample
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
+from searchanything.features.liveness import open_files
 from searchanything.features.status import CacheStatus, cache_status
 from searchanything.hash_training.features import feature_source
 from searchanything.hash_training.training import TrainingOptions, train_hash
@@ -107,6 +109,56 @@ def whole(keeping: Keeping) -> None:
     newest = keeping.index.newest({row.image for row in keeping.index.iterate_images()})
     assert status.live_rows == sum(row.regions for row in newest.values())
     assert status.missing == 0
+
+
+def test_images_of_other_buckets_are_not_missing_here(keeping: Keeping) -> None:
+    keeping.put(red=RED)
+    keeping.run()
+    elsewhere = InMemoryStore("elsewhere")
+    for name in ("a.png", "b.png"):
+        elsewhere.put(name, BLUE)
+    index_images(replace(keeping.job, store=elsewhere, keeper=None), elsewhere.list())
+    assert (keeping.status().images, keeping.status().missing) == (1, 0)
+
+
+def test_a_deletion_that_was_done_meanwhile_hides_no_other(keeping: Keeping) -> None:
+    """Whoever compacts deletes what says so, after this one listed it."""
+    keeper, bucket = ParquetKeeper(keeping.cache), keeping.store.bucket
+    for number, key in enumerate("abc"):
+        keeper.add_tombstones({ImageRef(bucket, key): number + 1})
+    listed = list(keeping.files.list())
+    (keeping.folder / listed[0].name).unlink()
+    left = {key: number + 1 for number, key in enumerate("abc")}
+    found = read_tombstones(keeping.cache, listed)
+    assert len(found) == 2
+    assert found.items() <= left.items()
+
+
+def test_a_file_that_was_merged_meanwhile_hides_no_other(keeping: Keeping) -> None:
+    keeping.put(**{f"i{number}": RED for number in range(5)})
+    keeping.run()
+    listed = list(keeping.files.list())
+    (keeping.folder / min(keeping.names())).unlink()
+    assert [one.stored.name for one in open_files(keeping.cache, listed)] == keeping.names()
+    assert len(keeping.names()) == 2
+
+
+def test_regions_and_samples_are_of_this_index_alone(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE)
+    keeping.run()
+    other = new_index()
+    manifest = replace(other.manifest, created_at_ms=keeping.index.manifest.created_at_ms + 1)
+    foreign = ParquetKeeper(FeatureCache(keeping.files, keeping.store.bucket, manifest))
+    index_images(replace(keeping.job, index=other, keeper=foreign), keeping.store.list())
+    assert len(keeping.names()) == 2
+    own = {row.id: row.image.key for row in all_regions(keeping.index)}
+    for names in ({"a.png", "b.png"}, {"b.png"}, {"c.png"}):
+        found = [
+            one for ids, _ in kept_regions(keeping.cache, lambda image, names=names: image.key in names) for one in ids
+        ]
+        assert sorted(found) == sorted(one for one, key in own.items() if key in names)
+    sizes = [len(kept_sample(keeping.cache, most=most)) for most in (1, 3, 100)]
+    assert sizes == [1, 3, 3]
 
 
 def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:

@@ -11,7 +11,9 @@ from fakes.indexing import EMPTY, GREEN_BLUE, RED, SMALL_BATCHES, Setting, all_r
 from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
+from searchanything.core import codes
 from searchanything.core.codes import next_generation
+from searchanything.core.digests import KnownImages
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
@@ -153,7 +155,8 @@ def test_a_worker_that_finds_an_object_gone_does_no_harm_to_one_that_finds_it_ba
     whole(setting.index)
 
 
-def test_a_row_from_a_clock_that_runs_ahead_is_replaced() -> None:
+def test_a_row_from_a_clock_that_runs_ahead_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes, "_last", 0)  # and put back at the end
     setting = Setting()
     setting.store.put("a.png", RED)
     setting.run()
@@ -202,6 +205,35 @@ def test_an_object_without_a_suffix_is_an_image_if_its_type_says_so() -> None:
     setting.store.put("ab12/image", b"words", content_type="text/plain")
     report = setting.run()
     assert (report.failed, report.skipped) == (0, 3)
+
+
+def test_a_type_is_asked_for_again_where_the_image_failed_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been wrong, and may be put right without another content."""
+    setting, asked = Setting(), list[str]()
+    setting.store.put("good", RED, content_type="image/png")
+    setting.store.put("bad", b"words", content_type="image/png")
+    report = setting.run()
+    assert (report.indexed, report.failed) == (1, 1)
+    setting.store.put("bad", b"words", content_type="text/plain")
+    stat = setting.store.stat
+    monkeypatch.setattr(setting.store, "stat", lambda key: asked.append(key) or stat(key))
+    report = setting.run()
+    assert (report.unchanged, report.skipped, report.failed) == (1, 1, 0)
+    assert asked == ["bad"]
+
+
+def test_tags_that_no_listing_shows_are_asked_for_whatever_is_known_of_the_index() -> None:
+    setting = Setting()
+    setting.store.put("a.png", RED)
+    setting.run()
+    stored, data = setting.store._objects["a.png"]
+    setting.store._objects["a.png"] = replace(stored, metadata={"shelf": "3"}), data  # neither content nor time changes
+    for is_enough, indexed in ((True, 0), (False, 1)):
+        options = replace(SMALL_BATCHES, listing_is_enough=is_enough)
+        job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, options)
+        report = index_images(job, setting.store.list(), seen=KnownImages(setting.index.iterate_states()))
+        assert (report.indexed, report.unchanged) == (indexed, 1 - indexed)
+    assert setting.row("a.png").metadata == {"shelf": "3"}
 
 
 def test_an_object_that_goes_before_its_tags_are_looked_at_is_gone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 CODE = """
@@ -79,3 +80,20 @@ def test_a_process_for_questions_leaves_out_more_and_gives_the_same_codes() -> N
     assert json.loads(question) == [here["codes"], here["words"].tobytes().hex()]
     assert len(here["codes"]) > 1
     assert loaded == ""
+
+
+def test_what_torchvision_imports_of_torch_stays_put_off_as_well(tmp_path: Path) -> None:
+    """The one of torch 2.6 does, and there the part that was put off cannot be imported after torch itself."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("import torch._meta_registrations\n")
+    code = f"""
+import sys
+from searchanything.core.put_off import answer_questions_only
+from searchanything.models import quiet
+answer_questions_only()
+quiet.import_torch()
+sys.path.insert(0, {str(tmp_path)!r})
+print(quiet.import_torchvision().__file__, "torch._meta_registrations" in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == [str(tmp_path / "torchvision" / "__init__.py"), "False"]

@@ -48,6 +48,7 @@ MASK = np.eye(4, dtype=np.bool_)
         (Prompts(foreground=(3, 4), background=(5, 6)), Points((3, 4), (5, 6))),  # type: ignore[arg-type]
         (np.array([1, 2, 3, 4], dtype=np.float32), Box(1, 2, 3, 4)),
         ({"foreground": (3, 4)}, Points((3, 4))),
+        ({"foreground": (3, 4), "background": np.array([], dtype=object)}, Points((3, 4))),
         (
             {"foreground": [[3, 4]], "background": [5, 6], "granularity": "part"},
             Points((3, 4), (5, 6), "part"),
@@ -89,6 +90,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         [(1, 2), (3,)],
         (4, 3, 2, 1),
         (1, 1, 1, 5),
+        (1, 1, 5, 1),
         (1, float("nan")),
         (1, float("inf")),
         (1, 2, 3, float("inf")),
@@ -110,6 +112,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         {"foreground": None},
         {"foreground": []},
         {"foreground": [1, 2, 3]},
+        {"foreground": [(1, 2, 3)]},
         {"foreground": "ab"},
         {"foreground": (1, 2), "colour": "red"},
         {"foreground": (1, 2), 5: 6},
@@ -121,6 +124,7 @@ def test_a_boolean_array_is_a_mask() -> None:
         {"boxes": "abcd"},
         {"boxes": None},
         {"text": ""},
+        {"text": " ", "foreground": (1, 2)},
         {"text": "apple", "granularity": "part"},
         {"text": "apple", "foreground": (1, 2), "rule": "fastsam"},
         [(1, 2, 3, 4), (4, 3, 2, 1)],
@@ -147,17 +151,19 @@ def test_what_cannot_be_meant_is_refused(written: object) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mask([[True]]), "boolean array as mask, got list"),  # type: ignore[arg-type]
+        (lambda: Mask([[True]]), "boolean array as mask, got list$"),  # type: ignore[arg-type]
         (lambda: Mask(np.ones((2, 2))), r"boolean mask, got float64 \(2, 2\)"),  # type: ignore[arg-type]
         (lambda: Mask(np.zeros((2, 2), dtype=np.bool_)), "at least one pixel"),
         (lambda: Text(None), "more than blanks, got None"),  # type: ignore[arg-type]
         (lambda: Box("1", 2, 3, 4), "expected numbers"),  # type: ignore[arg-type]
         (lambda: Box(1, 2, 3, None), "expected numbers"),  # type: ignore[arg-type]
         (lambda: Box(3, 2, 1, 4), "x1 < x2 and y1 < y2"),
+        (lambda: Prompts(), "or a text, got nothing"),
         (lambda: Points(()), "at least one foreground point"),
         (lambda: Points((1, 2), background=(float("inf"), 1)), r"finite \(x, y\) pairs"),  # type: ignore[arg-type]
         (lambda: as_prompt({"foreground": (1, 2), "colour": 1}), "colour"),
         (lambda: as_prompt([Box(1, 2, 3, 4), Points((1, 2))]), r"are one Prompts\(boxes="),
+        (lambda: as_prompt([(1, 2, 3, 4), Box(1, 2, 3, 4)]), r"are one Prompts\(boxes="),
         (lambda: Prompts(background=((1, 2),)), "got background points, which only say what is not meant"),
         (lambda: as_prompt({"text": "x", "granularity": "part"}), "granularity go with points alone"),
     ],
@@ -186,6 +192,8 @@ def test_prompts_hold_plain_numbers_whatever_they_were_made_of() -> None:
         (Prompts(((1, 2, 3, 4), (5, 6, 7, 8))), "boxes"),  # type: ignore[arg-type]
         (Prompts((Box(1, 2, 3, 4),), background=((5, 6),)), "mixed"),
         (Prompts(foreground=((5, 6),), text="apple"), "mixed"),
+        (Prompts((1, 2, 3, 4), foreground=(5, 6)), "mixed"),
+        (Prompts((1, 2, 3, 4), text="apple"), "mixed"),
     ],
 )
 def test_prompts_are_described_by_kind(prompt: Prompt, kind: str) -> None:

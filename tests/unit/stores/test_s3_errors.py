@@ -38,8 +38,9 @@ NOT_RAISED_BY_S3 = {"MinioAdminException"}  # only by minio's administration cli
 
 
 def s3_error(code: str, status: int, message: str = "a message") -> S3Error:
-    response = HTTPResponse(status=status)
-    return S3Error(response, code, message, "/bucket/key", "request", "host", "bucket", "key")
+    where = {"resource": "/bucket/key", "request_id": "request", "host_id": "host"}
+    response = HTTPResponse(status=status)  # by name: minio has changed the order
+    return S3Error(code=code, message=message, response=response, bucket_name="bucket", object_name="key", **where)
 
 
 def foreign_instances() -> list[Exception]:

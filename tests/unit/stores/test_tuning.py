@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from contracts.index_rows import manifest_of, region_row
@@ -118,4 +120,6 @@ def test_a_new_index_is_of_the_kind_in_the_settings(kind: str, parameters: dict[
     maker = CollectionMaker(settings, settings.uri, embedded=False, look_at_made=lambda _: None)
     made = maker.vector_index(regions_spec("regions", 256))
     assert made == {"index_type": kind, "metric_type": "HAMMING", "params": parameters}
-    assert maker.vector_index(meta_spec("meta"))["index_type"] == "BIN_FLAT", "a few rows need no lists"
+    flat = {"index_type": "BIN_FLAT", "metric_type": "HAMMING", "params": {}}
+    assert maker.vector_index(meta_spec("meta")) == flat, "a few rows need no lists"
+    assert replace(maker, embedded=True).vector_index(regions_spec("regions", 256)) == flat, "Milvus Lite has no other"
