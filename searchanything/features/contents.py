@@ -2,7 +2,8 @@
 
 The file's metadata lists its images (`searchanything_images`: [key, etag, generation, regions], …), so that what is
 live can be told from the footer alone. Region ids are those of the index. Two more columns hold the whole image's
-features in the row of region 0, and nothing in the others.
+features in the row of region 0, and null in the others: as lists of any length, since pyarrow before 26 neither writes
+nor reads nulls among lists of a fixed size.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def batch_table(images: Sequence[ImageFeatures]) -> tuple[Any, list[KeptImage]]:
         (WHOLE_IMAGE_COLUMN, [one.image_features[-1] for one in images]),
     ):
         whole = np.asarray(_half(np.stack(rows)), np.float16)
-        column = arrow.FixedSizeListArray.from_arrays(arrow.array(whole.ravel()), whole.shape[1])
+        ends = np.arange(len(whole) + 1, dtype=np.int32) * whole.shape[1]
+        column = arrow.ListArray.from_arrays(arrow.array(ends), arrow.array(whole.ravel()))
         table = table.append_column(name, column.take(places))
     return table, listed
 

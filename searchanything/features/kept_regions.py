@@ -30,11 +30,11 @@ class KeptRows:
 def kept_rows(file: CachedFile, kept: Sequence[bool]) -> KeptRows:
     """The rows of those of the file's images that are wanted, in their order. Raises: StoreError."""
     table = file.table(kept)
-    return KeptRows(
-        table.column(ID_COLUMN).to_pylist(),
-        FeatureBatch(_matrix(table.column(MASK_COLUMN)), _matrix(table.column(IMAGE_COLUMN))),
-        FeatureBatch(_matrix(table.column(WHOLE_MASK_COLUMN)), _matrix(table.column(WHOLE_IMAGE_COLUMN))),
+    regions = FeatureBatch(_matrix(table, MASK_COLUMN), _matrix(table, IMAGE_COLUMN))
+    images = FeatureBatch(
+        _matrix(table, WHOLE_MASK_COLUMN, like=MASK_COLUMN), _matrix(table, WHOLE_IMAGE_COLUMN, like=IMAGE_COLUMN)
     )
+    return KeptRows(table.column(ID_COLUMN).to_pylist(), regions, images)
 
 
 def kept_regions(cache: FeatureCache, wanted: Callable[[KeptImage], bool]) -> Iterator[Embedded]:
@@ -66,11 +66,12 @@ def _regions(file: CachedFile, wanted: Callable[[KeptImage], bool]) -> Iterator[
     kept = [wanted(image) for image in file.images]
     if any(kept):
         table = file.table(kept)
-        yield table.column(ID_COLUMN).to_pylist(), _matrix(table.column(IMAGE_COLUMN))
+        yield table.column(ID_COLUMN).to_pylist(), _matrix(table, IMAGE_COLUMN)
 
 
-def _matrix(column: Any) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
+def _matrix(table: Any, name: str, *, like: str = "") -> FloatArray:  # noqa: ANN401 - pyarrow has no types
+    """A column's rows that are not null, as long as those of the column that it is `like`."""
     arrow, _ = parquet_libraries()
-    lists = arrow.concat_arrays(column.chunks).drop_null()
+    lists = arrow.concat_arrays(table.column(name).chunks).drop_null()
     values = lists.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
+    return np.asarray(values, dtype=np.float32).reshape(len(lists), table.schema.field(like or name).type.list_size)
