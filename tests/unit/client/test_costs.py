@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
