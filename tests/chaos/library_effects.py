@@ -19,7 +19,7 @@ Effects: TypeAlias = "dict[str, set[Entry | None]]"
 
 @dataclass(frozen=True)
 class Act:
-    """What somebody does, as plain data: a name of `Library.acts` and its arguments."""
+    """What somebody does, as plain data: a name among `ACTS` or `FILES`, and its arguments."""
 
     name: str
     arguments: tuple[Any, ...] = ()
