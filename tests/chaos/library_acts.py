@@ -202,7 +202,7 @@ ACTS: dict[str, Callable[..., object]] = {
     "remove_query": _remove,
     "fetch": _fetch,
 }
-READS_FOLDER = ("index", "repair", "check", "refresh", "retry", "models", "hash_layer", "other_settings")
+READS_FOLDER = ("index", "repair", "check", "refresh", "retry", "models", "hash_layer", "other_settings", "compact")
 MAY_RAISE: dict[str, tuple[str, ...]] = {
     "other_settings": ("SettingsError",),
     "hash_layer": ("UsageError",),
