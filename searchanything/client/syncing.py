@@ -15,7 +15,6 @@ from searchanything.client.connection import Connection, OpenedSource, SourceNam
 from searchanything.core.addresses import unmarked
 from searchanything.core.arguments import check_flags, check_progress
 from searchanything.core.batching import batches
-from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexMismatchError,
@@ -120,12 +119,12 @@ class Syncing:
         keeper, on_step, done = self.connection.keeper(store, index), steps_of(progress), 0
         on_step(FORGETTING, done, number)
         for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
-            ages, now = dict[ImageRef, int](), next_generation()
-            for state in states:  # which may be younger than this machine's clock
-                ages[state.image] = max(now, state.generation + 1, ages.get(state.image, 0))
+            ages = dict[ImageRef, int]()
+            for state in states:  # what is younger is somebody's who indexes it now: rows that will be committed
+                ages[state.image] = max(state.generation + 1, ages.get(state.image, 0))
             if keeper is not None:
                 keeper.add_tombstones(ages)
-            index.delete_images(ages)
+            index.delete_before(ages)
             done += len(ages)
             on_step(FORGETTING, min(done, number), number)
         number += self._delete_left_over(opened, index)

@@ -35,13 +35,13 @@ def test_delete_holds_some_images_at_a_time_and_counts_each_once(
 ) -> None:
     monkeypatch.setattr(syncing, "FORGOTTEN_AT_ONCE", 5)
     asked: list[int] = []
-    delete = MemoryRegionIndex.delete_images
+    delete = MemoryRegionIndex.delete_before
 
-    def noted(index: MemoryRegionIndex, images: Collection[ImageRef]) -> None:
-        asked.append(len(images))
-        delete(index, images)
+    def noted(index: MemoryRegionIndex, generations: Mapping[ImageRef, int]) -> None:
+        asked.append(len(generations))
+        delete(index, generations)
 
-    monkeypatch.setattr(MemoryRegionIndex, "delete_images", noted)
+    monkeypatch.setattr(MemoryRegionIndex, "delete_before", noted)
     with client_of(monkeypatch, tmp_path) as client:
         client.index(tmp_path / "images")
         index = client.operations.search_context().index

@@ -5,7 +5,7 @@ And rows that a deletion left which was killed between the image rows and the re
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -100,15 +100,15 @@ def killed_deletion(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the image rows alone: region rows are deleted last, in every index."""
     kind = type(index_of(client))
 
-    def half(index: RegionIndex, images: Collection[ImageRef]) -> None:
-        regions = list(index.regions_of(images))
-        whole(index, images)
+    def half(index: RegionIndex, generations: Mapping[ImageRef, int]) -> None:
+        regions = list(index.regions_of(list(generations)))
+        whole(index, generations)
         index.insert_regions(regions)
         raise KilledError
 
-    whole = kind.delete_images
+    whole = kind.delete_before
     with monkeypatch.context() as patched:
-        patched.setattr(kind, "delete_images", half)
+        patched.setattr(kind, "delete_before", half)
         with pytest.raises(KilledError):
             client.delete("photos")
     assert rows_of(client, "photos") == (0, 6)
