@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, SMALL_BATCHES, all_regions, new_index, png
@@ -171,7 +172,12 @@ def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:
     assert status.bytes == sum(path.stat().st_size for path in keeping.folder.iterdir())
     assert status.to_dict()["bytes_per_region"] == pytest.approx(status.bytes / 4, abs=0.05)
     for name in keeping.names():
-        metadata = pq.read_schema(keeping.folder / name).metadata
+        schema = pq.read_schema(keeping.folder / name)
+        fixed = [one for one in schema if pa.types.is_fixed_size_list(one.type)]
+        assert [(one.name, one.nullable) for one in fixed] == [("mask_features", False), ("image_features", False)], (
+            "older pyarrows read no nulls among lists of a fixed size"
+        )
+        metadata = schema.metadata
         assert metadata[b"feature_fingerprint"].decode() == keeping.index.manifest.feature_fingerprint
         assert json.loads(metadata[b"searchanything_bucket"]) == "memory"
         for image in json.loads(metadata[b"searchanything_images"]):

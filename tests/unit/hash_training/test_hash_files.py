@@ -75,7 +75,7 @@ def test_the_parquet_contract(tmp_path: Path) -> None:
 def test_rows_without_features_and_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "f.parquet", features(3))
     table, whole = parquet.read_table(path), path.read_bytes()
-    hollow = pa.array([None, [1, 2], [3, 4]], pa.list_(pa.float16(), 2))
+    hollow = pa.array([None, *np.array([[1, 2], [3, 4]], np.float16)], pa.list_(pa.float16(), 2))
     parquet.write_table(table.set_column(1, "mask_features", hollow), path)
     with pytest.raises(UsageError, match=r"f\.parquet: column mask_features has rows without features"):
         read(path)
