@@ -29,13 +29,12 @@ _STAGES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What happened to a batch, and where: that process has loaded models `loads` times; `tiles` show some images."""
+    """What happened to a batch, and in which process; `tiles` show some images."""
 
     report: IndexReport
     seconds: float
     host: str
     pid: int
-    loads: int
     tiles: tuple[SheetTile, ...] = ()
 
 
@@ -90,7 +89,9 @@ def summary(wave: WaveReport) -> str:
 def wave_markdown(source: str, wave: WaveReport) -> str:
     """The artifact of a run, in Markdown."""
     total = wave.total
-    workers = {(batch.host, batch.pid): batch for batch in wave.batches}
+    workers: dict[tuple[str, int], list[BatchReport]] = {}
+    for batch in wave.batches:
+        workers.setdefault((batch.host, batch.pid), []).append(batch)
     busy = sum(batch.seconds for batch in wave.batches)
     rate = wave.images / wave.seconds if wave.seconds else 0.0
     lines = [
@@ -195,6 +196,10 @@ def _stage_lines(timings_ms: Mapping[str, float]) -> list[str]:
     return ["", "| stage, summed over its threads | |", "|---|---:|", *rows] if rows else []
 
 
-def _worker_lines(workers: dict[tuple[str, int], BatchReport]) -> list[str]:
-    rows = [f"| {in_table(host)} | {pid} | {batch.loads} |" for (host, pid), batch in sorted(workers.items())]
-    return ["", "| worker | process | model loads |", "|---|---:|---:|", *rows] if rows else []
+def _worker_lines(workers: Mapping[tuple[str, int], Sequence[BatchReport]]) -> list[str]:
+    rows = [
+        f"| {in_table(host)} | {pid} | {len(done)} | {WaveReport(tuple(done)).images:,} "
+        f"| {sum(batch.seconds for batch in done):.2f} s |"
+        for (host, pid), done in sorted(workers.items())
+    ]
+    return ["", "| worker | process | batches | images | work |", "|---|---:|---:|---:|---:|", *rows] if rows else []

@@ -44,7 +44,7 @@ def refresh_keys(
     operations = worker_client().operations
     report, shown = operations.refresh_with_sheet(source, keys, force=force, tiles=tiles, said=said)
     seconds = time.perf_counter() - start
-    return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
+    return BatchReport(report, seconds, socket.gethostname(), os.getpid(), shown)
 
 
 def check_worker(source: str, key: str) -> None:
@@ -62,7 +62,7 @@ def tidy(source: str) -> BatchReport:
     start = time.perf_counter()
     found = worker_client().operations.collect_garbage(source)
     seconds = time.perf_counter() - start
-    return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid(), len(_clients))
+    return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid())
 
 
 def worker_client() -> Client:

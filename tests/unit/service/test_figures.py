@@ -23,7 +23,7 @@ def figures() -> WatchFigures:
 
 
 def wave(report: IndexReport, seconds: float = 2.0) -> WaveReport:
-    return WaveReport(batches=(BatchReport(report, seconds, "host", 1, 1),), seconds=seconds)
+    return WaveReport(batches=(BatchReport(report, seconds, "host", 1),), seconds=seconds)
 
 
 def test_runs_are_counted_by_what_became_of_the_images(figures: WatchFigures) -> None:

@@ -167,7 +167,7 @@ class Sick:
             raise killed()
         if len(self.replaced) < self._sick:
             return await exception_to_failed_state(DeviceError("CUDA error", host="host", pid=len(self.replaced)))
-        return Completed(data=BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1, 1))
+        return Completed(data=BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1))
 
     async def replace(self, host: str, pid: int) -> None:
         self.replaced.append((host, pid))
@@ -226,7 +226,7 @@ class Deadly:
             raise killed()
         if self._key in keys:
             raise self._fault()
-        return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
+        return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1))
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ class Waves:
         keys = list(keys)
         self.keys += keys
         self.said.update(dict.fromkeys(keys, said))
-        return WaveReport((BatchReport(IndexReport(indexed=len(self.keys)), 0.1, "host", 1, 1),))
+        return WaveReport((BatchReport(IndexReport(indexed=len(self.keys)), 0.1, "host", 1),))
 
 
 def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +381,7 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
         return found
 
     async def step(*_: Any) -> BatchReport:
-        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
+        return BatchReport(IndexReport(), 0.1, "host", 1)
 
     async def publish_run(_kind: str, _source: str, text: str) -> None:
         told["artifact"] = text
@@ -418,7 +418,7 @@ def test_a_pass_over_the_rows_may_take_longer_than_a_batch() -> None:
         async def run(self, _task: Any, parameters: dict[str, Any], *, timeout_s: float, **_: Any) -> Any:
             assert parameters == {"source": "s3://images", "step": "tidy"}
             allowed.append(timeout_s)
-            return Completed(data=BatchReport(IndexReport(), 0.1, "host", 1, 1))
+            return Completed(data=BatchReport(IndexReport(), 0.1, "host", 1))
 
     asyncio.run(import_module("searchanything_flows.sync")._step(Engine(), "s3://images", "tidy"))
     assert allowed[0] > 10 * ServiceSettings().batch_timeout_s
@@ -429,7 +429,7 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     missed = Failure("locked/", "StoreError", "Permission denied")
     found = SyncReport(missing=("a.jpg",), checked=1, unlisted=(missed,))
     module = import_module("searchanything_flows.sync")
-    tidied = BatchReport(IndexReport(), 0.1, "host", 1, 1)
+    tidied = BatchReport(IndexReport(), 0.1, "host", 1)
 
     async def step(*_: Any) -> BatchReport:
         return tidied
@@ -463,7 +463,7 @@ def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def wave(_source: str, keys: list[str], **_: Any) -> WaveReport:
         failed = tuple(Failure(key, "ImageError", "bad") for key in keys)
-        return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1, 1),))
+        return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1),))
 
     class Shown:
         def __init__(self, *_: object) -> None: ...

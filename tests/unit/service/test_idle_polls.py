@@ -80,7 +80,7 @@ def test_an_image_that_is_not_sent_costs_fewer_and_fewer_runs(ahead_ms: int, mon
 
 
 def test_what_a_run_did_is_in_the_figures_unless_it_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = BatchReport(IndexReport(indexed=3, regions=20), 1.0, "host", 1, 1)
+    report = BatchReport(IndexReport(indexed=3, regions=20), 1.0, "host", 1)
 
     async def index(_source: str, keys: list[str], *, return_state: bool) -> SimpleNamespace:
         assert return_state

@@ -33,7 +33,7 @@ def ends_of_sync(
     module = import_module("searchanything_flows.sync")
 
     async def tidy(*_: Any) -> BatchReport:
-        return BatchReport(tidied, 0.1, "host", 1, 1)
+        return BatchReport(tidied, 0.1, "host", 1)
 
     async def publish_run(*_: Any) -> None: ...
 
@@ -106,7 +106,7 @@ def test_a_reindex_ends_as_the_code_of_index_says(
     module = import_module("searchanything_flows.reindex")
 
     async def reindex(*_: Any) -> WaveReport:
-        return WaveReport((BatchReport(batch, 0.1, "host", 1, 1),))
+        return WaveReport((BatchReport(batch, 0.1, "host", 1),))
 
     async def publish_run(*_: Any) -> None: ...
 

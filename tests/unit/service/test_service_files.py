@@ -55,7 +55,7 @@ def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
 
 def test_what_vanished_counts_as_looked_for_once() -> None:
     """What a listing lacked and held back is not in a wave's batches."""
-    batch = BatchReport(IndexReport(indexed=3, gone=2), 1.0, "host", 11, 1)
+    batch = BatchReport(IndexReport(indexed=3, gone=2), 1.0, "host", 11)
     held = WaveReport(listing=IndexReport(failed=1, gone=40))
     assert (held + WaveReport((batch,))).images == 5
     assert summary(held + WaveReport((batch,))) == "3 indexed, 1 failed, 42 gone but not forgotten"
@@ -63,14 +63,15 @@ def test_what_vanished_counts_as_looked_for_once() -> None:
 
 def test_reports_add_up() -> None:
     bad = Failure("b|<img>.jpg", "ImageError", "broken")
-    first = BatchReport(IndexReport(indexed=3, failed=1, regions=7, failures=(bad,)), 2.0, "host", 11, 1)
-    second = BatchReport(IndexReport(indexed=2, deleted=4, regions=1), 1.0, "host", 12, 1)
+    first = BatchReport(IndexReport(indexed=3, failed=1, regions=7, failures=(bad,)), 2.0, "host", 11)
+    second = BatchReport(IndexReport(indexed=2, deleted=4, regions=1), 1.0, "host", 12)
     wave = WaveReport((first,), (), 2.5) + WaveReport((second,), (Failure("c", "WorkerLostError", "died"),), 1.5)
     assert (wave.images, wave.total.regions, wave.total.failed, wave.seconds) == (7, 8, 2, 4.0)
     assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
     text = wave_markdown("s3://images", wave)
     assert "| indexed | 5 |" in text
     assert "| work, summed over 2 workers | 3.00 s |" in text
+    assert "| host | 11 | 1 | 4 | 2.00 s |\n| host | 12 | 1 | 2 | 1.00 s |" in text
     assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
     assert summary(WaveReport()) == "nothing to do"
 
@@ -78,22 +79,23 @@ def test_reports_add_up() -> None:
 def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pipeline() -> None:
     first = IndexReport(timings_ms={"commit": 500.0, "segment": 1000.0})
     second = IndexReport(timings_ms={"segment": 250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0})
-    wave = WaveReport(tuple(BatchReport(report, 1.0, "host", 11, 1) for report in (first, second)), (), 2.0)
+    wave = WaveReport(tuple(BatchReport(report, 1.0, "host", 11) for report in (first, second)), (), 2.0)
     assert wave.total.timings_ms == {"commit": 500.0, "segment": 1250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0}
     lines = wave_markdown("s3://images", wave).splitlines()
     start = lines.index("| stage, summed over its threads | |")
     told = {"read": 0.12, "segment": 1.25, "cut": 0.04, "commit": 0.5, "a&#124;b": 0.01}
     rows = [f"| {stage} | {seconds:.2f} s |" for stage, seconds in told.items()]
     assert lines[start + 2 : start + 7] == rows
+    assert "| host | 11 | 2 | 0 | 2.00 s |" in lines
 
 
 def test_an_artifact_shows_tiles_by_their_links_and_names_files() -> None:
-    linked = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("a](x)|.png", "https://s3/tiles/1.jpg?X=1"),))
-    local = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("b.png", "/state/tiles/2.jpg"),))
+    linked = BatchReport(IndexReport(), 1.0, "h", 1, (SheetTile("a](x)|.png", "https://s3/tiles/1.jpg?X=1"),))
+    local = BatchReport(IndexReport(), 1.0, "h", 1, (SheetTile("b.png", "/state/tiles/2.jpg"),))
     text = wave_markdown("s3://images", WaveReport((linked, local)))
     assert "![a&#93;(x)&#124;.png](https://s3/tiles/1.jpg?X=1)" in text
     assert "- `b.png`: `/state/tiles/2.jpg`" in text
-    assert "![" not in wave_markdown("s3://images", WaveReport((BatchReport(IndexReport(), 1.0, "h", 1, 1),)))
+    assert "![" not in wave_markdown("s3://images", WaveReport((BatchReport(IndexReport(), 1.0, "h", 1),)))
 
 
 def test_failures_in_an_artifact_are_capped() -> None:

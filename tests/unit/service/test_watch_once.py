@@ -40,10 +40,10 @@ def test_a_sync_counts_the_images_that_it_does_not_try(monkeypatch: pytest.Monke
 
     async def waves(_engine: Any, _source: str, keys: Sequence[str], **_: Any) -> WaveReport:
         tried.extend(keys)
-        return WaveReport((BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1),))
+        return WaveReport((BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1),))
 
     async def step(*_: Any) -> BatchReport:
-        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
+        return BatchReport(IndexReport(), 0.1, "host", 1)
 
     operations = SimpleNamespace(plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
     client = SimpleNamespace(operations=operations, failures=lambda _: known)

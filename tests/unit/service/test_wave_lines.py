@@ -28,7 +28,7 @@ index_flow = import_module("searchanything_flows.index")
 
 
 def wave(report: IndexReport, seconds: float) -> WaveReport:
-    return WaveReport((BatchReport(report, seconds, "host", 1, 1),), (), seconds)
+    return WaveReport((BatchReport(report, seconds, "host", 1),), (), seconds)
 
 
 BAD = tuple(Failure(f"{name}.jpg", "ImageError", "the file is cut off") for name in "abc")
