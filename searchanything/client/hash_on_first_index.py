@@ -97,7 +97,7 @@ def sample_of_source(job: IndexingJob, options: LearningOptions) -> Sample:
 def sample_of_index(index: RegionIndex, open_job: Callable[[str], IndexingJob], options: LearningOptions) -> Sample:
     """Images that an index has, in all its buckets; `open_job` gives the work on one of these."""
     findable = (one for one in index.iterate_states() if one.is_findable)
-    chosen = _drawn((StoredObject(one.image, one.etag, one.modified_at_ms) for one in findable), options)
+    chosen = _drawn((StoredObject(one.image, one.etag, 0) for one in findable), options)
     buckets = sorted({one.ref.bucket for one in chosen})
     return [(open_job(bucket), [one for one in chosen if one.ref.bucket == bucket]) for bucket in buckets]
 
