@@ -86,19 +86,22 @@ class Workers:
     async def _settled(self, future: Future[Any], timeout_s: float) -> None:
         loop, settled = asyncio.get_running_loop(), asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(settled.set))  # type: ignore[no-untyped-call]
-        before: set[str] = set()
+        before: set[tuple[str, str]] = set()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(settled.wait(), timeout_s)
-            except TimeoutError:
-                now = await self._running_on(str(future.key))
-                if before & now:  # for the second time: it has run there for all of `timeout_s`
-                    await self._taken_back(future)
-                    await self._restart(list(now))
-                    raise HungTaskError(f"it ran for longer than {timeout_s:.0f} s; its worker was replaced") from None
-                before = now
-            else:
+            now = set() if settled.is_set() else await self._held_by(str(future.key))
+            if settled.is_set():  # it may have ended while the workers were asked
                 return
+            held = before & now  # for the second time: it has run there for all of `timeout_s`
+            hung = any(running == str(future.key) for _, running in held)
+            if hung:
+                await self._taken_back(future)
+            if held:
+                await self._restart([worker for worker, _ in held])
+            if hung:
+                raise HungTaskError(f"it ran for longer than {timeout_s:.0f} s; its worker was replaced")
+            before = now - held
 
     async def _taken_back(self, future: Future[Any]) -> None:
         """Wait until no worker is to have this task: else the next one would take it, and hang unseen."""
@@ -111,17 +114,21 @@ class Workers:
         found = self._client.processing()  # type: ignore[no-untyped-call]
         return {worker for worker, keys in found.items() if key in keys}
 
-    async def _running_on(self, key: str) -> set[str]:
-        """The workers that run this task; of those that have it, one that does not answer counts."""
+    async def _held_by(self, key: str) -> set[tuple[str, str]]:
+        """The workers that have this task and either run it, or run one that was taken back, with what they run.
+
+        A task that was taken back, as at the end of a run, runs on, and may hang; nobody else looks at it. A worker
+        that does not answer counts as running this task.
+        """
         given = await asyncio.to_thread(self._given_to, key)
         if not given:
-            return given
+            return set()
         ask = partial(self._client.run, running_tasks, workers=list(given), on_error="ignore")
-        try:
+        found: dict[str, dict[str, bool]] = {}
+        with contextlib.suppress(TimeoutError):
             found = await asyncio.wait_for(asyncio.to_thread(ask), _ANSWER_S)
-        except TimeoutError:
-            return given
-        return {worker for worker in given if key in found.get(worker, ())}
+        running = ((worker, *one) for worker in given for one in found.get(worker, {key: True}).items())
+        return {(worker, name) for worker, name, wanted in running if name == key or not wanted}
 
 
 _open: list[Workers] = []

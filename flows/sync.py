@@ -17,6 +17,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
+from searchanything.core.settings import load_settings
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
@@ -29,7 +30,7 @@ from .publish import publish_failures, publish_held, publish_run, stop_if_cancel
 logger = logging.getLogger(__name__)
 
 HELD_BACK: Final = "Held back"
-_STEP_S: Final = 24 * 3600.0  # more than a batch may take: a pass over the rows grows with the index
+_TIDY_S: Final = 24 * 3600.0  # more than a batch may take: a pass over the rows grows with the index
 _tidied: set[str] = set()  # sources that this process has tidied: a new process may follow a crash
 
 
@@ -142,6 +143,7 @@ async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) 
 
 
 async def _step(engine: Workers, source: str, step: str) -> BatchReport:
-    state: State[Any] = await engine.run(prepare, {"source": source, "step": step}, urgent=False, timeout_s=_STEP_S)
+    timeout_s = _TIDY_S if step == "tidy" else load_settings().service.batch_timeout_s
+    state: State[Any] = await engine.run(prepare, {"source": source, "step": step}, urgent=False, timeout_s=timeout_s)
     report: BatchReport = await state.aresult()
     return report

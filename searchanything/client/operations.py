@@ -11,7 +11,7 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import SourceName
 from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.core.arguments import check_progress
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
@@ -142,7 +142,7 @@ class Operations:
             self._parts.connection.open_source(source)[0].read(key)
         except StoreUnavailableError:
             raise
-        except StoreError:
+        except (StoreError, ImageError):  # the latter of an object that is too large
             return
 
     def tune(

@@ -140,9 +140,12 @@ def worker_process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
-def running_tasks(dask_worker: Worker) -> list[str]:
-    """What this worker runs now, by Dask's keys; what waits there for its turn is not named."""
-    return [str(task.key) for task in dask_worker.state.executing]
+def running_tasks(dask_worker: Worker) -> dict[str, bool]:
+    """What this worker runs now, by Dask's keys, and whether anyone waits for it; what waits here is not named.
+
+    A thread cannot be interrupted: a task that was taken back runs on.
+    """
+    return {str(task.key): task.state != "cancelled" for task in dask_worker.state.executing}
 
 
 async def run_worker(address: str, settings: ServiceSettings) -> None:

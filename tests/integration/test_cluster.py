@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import stat
@@ -178,13 +179,36 @@ def test_the_time_that_a_task_waits_behind_another_does_not_count(address: str, 
         assert asyncio.run(one_behind_the_other()) == pid
 
 
+def test_a_task_that_was_cut_off_and_hangs_does_not_hold_up_those_that_follow(
+    address: str, key: Path, tmp_path: Path
+) -> None:
+    """So it is at the end of a run of `watch`: its wave is cut off, and nobody looks at its batch any more."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+        workers = Workers(address, client)
+
+        async def one_after_the_other() -> int:
+            first = workers.run(hang, {"folder": tmp_path}, urgent=True, timeout_s=600)  # type: ignore[arg-type]
+            cut = asyncio.create_task(first)
+            await until(lambda: any(tmp_path.iterdir()))
+            cut.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await cut
+            return await workers.run(os.getpid, {}, urgent=False, timeout_s=1.0)  # type: ignore[arg-type,return-value]
+
+        pid = asyncio.run(one_after_the_other())
+    [hung] = [int(file.name) for file in tmp_path.iterdir()]
+    assert list(worker_pids(address, security).values()) == [pid]
+    assert pid != hung
+
+
 class Looking(Workers):
     """Workers that count the looks at what they run."""
 
     looks = 0
 
-    async def _running_on(self, key: str) -> set[str]:
-        found = await super()._running_on(key)
+    async def _held_by(self, key: str) -> set[tuple[str, str]]:
+        found = await super()._held_by(key)
         self.looks += 1
         return found
 
