@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
 from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.patience import PAUSES_S
@@ -174,11 +175,12 @@ class _BatchRunner:
 
     async def run(self, keys: list[str], tiles: int) -> WaveReport:
         """Index these keys, with up to `tiles` on the contact sheet. Raises: what the task raised."""
+        begun = next_generation()
         try:
             return await self._run(keys, tiles)
         except HungTaskError as error:
             if len(keys) == 1:
-                return await self._failed(keys[0], error)
+                return await self._failed(keys[0], error, begun=begun)
         except KilledWorker:
             if len(keys) == 1:
                 self.suspects += keys
@@ -191,10 +193,11 @@ class _BatchRunner:
 
         Raises: what the task raised.
         """
+        begun = next_generation()
         try:
             return await self._run([key], 0)
         except (KilledWorker, HungTaskError) as error:
-            return await self._failed(key, error)
+            return await self._failed(key, error, begun=begun)
 
     async def _run(self, keys: list[str], tiles: int) -> WaveReport:
         left = DEVICE_TRIES
@@ -225,9 +228,10 @@ class _BatchRunner:
         publish_batch(self._source, report)
         return WaveReport((report,))
 
-    async def _failed(self, key: str, error: KilledWorker | HungTaskError) -> WaveReport:
+    async def _failed(self, key: str, error: KilledWorker | HungTaskError, *, begun: int) -> WaveReport:
         """An image that no worker survived is a failure like others, so that its attempts are exhausted one day.
 
+        What was committed since the generation `begun` stays as it is: the object may have been replaced meanwhile.
         Raises: as `_check_workers`.
         """
         await self._check_workers(key)
@@ -235,8 +239,6 @@ class _BatchRunner:
             failure = Failure(key, "WorkerHungError", str(error))
         else:
             failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
-        record = partial(
-            worker_client().operations.record_failure, self._source, key, error=failure.error, message=failure.message
-        )
-        await asyncio.to_thread(record)
-        return WaveReport(lost=(failure,))
+        record = partial(worker_client().operations.record_failure, self._source, key, begun=begun)
+        recorded = await asyncio.to_thread(record, error=failure.error, message=failure.message)
+        return WaveReport(lost=(failure,) if recorded else ())

@@ -81,7 +81,7 @@ class Failures:
         on_step(FORGETTING, done, len(rows))
         return len(rows)
 
-    def record(self, source: SourceName, key: str, why: Failed) -> None:
+    def record(self, source: SourceName, key: str, why: Failed, *, begun: int) -> bool:
         """As `Operations.record_failure`."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -91,12 +91,15 @@ class Failures:
         store, may_forget = opened[0], self.connection.vanished(opened, "named")
         stored, index = store.stat(key), self.connection.read_index()
         if stored is None:
-            return
+            return False
         previous = index.newest([stored.ref]).get(stored.ref)
+        if previous is not None and previous.generation > begun:
+            return False
         generation = next_generation(after=previous.generation if previous else 0)
         attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=why)
         with ThreadPoolExecutor(1) as pool:
             commit_batch(index, store, [(attempt, None)], pool, may_forget=may_forget)
+        return True
 
     def _states(
         self, index: RegionIndex, source: SourceName | None, outcome: Outcome = Outcome.FAILED

@@ -65,14 +65,15 @@ class Operations:
         """
         return self._parts.syncing.sweep_tiles(source)
 
-    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
+    def record_failure(self, source: SourceName, key: str, *, error: str, message: str, begun: int) -> bool:
         """Record that an image failed where no process lived to say so; it counts as one of its attempts.
 
-        An object that is gone is left alone.
+        An object that is gone is left alone, as is one of which an attempt was committed that is younger than the
+        generation `begun` (`next_generation`), in which this one began. Returns whether it was recorded.
 
         Raises: IndexNotFoundError, RegionIndexError, StoreError.
         """
-        self._parts.failures.record(source, key, Failed(error, message))
+        return self._parts.failures.record(source, key, Failed(error, message), begun=begun)
 
     def image_names(self, *, bucket: str | None, key_prefix: str, most: int) -> tuple[list[ImageRef], bool]:
         """The names of what `Client.images` lists, and whether these are all. Raises: as `Client.images`."""

@@ -16,6 +16,7 @@ from fakes.machine import Machine
 from searchanything.client.client import Client
 from searchanything.client.connection import Connection
 from searchanything.client.opening import connect
+from searchanything.core.codes import next_generation
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -109,12 +110,14 @@ def refresh_some(client: Client, images: Path) -> object:
 
 def retry_failed(client: Client, images: Path) -> object:
     for name in NAMES:
-        client.operations.record_failure(images, name, error="WorkerLostError", message="died")
+        client.operations.record_failure(images, name, error="WorkerLostError", message="died", begun=next_generation())
     return client.retry_failed(images)
 
 
 def record_failure(client: Client, images: Path) -> object:
-    return client.operations.record_failure(images, NAMES[0], error="WorkerLostError", message="died")
+    return client.operations.record_failure(
+        images, NAMES[0], error="WorkerLostError", message="died", begun=next_generation()
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_the_disks_of_earlier_listings_count_for_what_is_named(client: Client, i
 
 def test_any_number_of_failures_may_be_gone_while_images_are_left(client: Client, images: Path) -> None:
     for name in NAMES[1:]:
-        client.operations.record_failure(images, name, error="WorkerLostError", message="died")
+        client.operations.record_failure(images, name, error="WorkerLostError", message="died", begun=next_generation())
         (images / name).unlink()
     assert client.retry_failed(images).deleted == 39
     assert known(client) == {NAMES[0]}

@@ -173,7 +173,7 @@ def test_nothing_but_questions_goes_through_it(view: Client, bucket: str, tmp_pa
         lambda: view.restore(tmp_path / "all.tar"),
         lambda: view.operations.plan_sync(source),
         lambda: view.operations.collect_garbage(source),
-        lambda: view.operations.record_failure(source, "hidden/hidden-0.png", error="E", message="m"),
+        lambda: view.operations.record_failure(source, "hidden/hidden-0.png", error="E", message="m", begun=1),
         lambda: view.features.status(source),
         lambda: view.features.compact(source),
     ]

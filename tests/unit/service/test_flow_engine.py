@@ -15,6 +15,7 @@ import pytest
 from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
+from searchanything.core.codes import next_generation
 from searchanything.core.errors import DeviceError, ImageError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.settings import ServiceSettings
@@ -279,7 +280,13 @@ class Deadly:
 
 
 @pytest.fixture
-def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def committed() -> dict[str, int]:
+    """Generations in which others have committed images meanwhile."""
+    return {}
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch, committed: dict[str, int]) -> list[tuple[Any, ...]]:
     """What is recorded as lost with its workers."""
     recorded: list[tuple[Any, ...]] = []
 
@@ -288,8 +295,11 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         def operations(self) -> Recorder:
             return self
 
-        def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
+        def record_failure(self, source: str, key: str, *, error: str, message: str, begun: int) -> bool:
+            if begun < committed.get(key, 0):
+                return False
             recorded.append((source, key, error, message))
+            return True
 
     monkeypatch.setattr(index_flow, "publish_batch", lambda *_: None)
     monkeypatch.setattr(index_flow, "worker_client", Recorder)
@@ -324,6 +334,23 @@ def test_an_image_that_hangs_is_set_apart_and_recorded(
     assert (wave.total.indexed, wave.total.failed) == (7, 1)
     assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2]  # not once more: it takes hours
     assert lost == [("s3://images", "k5", "WorkerHungError", "it ran for longer than 1800 s")]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_an_image_that_another_has_indexed_meanwhile_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]], committed: dict[str, int], hangs: bool
+) -> None:
+    """The object was replaced by a sound one, while a worker hung of what it had been."""
+    deadly = Deadly("b", hangs=hangs)
+    check = index_flow._BatchRunner._check_workers
+
+    async def meanwhile(runner: Any, key: str) -> None:
+        committed["b"] = next_generation()
+        await check(runner, key)
+
+    monkeypatch.setattr(index_flow._BatchRunner, "_check_workers", meanwhile)
+    wave = index_wave(deadly, ["a", "b", "c"], monkeypatch)
+    assert (wave.total.indexed, wave.total.failed, lost) == (2, 0, [])
 
 
 def test_where_the_store_hangs_the_wave_fails_and_no_image_with_it(
