@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 TAG: Final = "searchanything"
+LOOKS: Final = 4  # at what a task's worker runs, in the time that it may run it
 _TAKING_BACK_S: Final = 0.05  # between looks; what a client says reaches its scheduler within milliseconds
 _ANSWER_S: Final = 30.0  # a worker that does not say within this time what it runs counts as running what it was given
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Workers:
     ) -> State[Any]:
         """The final state of a task; urgent ones go before all that wait.
 
-        A task that a worker runs for longer than `timeout_s`, twice that at most, fails, and its worker process is
+        A task that a worker runs for longer than `timeout_s`, a quarter more at most, fails, and its worker process is
         replaced: a thread that hangs in a model or a driver cannot be interrupted otherwise. All tries count, and their
         pauses, in which the worker waits as well; the time that it waits behind other tasks does not.
 
@@ -86,14 +87,15 @@ class Workers:
     async def _settled(self, future: Future[Any], timeout_s: float) -> None:
         loop, settled = asyncio.get_running_loop(), asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(settled.set))  # type: ignore[no-untyped-call]
-        before: set[tuple[str, str]] = set()
+        looks: dict[tuple[str, str], int] = {}
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(settled.wait(), timeout_s)
+                await asyncio.wait_for(settled.wait(), timeout_s / LOOKS)
             now = set() if settled.is_set() else await self._held_by(str(future.key))
             if settled.is_set():  # it may have ended while the workers were asked
                 return
-            held = before & now  # for the second time: it has run there for all of `timeout_s`
+            looks = {one: looks.get(one, 0) + 1 for one in now}
+            held = {one for one in now if looks[one] > LOOKS}  # between the first and the last look lies `timeout_s`
             hung = any(running == str(future.key) for _, running in held)
             if hung:
                 await self._taken_back(future)
@@ -101,7 +103,7 @@ class Workers:
                 await self._restart([worker for worker, _ in held])
             if hung:
                 raise HungTaskError(f"it ran for longer than {timeout_s:.0f} s; its worker was replaced")
-            before = now - held
+            looks = {one: number for one, number in looks.items() if one not in held}
 
     async def _taken_back(self, future: Future[Any]) -> None:
         """Wait until no worker is to have this task: else the next one would take it, and hang unseen."""

@@ -59,7 +59,7 @@ class ServiceSettings(BaseModel):
         gt=0,
         le=MOST_SECONDS,
         description="Seconds that a worker may run a batch, with its retries and their pauses; a worker that runs it "
-        "longer is replaced, after twice that at the latest, and the batch halved until the image at fault is alone.",
+        "longer is replaced, a quarter later at most, and the batch halved until the image at fault is alone.",
     )
     sheet_images: int = Field(
         0,

@@ -24,6 +24,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
 from searchanything.service.cluster import running_tasks, worker_process
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
+from searchanything_flows import engine as engine_module
 from searchanything_flows import index as index_flow
 from searchanything_flows.automations import _ENDS
 from searchanything_flows.engine import HungTaskError, Workers
@@ -62,7 +63,7 @@ class FakeDask:
     def __init__(self) -> None:
         self.future = FakeFuture()
         self.working: dict[str, tuple[str, ...]] = {}  # the first of each runs, the others wait behind it
-        self.looks = 0
+        self.looks, self.ends_at = 0, 4
         self.silent = ""  # a worker that does not answer
         self.unwanted = ""  # a task that was taken back, and runs on
         self.restarted: list[str] = []
@@ -74,7 +75,7 @@ class FakeDask:
 
     def processing(self) -> dict[str, tuple[str, ...]]:
         self.looks += 1
-        if self.looks == 4:
+        if self.looks == self.ends_at:
             self.future.finish()
         return {} if self.future.released and self.looks > 3 else self.working  # what is said arrives later
 
@@ -101,6 +102,21 @@ class FakeDask:
 def run(dask: FakeDask, *, urgent: bool = False) -> Any:
     workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
     return asyncio.run(workers.run(None, {}, urgent=urgent, timeout_s=0.02))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is seen to run for a second time hangs."""
+    monkeypatch.setattr(engine_module, "LOOKS", 1)
+
+
+def test_a_task_that_hangs_is_seen_to_after_a_quarter_more_than_it_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LOOKS", 4)
+    dask = FakeDask()
+    dask.working, dask.ends_at = {"tcp://b": ("task-1",)}, 100
+    with pytest.raises(HungTaskError):
+        run(dask)
+    assert dask.looks == 5 + 2  # the last two: that it was taken back
 
 
 def test_a_task_that_hangs_costs_its_worker() -> None:
@@ -173,7 +189,7 @@ def test_a_worker_that_does_not_answer_runs_what_it_was_given(monkeypatch: pytes
     """Code that never lets go of Python's lock keeps its whole process from answering."""
     dask, ended = FakeDask(), threading.Event()
     dask.working = {"tcp://b": ("other", "task-1")}
-    monkeypatch.setattr(import_module("searchanything_flows.engine"), "_ANSWER_S", 0.02)
+    monkeypatch.setattr(engine_module, "_ANSWER_S", 0.02)
     monkeypatch.setattr(dask, "run", lambda *_, **__: ended.wait())
     restart = dask.restart_workers
     monkeypatch.setattr(dask, "restart_workers", lambda *args, **kwargs: (restart(*args, **kwargs), ended.set()))
