@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 TAG: Final = "searchanything"
-LOOKS: Final = 4  # at what a task's worker runs, in the time that it may run it
+TASK_LOOKS: Final = 4  # at what a task's worker runs, in the time that it may run it
 _TAKING_BACK_S: Final = 0.05  # between looks; what a client says reaches its scheduler within milliseconds
 _ANSWER_S: Final = 30.0  # a worker that does not say within this time what it runs counts as running what it was given
 logger = logging.getLogger(__name__)
@@ -90,12 +90,14 @@ class Workers:
         looks: dict[tuple[str, str], int] = {}
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(settled.wait(), timeout_s / LOOKS)
+                await asyncio.wait_for(settled.wait(), timeout_s / TASK_LOOKS)
             now = set() if settled.is_set() else await self._held_by(str(future.key))
             if settled.is_set():  # it may have ended while the workers were asked
                 return
             looks = {one: looks.get(one, 0) + 1 for one in now}
-            held = {one for one in now if looks[one] > LOOKS}  # between the first and the last look lies `timeout_s`
+            held = {
+                one for one in now if looks[one] > TASK_LOOKS
+            }  # between the first and the last look lies `timeout_s`
             hung = any(running == str(future.key) for _, running in held)
             if hung:
                 await self._taken_back(future)

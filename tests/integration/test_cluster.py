@@ -27,7 +27,7 @@ from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ServiceSettings
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.cluster import cluster_security, local_cluster
-from searchanything_flows.engine import LOOKS, Workers
+from searchanything_flows.engine import TASK_LOOKS, Workers
 
 pytestmark = pytest.mark.server
 SILENT_S = 6.0  # who has not answered by then does not: to connect and to read have 2 s each
@@ -170,7 +170,7 @@ def test_the_time_that_a_task_waits_behind_another_does_not_count(address: str, 
             await until(lambda: given(client) == 1)
             second = asyncio.create_task(workers.run(os.getpid, {}, urgent=False, timeout_s=0.2))  # type: ignore[arg-type]
             await until(lambda: given(client) == 2)
-            await until(lambda: workers.looks > LOOKS + 1 or second.done())  # it would be one that hangs
+            await until(lambda: workers.looks > TASK_LOOKS + 1 or second.done())  # it would be one that hangs
             (tmp_path / "end").touch()
             await running
             return await second

@@ -107,11 +107,11 @@ def run(dask: FakeDask, *, urgent: bool = False) -> Any:
 @pytest.fixture(autouse=True)
 def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that is seen to run for a second time hangs."""
-    monkeypatch.setattr(engine_module, "LOOKS", 1)
+    monkeypatch.setattr(engine_module, "TASK_LOOKS", 1)
 
 
 def test_a_task_that_hangs_is_seen_to_after_a_quarter_more_than_it_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "LOOKS", 4)
+    monkeypatch.setattr(engine_module, "TASK_LOOKS", 4)
     dask = FakeDask()
     dask.working, dask.ends_at = {"tcp://b": ("task-1",)}, 100
     with pytest.raises(HungTaskError):
