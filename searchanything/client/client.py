@@ -358,7 +358,10 @@ class Client(Closing):
         return self._parts.failures.retry(source, progress=progress)
 
     def drop_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> int:
-        """Forget the known failures, whose objects are missing then; returns how many. Errors as `failures`."""
+        """Forget the known failures; returns how many. Errors as `failures`.
+
+        To `sync` their objects are missing then, or stale where an index of other models or hash layers has them.
+        """
         return self._parts.failures.drop(source, progress=progress)
 
     def status(self) -> IndexStatus:

@@ -148,10 +148,14 @@ class Ingestion:
         check_progress(progress)
         keys = several(keys, str, "keys", "keys")
         connection, opened_source = self.connection, self.connection.open_source(source, patterns)
+        if keys and connection.indexes.live() is None:
+            _check_there(opened_source)
         while True:
             opened = self._open_or_make(opened_source, progress)
             job = connection.job(opened_source, opened, connection.options(force=force), tiles=tiles, said=said)
             report = refresh_images(job, keys, progress=progress)
+            if keys and report.found_no_image:
+                _check_there(opened_source)
             live = connection.indexes.live()
             if live is None or live.fingerprint == opened[0].manifest.fingerprint:
                 return report, tuple(job.sheet.kept) if job.sheet is not None else ()
@@ -255,6 +259,15 @@ class Ingestion:
 
     def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
         return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+
+
+def _check_there(source: OpenedSource) -> None:
+    """Keys of which none is there are no news, unless their source is not there: its name may be mistyped.
+
+    Raises: ObjectNotFoundError; as `ImageStore.list`.
+    """
+    store, scope = source
+    next(iter(store.list(scope.prefix, Omissions())), None)
 
 
 def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
