@@ -105,7 +105,7 @@ class Ingestion:
             if not force:
                 states = sidecars.changed(index, store.bucket)  # failures were tried again with the listing
                 changed = sorted({one.image.key for one in states if one.outcome is not Outcome.FAILED})
-                report = _with_others(report, self._in_waves(job, changed, progress))
+                report = _with_others(report, _in_waves(job, changed, progress))
         if report.indexed:
             _warn_of_others(store.bucket, firsts.other_sources(index))
         if add_words:
@@ -255,10 +255,7 @@ class Ingestion:
             if is_listed and job.scope.wants(one.key)
         ]
         again = replace(job, options=self.connection.options(force=True))
-        return self._in_waves(again, keys, progress)
-
-    def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
-        return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+        return _in_waves(again, keys, progress)
 
 
 def _check_there(source: OpenedSource) -> None:
@@ -268,6 +265,10 @@ def _check_there(source: OpenedSource) -> None:
     """
     store, scope = source
     next(iter(store.list(scope.prefix, Omissions())), None)
+
+
+def _in_waves(job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
+    return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
 
 
 def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
