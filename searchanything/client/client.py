@@ -358,7 +358,7 @@ class Client(Closing):
         return self._parts.failures.retry(source, progress=progress)
 
     def drop_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> int:
-        """Forget the known failures, whose objects are missing then; returns how many. Errors as `failures`."""
+        """Forget the known failures (missing or stale to `sync` then); returns how many. Errors as `failures`."""
         return self._parts.failures.drop(source, progress=progress)
 
     def status(self) -> IndexStatus:

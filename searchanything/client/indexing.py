@@ -105,7 +105,7 @@ class Ingestion:
             if not force:
                 states = sidecars.changed(index, store.bucket)  # failures were tried again with the listing
                 changed = sorted({one.image.key for one in states if one.outcome is not Outcome.FAILED})
-                report = _with_others(report, self._in_waves(job, changed, progress))
+                report = _with_others(report, _in_waves(job, changed, progress))
         if report.indexed:
             _warn_of_others(store.bucket, firsts.other_sources(index))
         if add_words:
@@ -148,10 +148,14 @@ class Ingestion:
         check_progress(progress)
         keys = several(keys, str, "keys", "keys")
         connection, opened_source = self.connection, self.connection.open_source(source, patterns)
+        if keys and connection.indexes.live() is None:
+            _check_there(opened_source)
         while True:
             opened = self._open_or_make(opened_source, progress)
             job = connection.job(opened_source, opened, connection.options(force=force), tiles=tiles, said=said)
             report = refresh_images(job, keys, progress=progress)
+            if keys and report.found_no_image:
+                _check_there(opened_source)
             live = connection.indexes.live()
             if live is None or live.fingerprint == opened[0].manifest.fingerprint:
                 return report, tuple(job.sheet.kept) if job.sheet is not None else ()
@@ -251,10 +255,20 @@ class Ingestion:
             if is_listed and job.scope.wants(one.key)
         ]
         again = replace(job, options=self.connection.options(force=True))
-        return self._in_waves(again, keys, progress)
+        return _in_waves(again, keys, progress)
 
-    def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
-        return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+
+def _check_there(source: OpenedSource) -> None:
+    """Keys of which none is there are no news, unless their source is not there: its name may be mistyped.
+
+    Raises: ObjectNotFoundError; as `ImageStore.list`.
+    """
+    store, scope = source
+    next(iter(store.list(scope.prefix, Omissions())), None)
+
+
+def _in_waves(job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
+    return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
 
 
 def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:

@@ -39,6 +39,8 @@ def check_views(client: Client, library: Library) -> None:
         asked = RegionRef(ImageRef(bucket, min(whole)))
         _check_hits(client, library, asked, {"": {(key, None) for key in whole}})
         _check_itself(client, asked)
+        key = sorted(whole)[library.steps % len(whole)]
+        _check_codes(client, ImageRef(bucket, key), held[key])
 
 
 def _check_status(client: Client, library: Library, images: dict[Outcome, int], regions: int) -> None:
@@ -110,3 +112,15 @@ def _check_itself(client: Client, asked: RegionRef) -> None:
     hits = client.query(asked, limit=20).hits
     assert hits[0].distance_bits == 0
     assert asked in [hit.ref for hit in hits if hit.distance_bits == 0]
+
+
+def _check_codes(client: Client, image: ImageRef, entry: Entry) -> None:
+    """They are those of the picture that the index says it has, by its models and hash layer."""
+    only = Filter(images=[image])
+    [hit] = client.query(entry.picture.data, filter=only).hits
+    assert hit.distance_bits == 0
+    for row in client.regions(image):
+        left, top, right, bottom = row.box_xyxy
+        inside = int(left + right) // 2, int(top + bottom) // 2
+        found = client.query(entry.picture.data, inside, filter=only).hits
+        assert (row.region, 0) in {(hit.region, hit.distance_bits) for hit in found}

@@ -10,6 +10,7 @@ from PIL import Image
 from searchanything.cli.app import run
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.client.client import Client
+from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.settings import Settings
 
 
@@ -144,3 +145,16 @@ def test_a_folder_that_cannot_be_looked_into_is_a_failure_not_an_answer(tmp_path
         assert run(["index", str(tmp_path)], connect=lambda *_: one) == SOME_IMAGES_FAILED
         assert "none is an image" not in capsys.readouterr().err
         assert not one.status().exists
+
+
+def test_keys_of_a_folder_that_is_not_there_are_refused_and_make_no_index(tmp_path: Path) -> None:
+    """Its name may be mistyped. Of a folder that is there, keys that are not there are no news."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    with made("memory://mistyped") as one:
+        with pytest.raises(ObjectNotFoundError, match="no such folder"):
+            one.refresh(tmp_path / "mistyped", ["a.png"])
+        assert not one.status().exists
+        assert not one.refresh(tmp_path, ["a.png"]).found_no_image
+        with pytest.raises(ObjectNotFoundError, match="no such folder"):
+            one.refresh(tmp_path / "mistyped", ["a.png"])
+        assert one.refresh(tmp_path, ["b.png", "notes.txt"]).found_no_image
