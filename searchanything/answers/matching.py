@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -26,11 +26,11 @@ class Matching:
     sample: int
     max_false_match: float | None = None
     nearest: Hit | None = None
-    hits: tuple[Hit, ...] = ()
+    hits: tuple[Hit, ...] = field(default=(), repr=False)
     rows: int = 0
     bits: int = 0
     before: int = 0
-    rough_rates: tuple[float, ...] = ()
+    rough_rates: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def calibrated(self) -> bool:

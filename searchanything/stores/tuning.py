@@ -45,7 +45,7 @@ def tune(
 ) -> list[IndexTrial]:
     """The cheapest setting of each kind that reaches a recall, on (N, B) codes, quickest first; the exact scan beside.
 
-    The queries are codes of the index with an eighth of their bits drawn anew: near to it, but not in it. `on_step` is
+    The queries are codes of the index with an eighth of their bits flipped: near to it, but not in it. `on_step` is
     given what is being made; of the graph, which takes longest by far, also how many codes are in it.
 
     Raises: UsageError without faiss, for few codes, and for a goal that is no share.

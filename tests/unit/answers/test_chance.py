@@ -56,6 +56,13 @@ def test_a_rate_that_is_not_known_says_nothing() -> None:
     assert Matching(0).chance_shares() == []
 
 
+def test_a_judgement_is_shown_without_the_hits_that_it_is_of() -> None:
+    shown = repr(judged([1e-3, 2e-3], 1000))
+    assert "rows=1000" in shown
+    assert "Hit(" not in shown
+    assert "rates" not in shown
+
+
 def test_the_nearest_of_many_is_what_chance_gives() -> None:
     rng = np.random.default_rng(3)
     good = sum(
