@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 Twin = TypeVar("Twin")
 Blocking = TypeVar("Blocking")
 Blocking_co = TypeVar("Blocking_co", covariant=True)
+Blocking_contra = TypeVar("Blocking_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 _THREADS: Final = 32  # questions of one client at a time; further ones wait
 
 
@@ -73,19 +75,25 @@ class HasBlocking(Protocol[Blocking_co]):
     def threads(self) -> Threads: ...
 
 
+class InThread(Protocol[Blocking_contra, Given, Result_co]):
+    """What `in_thread` makes, a function, as type checkers see it: a `Callable` in a class is no method to some."""
+
+    def __get__(
+        self, twin: HasBlocking[Blocking_contra], kind: type | None = None, /
+    ) -> Callable[Given, Coroutine[Any, Any, Result_co]]: ...
+
+
 @overload
-def in_thread(
-    method: Callable[Concatenate[Blocking, Given], Result],
-) -> Callable[Concatenate[HasBlocking[Blocking], Given], Coroutine[Any, Any, Result]]: ...
+def in_thread(method: Callable[Concatenate[Blocking, Given], Result]) -> InThread[Blocking, Given, Result]: ...
 
 
 @overload
 def in_thread(
     method: Callable[Concatenate[Blocking, Given], Result], twin: Callable[[Result, Threads], Twin]
-) -> Callable[Concatenate[HasBlocking[Blocking], Given], Coroutine[Any, Any, Twin]]: ...
+) -> InThread[Blocking, Given, Twin]: ...
 
 
-def in_thread(method: Callable[..., Any], twin: Callable[[Any, Threads], Any] | None = None) -> Callable[..., Any]:
+def in_thread(method: Callable[..., Any], twin: Callable[[Any, Threads], Any] | None = None) -> object:
     """A method that blocks, as one to be awaited; `twin` makes a twin of what it gives."""
 
     async def ask(self: HasBlocking[Any], /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the method

@@ -176,8 +176,9 @@ def _font_at(number: int, size_px: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=16)
 def _plain_font(number: int) -> ImageFont.FreeTypeFont:
-    """The font without the shaping that would move an accent which it lacks."""
-    return _font_at(number, 16).font_variant(layout_engine=ImageFont.Layout.BASIC)
+    """The font without the shaping that would move an accent which it lacks; the one inside Pillow is not shaped."""
+    source = _sources()[number]  # not a `font_variant`: Pillow 12 ignores its layout BASIC
+    return ImageFont.truetype(source, 16, layout_engine=ImageFont.Layout.BASIC) if source else _font_at(number, 16)
 
 
 def _font_with(letter: str) -> int | None:

@@ -67,8 +67,9 @@ _MAX_JPEG_SCANS = 500  # libjpeg-turbo's advice
 _MAX_EXIF_PARTS = 64  # 4 MB: Pillow joins each with all before, which takes minutes where a few megabytes hold 10^5
 _STRIPE_PIXELS = 1 << 18
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
-_STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}  # Pillow's modes in memory alone
-_MODES_OF_TIFF = ("CMYK", "F", "I", "LAB", "YCbCr")  # the others go through PNG
+# Pillow's modes in memory alone, and YCbCr: before Pillow 13 it cannot read such a TIFF that it wrote
+_STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA", "YCbCr": "RGB"}
+_MODES_OF_TIFF = ("CMYK", "F", "I", "LAB")  # the others go through PNG
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 262, 322, 323
 _TIFF_COMPRESSION, _TIFF_JPEGS, _TIFF_ROWS = 259, (6, 7), 278

@@ -10,13 +10,19 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_overloads
 
 import pytest
 from fakes.serving import Served
 from PIL import Image, ImageShow
 
-from searchanything.client.awaited import AsyncRemoteClient, AsyncRemoteResults, AsyncRemoteSegments
+from searchanything.client.awaited import (
+    AsyncRemoteClient,
+    AsyncRemoteResults,
+    AsyncRemoteSegments,
+    InThread,
+    in_thread,
+)
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import Marks, RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
@@ -144,6 +150,14 @@ def test_the_twin_has_every_method_that_asks(kind: type) -> None:
     assert asking - streams == {name for one, name in QUESTIONS if one is kind}
     assert all(inspect.iscoroutinefunction(getattr(twin, name)) for name in asking - streams)
     assert all(inspect.isasyncgenfunction(getattr(twin, name)) for name in streams)
+
+
+def test_type_checkers_see_methods() -> None:
+    """pyrefly and ty take a `Callable` in a class for a function that is given the client as an argument."""
+    declared = [inspect.signature(one, eval_str=True).return_annotation for one in get_overloads(in_thread)]
+    assert [get_origin(one) for one in declared] == [InThread, InThread]
+    assert inspect.isfunction(vars(AsyncRemoteClient)["query"])
+    assert inspect.isfunction(vars(InThread)["__get__"])
 
 
 def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: tuple[Thinking, str]) -> None:
