@@ -5,21 +5,30 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from searchanything.cli.evaluate_compare import compare
 from searchanything.cli.evaluate_instances import Annotations, Images, instances
 from searchanything.cli.evaluate_mine import mine
-from searchanything.cli.evaluate_tables import at, failures_shown, reading_of, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import (
+    at,
+    check_folder,
+    failures_shown,
+    reading_of,
+    save_evaluated,
+    shown_ends,
+    shown_number,
+)
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile
 from searchanything.cli.judged_encoder import judged_encoder
 from searchanything.cli.options import OutputOptions, Preset, expanded, option
 from searchanything.cli.progress import evaluation_progress
-from searchanything.cli.session import answer, figure_table, say
+from searchanything.cli.session import answer, figure_table
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
@@ -55,7 +64,7 @@ Out = Annotated[
         "--out",
         metavar="FOLDER",
         file_okay=False,
-        help="Where report.json, figures.png and figures.svg go.",
+        help="Where report.json, queries.csv, figures.png and figures.svg go.",
         show_default=False,
     ),
 ]
@@ -165,18 +174,17 @@ def _evaluate(
     truth: Truth, folder: Path, options: EvaluationOptions, wanted: EvaluateOptions, output: OutputOptions
 ) -> None:
     from searchanything.core.settings import load_settings
-    from searchanything.evaluation.plots import save_report
+    from searchanything.evaluation.plots import draw
     from searchanything.evaluation.running import evaluate
 
     settings = load_settings()
+    check_folder(wanted.out)
     sample = truth.sample(wanted.limit_images, seed=wanted.seed)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
         encoder = judged_encoder(wanted.preset, wanted.hash_file, settings, wanted.crops)
-        report = {"preset": wanted.preset or settings.models.preset}
-        report |= evaluate(sample, folder, encoder, options, progress=show)
-        if wanted.out is not None:
-            for path in save_report(report, wanted.out):
-                say(f"saved {path}")
+        evaluated = evaluate(sample, folder, encoder, options, progress=show)
+        report = {"preset": wanted.preset or settings.models.preset, **evaluated.report}
+        save_evaluated(replace(evaluated, report=report), wanted.out, draw=draw)
     answer(report, output.format, lambda: _text(report))
     if report["failures"]:
         raise typer.Exit(SOME_IMAGES_FAILED)
@@ -233,5 +241,6 @@ def _ablations_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+app.command("compare")(compare)
 app.command("instances")(instances)
 app.command("mine")(mine)

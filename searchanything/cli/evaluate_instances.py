@@ -5,12 +5,21 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.evaluate_tables import at, failures_shown, reading_of, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import (
+    at,
+    check_folder,
+    failures_shown,
+    reading_of,
+    save_evaluated,
+    shown_ends,
+    shown_number,
+)
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile
 from searchanything.cli.judged_encoder import judged_encoder
@@ -43,6 +52,12 @@ Distractors = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of ties and the bootstrap.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", file_okay=False, help="Where report.json and queries.csv go.", show_default=False
+    ),
+]
 _FIGURES = {
     "map_10": "mAP@10",
     "map_100": "mAP@100",
@@ -59,6 +74,7 @@ def instances(
     instance: Instance = "instance_id",
     distractors: Distractors = None,
     seed: Seed = 0,
+    out: Out = None,
     hash_file: HashFile = None,
     preset: Preset = None,
     *,
@@ -73,12 +89,14 @@ def instances(
     from searchanything.evaluation.instances import evaluate_instances
 
     settings = load_settings()
+    check_folder(out)
     truth = read_coco(annotations, category=instance)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
         encoder = judged_encoder(preset, hash_file, settings)
-        report = {"preset": preset or settings.models.preset, "instance": instance}
         reading = reading_of(settings.ingest)
-        report |= evaluate_instances(truth, (images, distractors), encoder, reading=reading, seed=seed, progress=show)
+        evaluated = evaluate_instances(truth, (images, distractors), encoder, reading=reading, seed=seed, progress=show)
+        report = {"preset": preset or settings.models.preset, "instance": instance, **evaluated.report}
+        save_evaluated(replace(evaluated, report=report), out)
     answer(report, output.format, lambda: _text(report))
     if report["failures"]:
         raise typer.Exit(SOME_IMAGES_FAILED)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchanything.cli.session import first_lines
+from searchanything.cli.session import first_lines, say
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from searchanything.core.settings import IngestSettings
+    from searchanything.evaluation.evaluated import Draw, Evaluated
     from searchanything.evaluation.reading import Reading
 
 
@@ -18,6 +20,20 @@ def reading_of(ingest: IngestSettings) -> Reading:
     from searchanything.evaluation.reading import Reading
 
     return Reading(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels)
+
+
+def check_folder(folder: Path | None) -> None:
+    """Make the folder that `--out` names, before an hour of work. Raises: UsageError where it cannot be written to."""
+    from searchanything.evaluation.evaluated import make_folder
+
+    if folder is not None:
+        make_folder(folder)
+
+
+def save_evaluated(evaluated: Evaluated, folder: Path | None, *, draw: Draw | None = None) -> None:
+    """Write the files of an evaluation where `--out` says, and name them on stderr."""
+    for path in evaluated.save(folder, draw=draw) if folder is not None else ():
+        say(f"saved {path}")
 
 
 def at(tree: Mapping[str, Any], path: str) -> float | None:

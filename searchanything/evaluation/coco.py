@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -105,7 +105,10 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
         instance = _instance(annotation, sizes[annotation.image_id], name, extra, place)
         empty += instance is None
         if instance is not None:
-            found[annotation.image_id].append(instance)
+            known_as = (annotation.model_extra or {}).get("id")
+            found[annotation.image_id].append(
+                replace(instance, annotation=str(number if known_as is None else known_as))
+            )
     images = (TrueImage(one.file_name, one.height, one.width, tuple(found[one.id])) for one in document.images)
     return Truth(tuple(images), empty)
 

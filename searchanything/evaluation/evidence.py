@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Final, TypeAlias
@@ -18,6 +18,7 @@ from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.clicking import CLICKS
 from searchanything.evaluation.observing import Observation
 from searchanything.evaluation.overlaps import MIN_IOU
+from searchanything.evaluation.query_table import Asked
 from searchanything.evaluation.truth import TrueImage
 
 RowsOf: TypeAlias = Callable[[Numbers], FloatArray]  # numbers of rows -> their features, float32
@@ -91,12 +92,16 @@ class Instances:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Everything that the figures are computed from. `matches` (3, n): row, instance, IoU in millionths, IoU ≥ 0.5."""
+    """Everything that the figures are computed from. `matches` (3, n): row, instance, IoU in millionths, IoU ≥ 0.5.
+
+    `asked`: the M instances, as text.
+    """
 
     rows: Rows
     instances: Instances
     matches: Numbers
     images: int
+    asked: Sequence[Asked]
 
 
 PROMPTS: Final = ("box", "point", "text", "naming")
@@ -112,6 +117,7 @@ class Collector(Closing):
         self._count = 0
         self._arrays: dict[str, list[NDArray[np.generic]]] = {}
         self._attributes: dict[str, list[str]] = {name: [] for name in attributes}
+        self._asked: list[Asked] = []
         self._spools: dict[str, Spool] = {}
         self._stack = ExitStack()
 
@@ -151,6 +157,7 @@ class Collector(Closing):
             **{f"click {name}": seen.prompted.clicks[name] for name in CLICKS},
             **{f"codes {name}": codes for name, codes in seen.features.codes.items()},
         )
+        self._asked += [Asked.about(truth.file_name, one) for one in instances]
         for name, values in self._attributes.items():
             values += [one.attributes[name] for one in instances]
         self._spool("joined", seen.features.joined)
@@ -181,7 +188,7 @@ class Collector(Closing):
             attributes={name: np.searchsorted(levels[name], values) for name, values in self._attributes.items()},
             attribute_values=levels,
         )
-        return Evidence(rows, instances, arrays["matches"].T, self._images)
+        return Evidence(rows, instances, arrays["matches"].T, self._images, self._asked)
 
     def _keep(self, **arrays: NDArray[np.generic]) -> None:
         for name, array in arrays.items():

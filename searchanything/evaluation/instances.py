@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, FloatArray, RGBImage, SizeClass
 from searchanything.encode.encoder import Encoder, RegionJob
+from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
 from searchanything.evaluation.measures import (
     Values,
@@ -33,8 +34,8 @@ from searchanything.evaluation.measures import (
     retrieval_values,
 )
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
+from searchanything.evaluation.query_table import Asked, QueryTable
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, found_below, read_batches
-from searchanything.evaluation.running import Report
 from searchanything.evaluation.truth import TrueImage, Truth
 from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import choose
@@ -45,6 +46,7 @@ _KINDS: Final = ("regions", "grid")
 _SHOWN: Final = ("map_10", "map_100", "precision_1", "recall_10")
 _DIGITS: Final = 5
 _DIFFERENCE: Final = "regions_less_grid"
+_BY_SIZE: Final = "by_size"
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +55,7 @@ class _Observed:
 
     rows: Mapping[str, RowsKept]
     queries: RowsKept
+    asked: list[Asked] = field(default_factory=list)
     images: int = 0
     distractors: int = 0
 
@@ -70,8 +73,8 @@ def evaluate_instances(
     reading: Reading | None = None,
     seed: int = 0,
     progress: OnImagesDone | None = None,
-) -> Report:
-    """The report on annotated images, whose category is the instance, and on a folder of images that show none.
+) -> Evaluated:
+    """The figures on annotated images, whose category is the instance, and on a folder of images that show none.
 
     `folders`: where the annotated images lie, and where the distractors do, if there are any. Images that cannot be
     read are left out and listed. Raises: UsageError where no instance is on two images, ModelError.
@@ -86,21 +89,25 @@ def evaluate_instances(
             stack.callback(rows.close)
         for images, files in read_batches(wanted, reading or Reading(), failures, progress):
             _take_in(seen, encoder, names, images, [file.truth for file in files])
-        means, ends = _summary(_figures(seen, seed), seed)
-        counts = _counts(seen)
-    return {
+        figures = _figures(seen, seed)
+        possible = _possible(seen.queries.all_rows())
+        means, ends = _summary(figures, seed)
+        counts = _counts(seen, possible)
+    report = {
         "dataset": {**counts, "instances": len(names), "failed": len(failures)},
         "bits": encoder.hasher.bits,
+        "hash": encoder.hasher.digest,
         "seed": seed,
         **nested(means),
         "ci95": {".".join(path): pair for path, pair in ends.items()},
         "failures": [one.to_dict() for one in failures],
         "seconds": round(time.perf_counter() - started, 1),
     }
+    whole = {".".join(path): values for path, values in figures.items() if path[0] != _BY_SIZE}
+    return Evaluated(report, QueryTable(seen.asked, {"to_find": possible.astype(str).tolist()}, whole))
 
 
-def _counts(seen: _Observed) -> dict[str, int]:
-    possible = _possible(seen.queries.all_rows())
+def _counts(seen: _Observed, possible: NDArray[np.int64]) -> dict[str, int]:
     return {
         "images": seen.images - seen.distractors,
         "distractors": seen.distractors,
@@ -128,6 +135,7 @@ def _take_in(
         if truth is not None:
             asked, shown = _query_job(encoder, image, segmentation, truth, numbers)
             seen.queries.add(seen.images, asked, shown)
+            seen.asked += [Asked.about(truth.file_name, one) for one in truth.instances if not one.crowd]
         seen.images += 1
         seen.distractors += truth is None
 
@@ -200,7 +208,7 @@ def _by_size(figures: Mapping[tuple[str, ...], Values], area_px: NDArray[np.floa
     for size, low, high in zip(SizeClass, ends, ends[1:], strict=False):
         members = (area_px > low) & (area_px <= high)
         found |= {
-            ("by_size", size.value, *path): np.where(members, values, np.nan)
+            (_BY_SIZE, size.value, *path): np.where(members, values, np.nan)
             for path, values in figures.items()
             if path[-1] in ("map_10", "precision_1")
         }

@@ -46,10 +46,11 @@ def mean(values: Values) -> float | None:
     return float(applying.mean()) if len(applying) else None
 
 
-def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Values]:
+def resampled_means(values: Mapping[str, Values], *, seed: int, groups: Numbers | None = None) -> dict[str, Values]:
     """Means of 1,000 resamples of the queries, (1000,) by figure; each resample is the same for all figures.
 
-    NaN where no query of a resample has a value.
+    NaN where no query of a resample has a value. With `groups` (Q,), numbers from 0 without gaps, groups are drawn in
+    place of queries, each with all of its queries.
 
     Bootstrap: Efron, Annals of Statistics 1979. Multiplicities of the queries are drawn instead of the queries.
     """
@@ -60,7 +61,9 @@ def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Val
         return {name: np.full(_ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
-    parts = [share(weights @ filled, weights @ applies) for weights in _resamples(len(table), seed)]
+    numbers = np.arange(len(table)) if groups is None else groups
+    drawn = (weights[:, numbers] for weights in _resamples(int(numbers.max()) + 1, seed))
+    parts = [share(weights @ filled, weights @ applies) for weights in drawn]
     return dict(zip(values, np.concatenate(parts).T, strict=True))
 
 
@@ -92,12 +95,12 @@ def _category_medians(values: Values, categories: Numbers, weights: Values) -> V
     return medians
 
 
-def _resamples(queries: int, seed: int) -> Iterator[Values]:
-    """How often each query is drawn, (rounds, queries) at a time, 1,000 rounds in all."""
+def _resamples(count: int, seed: int) -> Iterator[Values]:
+    """How often each of `count` is drawn, (rounds, count) at a time, 1,000 rounds in all."""
     rng = np.random.default_rng((seed, 95))
     for start in range(0, _ROUNDS, _ROUNDS_AT_ONCE):
         rounds = min(_ROUNDS_AT_ONCE, _ROUNDS - start)
-        yield rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
+        yield rng.multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
 
 
 def interval(means: Values) -> tuple[float, float] | None:

@@ -23,9 +23,9 @@ from searchanything.core.rows import Outcome, RegionRow
 from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy
+from searchanything.evaluation.evaluated import Report
 from searchanything.evaluation.measures import Values, mean, mean_interval, nested, resampled_means, share
 from searchanything.evaluation.overlaps import MIN_IOU
-from searchanything.evaluation.running import Report
 from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import Choice, choose

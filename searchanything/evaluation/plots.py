@@ -1,43 +1,20 @@
-"""The report as files: JSON, and one page of plots."""
+"""The report as one page of plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-from searchanything.core.errors import UsageError
-from searchanything.core.files import save_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FORMATS: Final = ("png", "svg")
 _FUNNEL: Final = ("not_segmented", "not_kept", "float", "hash", "left")
 _COLOURS: Final = {"float": "#4c72b0", "bits": "#dd8452", "few_bits": "#937860", "lost": "#c44e52", "left": "#55a868"}
 _TOP: Final = 1.36  # of an axis of shares: the legend lies above the bars
 _STEPS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ASLANT: Final[Mapping[str, Any]] = {"rotation": 20, "ha": "right"}
 _MANY: Final = 6  # labels beside each other that lie aslant
-
-
-def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `report.json`, `figures.png` and `figures.svg`, and return their paths; the folder is made.
-
-    Raises: UsageError for a folder that cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}") from error
-    paths = [folder / "report.json", *(folder / f"figures.{suffix}" for suffix in _FORMATS)]
-    save_json(report, paths[0])
-    page = draw(report)
-    for path in paths[1:]:
-        write_whole(path, partial(page.savefig, format=path.suffix[1:], dpi=110))
-    return paths
 
 
 def draw(report: Mapping[str, Any]) -> Figure:

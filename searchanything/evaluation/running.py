@@ -6,7 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from searchanything.core.errors import UsageError
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
+from searchanything.evaluation.evaluated import Evaluated, Report
 from searchanything.evaluation.evidence import Collector, Evidence
 from searchanything.evaluation.figures import FigurePath, Figures, Judge
 from searchanything.evaluation.measures import (
@@ -29,11 +30,11 @@ from searchanything.evaluation.measures import (
     share,
 )
 from searchanything.evaluation.observing import Setup, observe
+from searchanything.evaluation.query_table import ATTRIBUTE, QueryTable
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, read_batches
+from searchanything.evaluation.relevance import Relevance
 from searchanything.evaluation.truth import Truth
 from searchanything.ingest.reports import Failure
-
-Report: TypeAlias = dict[str, Any]
 
 POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
 FLOATS: Final = ("float", "float_weighted")  # spaces that those of codes are compared with
@@ -62,8 +63,8 @@ class EvaluationOptions:
 
 def evaluate(
     truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: OnImagesDone | None = None
-) -> Report:
-    """The report on annotated images that lie below a folder. Images that cannot be read are left out and listed.
+) -> Evaluated:
+    """The figures on annotated images that lie below a folder. Images that cannot be read are left out and listed.
 
     Raises: UsageError where nothing can be evaluated, ModelError.
     """
@@ -89,13 +90,13 @@ def evaluate(
                 f"{counted(len(failures), 'image')} could not be read{first}"
             )
         evidence = collector.evidence()
-        report = _report(Judge(evidence, encoder, _queries(evidence), options.seed), policies, options)
+        report, queries = _report(Judge(evidence, encoder, _queries(evidence), options.seed), policies, options)
     dataset = {
         "failed": len(failures),
         "empty_annotations": truth.empty_annotations,
         "categories": len(vocabulary.names),
     }
-    return {
+    whole = {
         "dataset": {**report.pop("dataset"), **dataset},
         "regions": encoder.policy.description,
         "crops": encoder.crops.value,
@@ -103,13 +104,14 @@ def evaluate(
         "failures": [{"key": one.key, "error": one.error, "message": one.message} for one in failures],
         "seconds": round(time.perf_counter() - started, 1),
     }
+    return Evaluated(whole, queries)
 
 
 def _queries(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.flatnonzero(~evidence.instances.crowd)
 
 
-def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: EvaluationOptions) -> Report:
+def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: EvaluationOptions) -> tuple[Report, QueryTable]:
     figures, sources = judge.main_figures(other=options.other)
     means, intervals = _summary((), figures, options.seed)
     medians, median_intervals = _medians(figures, judge.evidence.instances.category[judge.queries], options.seed)
@@ -127,7 +129,7 @@ def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: Evaluatio
         for name, costs in judge.policy_costs(policies).items():
             ablations["policies"][name] |= {cost: round(value, _DIGITS) for cost, value in costs.items()}
     rows, instances = judge.evidence.rows, judge.evidence.instances
-    return {
+    report = {
         "dataset": {
             "images": judge.evidence.images,
             "instances": len(judge.queries),
@@ -138,6 +140,7 @@ def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: Evaluatio
             "indexed_regions_on_instances": int((rows.kept[:, 0] & judge.on_instances).sum()),
         },
         "bits": judge.encoder.hasher.bits,
+        "hash": judge.encoder.hasher.digest,
         "spaces": sources,
         "candidate_words": WORDS,
         "other_attribute": options.other,
@@ -146,6 +149,27 @@ def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: Evaluatio
         "ablations": ablations,
         "ci95": {".".join(path): ends for path, ends in intervals.items()},
     }
+    return report, _table(judge, figures)
+
+
+def _table(judge: Judge, figures: Figures) -> QueryTable:
+    """All figures but the ablations', query by query.
+
+    `selected`: what the box prompt selected, a region or, where none fits, the box. `to_find`: R of the protocol.
+    """
+    evidence, queries = judge.evidence, judge.queries
+    instances = evidence.instances
+    is_region = evidence.rows.is_region[instances.row[queries]]
+    further = {
+        "selected": np.where(is_region, "region", "box").tolist(),
+        "to_find": Relevance.of(evidence, queries).possible.astype(str).tolist(),
+        **{
+            f"{ATTRIBUTE}{name}": np.array(instances.attribute_values[name])[numbers[queries]].tolist()
+            for name, numbers in instances.attributes.items()
+        },
+    }
+    asked = [evidence.asked[number] for number in queries.tolist()]
+    return QueryTable(asked, further, {".".join(path): values for path, values in figures.items()})
 
 
 def _summary(

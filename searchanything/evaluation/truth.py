@@ -17,6 +17,7 @@ class Instance:
 
     A `crowd` is an area that holds several objects of its category: nothing is asked about it, and hits on it count
     neither way. `attributes` are what the annotation says besides, as text, of the names that were asked for.
+    `annotation` is its id in the file, or its place there.
     """
 
     category: str
@@ -25,6 +26,7 @@ class Instance:
     mask: MaskRLE
     crowd: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    annotation: str = ""
 
     @property
     def longest_side_px(self) -> float:

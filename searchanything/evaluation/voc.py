@@ -7,6 +7,7 @@ Layout: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,8 @@ def _image(root: Path, name: str, category: str, attributes: Sequence[str]) -> T
             fields = {key: _field(described[number - 1], key, number, annotation) for key in (category, *attributes)}
         else:
             fields = {"name": _class_name(classes, mask, root / "SegmentationClass" / f"{name}.png")}
-        instances.append(_instance(mask, fields[category], {key: fields[key] for key in attributes}))
+        instance = _instance(mask, fields[category], {key: fields[key] for key in attributes})
+        instances.append(replace(instance, annotation=str(number)))
     void = numbers == _VOID
     border = encode_rle(void) if void.any() else None
     return TrueImage(f"JPEGImages/{name}.jpg", height, width, tuple(instances), border)

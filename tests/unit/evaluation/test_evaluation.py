@@ -59,7 +59,7 @@ def test_what_is_found_and_kept_apart_is_perfect(tmp_path: Path) -> None:
             [],
         ],
     )
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
     assert report["segmentation"] == {"recall_iou50": 1.0, "recall_iou75": 1.0}
     assert report["prompts"] == {"box": 1.0, "point": 1.0, "text": 1.0, "naming": 1.0}
     for space in ("float", "bits_256", "bits_64"):
@@ -82,7 +82,7 @@ def test_an_instance_without_a_region_is_a_miss(tmp_path: Path) -> None:
         [image(red=LEFT), image(red=RIGHT), unseen],
         [[instance("cup", LEFT)], [instance("cup", RIGHT)], [instance("cup", LEFT)]],
     )
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
     assert report["segmentation"]["recall_iou50"] == pytest.approx(2 / 3, abs=1e-5)
     assert report["prompts"]["box"] == 1.0  # the box itself stands in, and fits
     assert report["prompts"]["point"] == pytest.approx(2 / 3, abs=1e-5)
@@ -99,7 +99,7 @@ def test_where_the_segmenter_sees_nothing_all_is_missed(tmp_path: Path) -> None:
     unseen = image()
     unseen[LEFT[1] : LEFT[3], LEFT[0] : LEFT[2]] = 90
     truth = saved(tmp_path, [unseen, unseen], [[instance("cup", LEFT)], [instance("cup", LEFT)]])
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
     assert report["dataset"]["indexed_regions"] == 0
     assert report["dataset"]["answerable"] == 2
     assert report["segmentation"] == {"recall_iou50": 0.0, "recall_iou75": 0.0}
@@ -114,7 +114,7 @@ def test_a_region_that_is_not_kept_is_lost_there(tmp_path: Path) -> None:
         [image(red=LEFT), image(red=LOW, blue=RIGHT)],
         [[instance("cup", LEFT)], [instance("cup", LOW)]],
     )
-    report = evaluate(truth, tmp_path, fake_encoder(regions=1), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(regions=1), PLAIN).report
     assert report["segmentation"]["recall_iou50"] == 1.0
     assert report["funnel"]["not_segmented"] == 0
     assert report["funnel"]["not_kept"] == 0.5  # the smaller red one of the second image
@@ -126,7 +126,7 @@ def test_a_hit_on_a_crowd_counts_neither_way(tmp_path: Path) -> None:
     images = [image(red=LEFT), image(red=RIGHT), image(yellow=LEFT)]
     single = [[instance("cup", LEFT)], [instance("cup", RIGHT)], [instance("cup", LEFT)]]
     crowd = [single[0], [instance("cup", RIGHT, crowd=True)], single[2]]
-    with_crowd = evaluate(saved(tmp_path, images, crowd), tmp_path, fake_encoder(), PLAIN)
+    with_crowd = evaluate(saved(tmp_path, images, crowd), tmp_path, fake_encoder(), PLAIN).report
     assert with_crowd["dataset"]["crowds"] == 1
     assert with_crowd["dataset"]["instances"] == 2
     assert with_crowd["retrieval"]["float"]["precision_1"] == 1.0
@@ -140,7 +140,7 @@ def test_a_crowd_that_is_not_kept_is_no_row_to_leave_out(tmp_path: Path) -> None
         [image(red=LEFT), image(red=RIGHT), image(red=LEFT, yellow=LOW)],
         [[instance("cup", LEFT)], [instance("cup", RIGHT)], [instance("cup", LOW, crowd=True)]],
     )
-    report = evaluate(truth, tmp_path, fake_encoder(regions=1), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(regions=1), PLAIN).report
     assert report["dataset"]["crowds"] == 1
     assert report["dataset"]["indexed_regions"] == 3
     assert report["retrieval"]["float"]["recall_10"] == 1.0
@@ -160,7 +160,7 @@ def test_only_hits_with_another_value_count_where_that_is_asked(tmp_path: Path) 
         ],
     )
     options = replace(PLAIN, group_by=("style",), other="style")
-    report = evaluate(truth, tmp_path, fake_encoder(), options)
+    report = evaluate(truth, tmp_path, fake_encoder(), options).report
     noto, flat = report["groups"]["style"]["noto"], report["groups"]["style"]["flat"]
     assert report["retrieval"]["float"]["precision_1"] == 1.0
     assert noto["instances"] == flat["instances"] == 2
@@ -175,7 +175,7 @@ def test_sizes_go_by_the_area_of_the_annotation(tmp_path: Path) -> None:
         [image(red=LEFT), image(red=RIGHT)],
         [[replace(instance("cup", LEFT), area_px=1024.0)], [replace(instance("cup", RIGHT), area_px=1025.0)]],
     )
-    sizes = evaluate(truth, tmp_path, fake_encoder(), PLAIN)["by_size"]
+    sizes = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report["by_size"]
     counts = {name: part["instances"] for name, part in sizes.items()}
     assert counts == {"small": 1, "medium": 1, "large": 0, "side_96_px_or_more": 2}
     assert sizes["large"]["segmentation"]["recall_iou50"] is None
@@ -190,7 +190,7 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
     (tmp_path / "2.png").unlink()
     Image.fromarray(image()[:40]).save(tmp_path / "3.png")
     reported: list[tuple[int, int, int]] = []
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN, progress=lambda *counts: reported.append(counts))
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN, progress=lambda *counts: reported.append(counts)).report
     assert [one["key"] for one in report["failures"]] == ["2.png", "3.png"]
     assert "cannot be read" in report["failures"][0]["message"]
     assert "expected 320 x 320 pixels" in report["failures"][1]["message"]
@@ -202,7 +202,7 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
 
 def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) -> None:
     truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
-    report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN).report
     assert [*report["spaces"]] == ["float", "float_weighted", "bits_128", "bits_128_rescored", "bits_256", "bits_64"]
     assert "the index's own layer, untrained" in report["spaces"]["bits_128"]
     assert "fitted here" in report["spaces"]["bits_64"]
@@ -222,7 +222,7 @@ def test_names_are_asked_as_people_write_them_and_once_an_image(tmp_path: Path) 
         [image(red=LEFT, blue=RIGHT), image(green=LEFT)],
         [[instance("a_red-thing", LEFT), instance("a_red-thing", LOW)], [instance("blue", RIGHT)]],
     )
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
     assert report["prompts"]["text"] == 0.5  # red is found on the first image, there is no blue on the second
     assert report["ci95"]["prompts.text"] == [0.0, 1.0]
 
@@ -260,8 +260,8 @@ def test_nothing_to_evaluate_says_why(tmp_path: Path) -> None:
 def test_ablations_leave_the_figures_alone_and_add_theirs(tmp_path: Path) -> None:
     images = [image(red=LEFT, blue=(200, 40, 220, 60)), image(red=RIGHT, blue=(40, 40, 60, 60))]
     truth = saved(tmp_path, images, [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
-    plain = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
-    full = evaluate(truth, tmp_path, fake_encoder(), replace(PLAIN, ablations=True))
+    plain = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
+    full = evaluate(truth, tmp_path, fake_encoder(), replace(PLAIN, ablations=True)).report
     assert full["retrieval"] == plain["retrieval"]
     assert plain["ablations"] == {}
     policies = full["ablations"].pop("policies")
@@ -287,7 +287,7 @@ def test_retrieval_agrees_with_a_statement_in_loops(tmp_path: Path, seed: int) -
     images, instances = _random_scenes(np.random.default_rng(seed))
     encoder = replace(fake_encoder(), policy=RegionPolicy("largest", 3))
     truth = saved(tmp_path, images, instances)
-    report = evaluate(truth, tmp_path, encoder, replace(PLAIN, other="style", seed=seed))
+    report = evaluate(truth, tmp_path, encoder, replace(PLAIN, other="style", seed=seed)).report
     index = _index_in_loops(encoder, images, instances, seed=seed)
     for section, other in (("retrieval", False), ("retrieval_other", True)):
         for space in ("bits_64", "bits_64_rescored"):
@@ -301,7 +301,7 @@ def test_retrieval_agrees_with_a_statement_in_loops(tmp_path: Path, seed: int) -
 def test_prompts_agree_with_queries_one_by_one(tmp_path: Path) -> None:
     images, instances = _random_scenes(np.random.default_rng(9))
     encoder = fake_encoder()
-    report = evaluate(saved(tmp_path, images, instances), tmp_path, encoder, PLAIN)
+    report = evaluate(saved(tmp_path, images, instances), tmp_path, encoder, PLAIN).report
     box, point = [], []
     for pixels, of in zip(images, instances, strict=True):
         for one in of:

@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def report_of(folder: Path, encoder: Encoder) -> dict:
     truth = read_coco(folder / "annotations.json", category="instance_id")
-    return evaluate_instances(truth, (folder, folder / "others"), encoder)
+    return evaluate_instances(truth, (folder, folder / "others"), encoder).report
 
 
 def pixels(path: Path) -> RGBImage:
@@ -193,7 +193,7 @@ def test_where_the_segmenter_sees_nothing_patches_alone_find(tmp_path: Path) -> 
         Image.fromarray(image).save(tmp_path / f"{n}.png")
     (tmp_path / "annotations.json").write_text(json.dumps(content), "utf-8")
     truth = read_coco(tmp_path / "annotations.json", category="instance_id")
-    report = evaluate_instances(truth, (tmp_path, None), fake_encoder())
+    report = evaluate_instances(truth, (tmp_path, None), fake_encoder()).report
     assert (report["dataset"]["indexed_regions"], report["dataset"]["answerable"]) == (0, 2)
     assert set(report["regions"]["float"].values()) == {0.0}
     assert report["grid"]["float"]["map_10"] == 1.0

@@ -58,7 +58,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = Settings()
     encoder = wiring.load_encoder("pico", wiring.hash_layer_of("pico", None, settings), settings)
     options = EvaluationOptions(group_by=("zero_shot",), other="style", ablations=False)
-    return evaluate(Truth(tuple(images)), folder, encoder, options)
+    return evaluate(Truth(tuple(images)), folder, encoder, options).report
 
 
 @pytest.mark.parametrize("path", BOUNDS)

@@ -1,0 +1,95 @@
+"""Two evaluations of the same queries: the differences of their figures, query by query."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from searchanything.core.counting import counted
+from searchanything.core.digests import Numbers
+from searchanything.core.errors import UsageError
+from searchanything.evaluation.evaluated import Evaluated, Report
+from searchanything.evaluation.measures import Values, interval, resampled_means
+from searchanything.evaluation.query_table import Asked
+from searchanything.evaluation.spaces import space_name
+
+SETTINGS: Final = ("preset", "hash", "bits", "regions", "crops", "other_attribute", "instance", "seed")
+_DIGITS: Final = 5
+
+
+def compare(before: Evaluated, after: Evaluated, *, seed: int = 0) -> Report:
+    """For each figure that both have: the two means, their difference, its 95 % interval, and how queries fared.
+
+    Only queries to which a figure applies in both count for it. The codes of a run's own layer are called `codes`,
+    whatever their length. Intervals are percentiles of 1,000 bootstrap resamples of the images: queries about one image
+    are not independent, and are drawn together.
+
+    Raises: UsageError where the two asked about other things, or have no figure in common.
+    """
+    places = _paired(before.queries.asked, after.queries.asked)
+    old = _own_codes(before)
+    new = {name: values[places] for name, values in _own_codes(after).items()}
+    common = [name for name in old if name in new]
+    if not common:
+        raise UsageError("the two evaluations have no figure in common: compare two of one kind")
+    _, images = np.unique([one.image for one in before.queries.asked], return_inverse=True)
+    differences = {name: new[name] - old[name] for name in common}
+    resampled = resampled_means(differences, seed=seed, groups=images)
+    return {
+        **{name: _settings(one.report) for name, one in (("before", before), ("after", after))},
+        "queries": len(places),
+        "images": int(images.max(initial=-1)) + 1,
+        "seed": seed,
+        "figures": {name: _figure(old[name], new[name], resampled[name], images) for name in common},
+    }
+
+
+def _figure(old: Values, new: Values, resampled: Values, images: Numbers) -> dict[str, Any]:
+    both = ~np.isnan(old) & ~np.isnan(new)
+    change = (new - old)[both]
+    ends = interval(resampled) if len(np.unique(images[both])) > 1 else None
+    return {
+        "queries": int(both.sum()),
+        "before": _mean(old[both]),
+        "after": _mean(new[both]),
+        "difference": _mean(change),
+        "ci95": None if ends is None else [round(end, _DIGITS) for end in ends],
+        "better": int((change > 0).sum()),
+        "worse": int((change < 0).sum()),
+    }
+
+
+def _mean(values: Values) -> float | None:
+    return round(float(values.mean()), _DIGITS) if len(values) else None
+
+
+def _settings(report: Report) -> dict[str, Any]:
+    """What was evaluated, as far as a report says it."""
+    return {name: report[name] for name in SETTINGS if name in report}
+
+
+def _own_codes(evaluated: Evaluated) -> dict[str, Values]:
+    """The figures by name, with `codes` for the space of the layer's own codes."""
+    own = re.compile(rf"\b{space_name(evaluated.report['bits'])}(?=[._])")
+    return {own.sub("codes", name): values for name, values in evaluated.queries.figures.items()}
+
+
+def _paired(before: Sequence[Asked], after: Sequence[Asked]) -> Numbers:
+    """For each query of the first its place in the second. Raises: UsageError where they are not the same queries."""
+    places = {one: place for place, one in enumerate(after)}
+    for table in (before, after):
+        one, count = Counter(table).most_common(1)[0] if table else (None, 1)
+        if one is not None and count > 1:
+            raise UsageError(f"two queries are about annotation {one.annotation} of {one.image}: ids must be unique")
+    alone = sum(one not in places for one in before)
+    others = len(after) - (len(before) - alone)
+    if alone or others:
+        raise UsageError(
+            f"the two evaluations asked about other things: {counted(alone, 'query', 'queries')} in the first alone, "
+            f"{others:,} in the second; evaluate the same annotated images"
+        )
+    return np.array([places[one] for one in before], dtype=np.int64)
