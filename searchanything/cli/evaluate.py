@@ -16,7 +16,7 @@ from searchanything.cli.evaluate_instances import Annotations, Images, instances
 from searchanything.cli.evaluate_mine import mine
 from searchanything.cli.evaluate_tables import (
     at,
-    check_folder,
+    check_report_folder,
     failures_shown,
     reading_of,
     save_evaluated,
@@ -178,7 +178,7 @@ def _evaluate(
     from searchanything.evaluation.running import evaluate
 
     settings = load_settings()
-    check_folder(wanted.out)
+    check_report_folder(wanted.out)
     sample = truth.sample(wanted.limit_images, seed=wanted.seed)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
         encoder = judged_encoder(wanted.preset, wanted.hash_file, settings, wanted.crops)

@@ -21,8 +21,8 @@ def _folder(metavar: str, help: str) -> Any:  # noqa: ANN401 - as `typer.Argumen
     return typer.Argument(metavar=metavar, exists=True, file_okay=False, help=help, show_default=False)
 
 
-Before = Annotated[Path, _folder("BEFORE", "What an evaluation wrote with --out.")]
-After = Annotated[Path, _folder("AFTER", "What another one wrote, of the same annotated images.")]
+BeforeFolder = Annotated[Path, _folder("BEFORE", "What an evaluation wrote with --out.")]
+AfterFolder = Annotated[Path, _folder("AFTER", "What another one wrote, of the same annotated images.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")]
 
 _SPACES = {
@@ -50,7 +50,7 @@ _FIGURES = {
 
 
 @expanded
-def compare(before: Before, after: After, seed: Seed = 0, *, output: OutputOptions) -> None:
+def compare(before: BeforeFolder, after: AfterFolder, seed: Seed = 0, *, output: OutputOptions) -> None:
     """Compare two evaluations of the same annotated images, query by query.
 
     Each figure's difference has an interval of its own, which is narrower than those of the two figures suggest. The
@@ -58,10 +58,10 @@ def compare(before: Before, after: After, seed: Seed = 0, *, output: OutputOptio
 
     Example: [bold]searchanything eval compare report-small report-base[/bold]
     """
-    from searchanything.evaluation.comparing import compare as compared
+    from searchanything.evaluation.comparing import compare_evaluations
     from searchanything.evaluation.evaluated import Evaluated
 
-    report = compared(Evaluated.read(before), Evaluated.read(after), seed=seed)
+    report = compare_evaluations(Evaluated.read(before), Evaluated.read(after), seed=seed)
     answer(report, output.format, lambda: _text(report))
 
 

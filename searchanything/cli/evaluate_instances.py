@@ -13,7 +13,7 @@ import typer
 
 from searchanything.cli.evaluate_tables import (
     at,
-    check_folder,
+    check_report_folder,
     failures_shown,
     reading_of,
     save_evaluated,
@@ -89,7 +89,7 @@ def instances(
     from searchanything.evaluation.instances import evaluate_instances
 
     settings = load_settings()
-    check_folder(out)
+    check_report_folder(out)
     truth = read_coco(annotations, category=instance)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
         encoder = judged_encoder(preset, hash_file, settings)

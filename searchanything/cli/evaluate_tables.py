@@ -22,12 +22,12 @@ def reading_of(ingest: IngestSettings) -> Reading:
     return Reading(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels)
 
 
-def check_folder(folder: Path | None) -> None:
+def check_report_folder(folder: Path | None) -> None:
     """Make the folder that `--out` names, before an hour of work. Raises: UsageError where it cannot be written to."""
-    from searchanything.evaluation.evaluated import make_folder
+    from searchanything.evaluation.evaluated import make_report_folder
 
     if folder is not None:
-        make_folder(folder)
+        make_report_folder(folder)
 
 
 def save_evaluated(evaluated: Evaluated, folder: Path | None, *, draw: Draw | None = None) -> None:

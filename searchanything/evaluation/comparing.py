@@ -14,14 +14,14 @@ from searchanything.core.digests import Numbers
 from searchanything.core.errors import UsageError
 from searchanything.evaluation.evaluated import Evaluated, Report
 from searchanything.evaluation.measures import Values, interval, resampled_means
-from searchanything.evaluation.query_table import Asked
+from searchanything.evaluation.query_table import JudgedQuery
 from searchanything.evaluation.spaces import space_name
 
 SETTINGS: Final = ("preset", "hash", "bits", "regions", "crops", "other_attribute", "instance", "seed")
 _DIGITS: Final = 5
 
 
-def compare(before: Evaluated, after: Evaluated, *, seed: int = 0) -> Report:
+def compare_evaluations(before: Evaluated, after: Evaluated, *, seed: int = 0) -> Report:
     """For each figure that both have: the two means, their difference, its 95 % interval, and how queries fared.
 
     Only queries to which a figure applies in both count for it. The codes of a run's own layer are called `codes`,
@@ -78,7 +78,7 @@ def _own_codes(evaluated: Evaluated) -> dict[str, Values]:
     return {own.sub("codes", name): values for name, values in evaluated.queries.figures.items()}
 
 
-def _paired(before: Sequence[Asked], after: Sequence[Asked]) -> Numbers:
+def _paired(before: Sequence[JudgedQuery], after: Sequence[JudgedQuery]) -> Numbers:
     """For each query of the first its place in the second. Raises: UsageError where they are not the same queries."""
     places = {one: place for place, one in enumerate(after)}
     for table in (before, after):

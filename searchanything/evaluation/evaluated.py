@@ -37,7 +37,7 @@ class Evaluated:
 
         Returns their paths. Raises: UsageError for a folder that cannot be written to.
         """
-        make_folder(folder)
+        make_report_folder(folder)
         save_json(self.report, folder / _REPORT)
         self.queries.save(folder / _QUERIES)
         paths = [folder / _REPORT, folder / _QUERIES]
@@ -62,7 +62,7 @@ class Evaluated:
         return cls(report, QueryTable.read(folder / _QUERIES))
 
 
-def make_folder(folder: Path) -> None:
+def make_report_folder(folder: Path) -> None:
     """Make a folder for the files of an evaluation. Raises: UsageError where nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

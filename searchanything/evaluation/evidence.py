@@ -18,7 +18,7 @@ from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.clicking import CLICKS
 from searchanything.evaluation.observing import Observation
 from searchanything.evaluation.overlaps import MIN_IOU
-from searchanything.evaluation.query_table import Asked
+from searchanything.evaluation.query_table import JudgedQuery
 from searchanything.evaluation.truth import TrueImage
 
 RowsOf: TypeAlias = Callable[[Numbers], FloatArray]  # numbers of rows -> their features, float32
@@ -101,7 +101,7 @@ class Evidence:
     instances: Instances
     matches: Numbers
     images: int
-    asked: Sequence[Asked]
+    asked: Sequence[JudgedQuery]
 
 
 PROMPTS: Final = ("box", "point", "text", "naming")
@@ -117,7 +117,7 @@ class Collector(Closing):
         self._count = 0
         self._arrays: dict[str, list[NDArray[np.generic]]] = {}
         self._attributes: dict[str, list[str]] = {name: [] for name in attributes}
-        self._asked: list[Asked] = []
+        self._asked: list[JudgedQuery] = []
         self._spools: dict[str, Spool] = {}
         self._stack = ExitStack()
 
@@ -157,7 +157,7 @@ class Collector(Closing):
             **{f"click {name}": seen.prompted.clicks[name] for name in CLICKS},
             **{f"codes {name}": codes for name, codes in seen.features.codes.items()},
         )
-        self._asked += [Asked.about(truth.file_name, one) for one in instances]
+        self._asked += [JudgedQuery.about(truth.file_name, one) for one in instances]
         for name, values in self._attributes.items():
             values += [one.attributes[name] for one in instances]
         self._spool("joined", seen.features.joined)

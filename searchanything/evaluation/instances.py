@@ -34,7 +34,7 @@ from searchanything.evaluation.measures import (
     retrieval_values,
 )
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
-from searchanything.evaluation.query_table import Asked, QueryTable
+from searchanything.evaluation.query_table import JudgedQuery, QueryTable
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, found_below, read_batches
 from searchanything.evaluation.truth import TrueImage, Truth
 from searchanything.ingest.reports import Failure
@@ -55,7 +55,7 @@ class _Observed:
 
     rows: Mapping[str, RowsKept]
     queries: RowsKept
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[JudgedQuery] = field(default_factory=list)
     images: int = 0
     distractors: int = 0
 
@@ -135,7 +135,7 @@ def _take_in(
         if truth is not None:
             asked, shown = _query_job(encoder, image, segmentation, truth, numbers)
             seen.queries.add(seen.images, asked, shown)
-            seen.asked += [Asked.about(truth.file_name, one) for one in truth.instances if not one.crowd]
+            seen.asked += [JudgedQuery.about(truth.file_name, one) for one in truth.instances if not one.crowd]
         seen.images += 1
         seen.distractors += truth is None
 

@@ -1,4 +1,4 @@
-"""The figures of an evaluation query by query: a table, and the file `queries.csv`."""
+"""The figures of an evaluation query by query: a table, and the CSV file beside a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ATTRIBUTE: Final = "attribute:"  # before the name of an annotations' key, as a 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JudgedQuery:
     """What a query asked about, as text: the file's name, the annotation's id in it, and the thing itself.
 
     `box` is written as `--box` takes it: x1,y1,x2,y2 in pixels.
@@ -40,7 +40,7 @@ class Asked:
         return cls(image, one.annotation, one.category, box, f"{one.area_px:.10g}")
 
 
-_ASKED: Final = tuple(field.name for field in fields(Asked))
+_ASKED: Final = tuple(field.name for field in fields(JudgedQuery))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ class QueryTable:
     NaN where a figure does not apply to a query.
     """
 
-    asked: Sequence[Asked]
+    asked: Sequence[JudgedQuery]
     further: Mapping[str, Sequence[str]]
     figures: Mapping[str, Values]
 
@@ -81,7 +81,7 @@ class QueryTable:
             if len(line) != len(names):
                 raise UsageError(f"{path}, line {number}: expected {len(names)} cells, got {len(line)}")
         columns = dict(zip(names, zip(*lines[1:], strict=True) if lines[1:] else [()] * len(names), strict=True))
-        asked = [Asked(*line[: len(_ASKED)]) for line in lines[1:]]
+        asked = [JudgedQuery(*line[: len(_ASKED)]) for line in lines[1:]]
         figures = {name: column for name, column in columns.items() if "." in name and not name.startswith(ATTRIBUTE)}
         further = {name: column for name, column in columns.items() if name not in figures and name not in _ASKED}
         return cls(asked, further, {name: _values(path, name, column) for name, column in figures.items()})
