@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +17,30 @@ from searchanything.evaluation.measures import Values, interval, resampled_means
 from searchanything.evaluation.query_table import JudgedQuery
 from searchanything.evaluation.spaces import space_name
 
-SETTINGS: Final = ("preset", "hash", "bits", "regions", "crops", "other_attribute", "instance", "seed")
+_SETTINGS: Final = ("preset", "hash", "bits", "regions", "crops", "other_attribute", "instance", "seed")
 _DIGITS: Final = 5
+_SPACES: Final = {
+    "float": "float",
+    "float_weighted": "float, weighted as the hash",
+    "codes": "codes",
+    "codes_rescored": "codes rescored",
+}
+_SHOWN: Final = {
+    "segmentation.recall_iou50": "recall at IoU 0.5",
+    "segmentation.recall_iou75": "recall at IoU 0.75",
+    "prompts.box": "box prompt",
+    "prompts.point": "point prompt",
+    "prompts.text": "text prompt",
+    "prompts.naming": "naming",
+    **{f"retrieval.{space}.map_10": f"mAP@10 {label}" for space, label in _SPACES.items()},
+    "retrieval.codes_rescored.precision_1": "precision@1 codes rescored",
+    "retrieval.codes_rescored.recall_10": "recall@10 codes rescored",
+    "retrieval_other.codes_rescored.map_10": "mAP@10 codes rescored, other",
+    **{f"regions.{space}.map_10": f"mAP@10 {label}" for space, label in _SPACES.items()},
+    "regions.codes_rescored.precision_1": "precision@1 codes rescored",
+    "regions.codes_rescored.located_map_10": "mAP@10 codes rescored, region on the instance",
+    "grid.codes_rescored.map_10": "mAP@10 codes rescored, grid of patches",
+}
 
 
 def compare_evaluations(before: Evaluated, after: Evaluated, *, seed: int = 0) -> Report:
@@ -48,6 +70,20 @@ def compare_evaluations(before: Evaluated, after: Evaluated, *, seed: int = 0) -
     }
 
 
+def shown_figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of a comparison that people look at first, by what they are called, if any query has them."""
+    figures = report["figures"]
+    return {label: figures[name] for name, label in _SHOWN.items() if name in figures and figures[name]["queries"]}
+
+
+def differing(report: Mapping[str, Any]) -> str:
+    """What the two evaluations did not have in common, as far as they say: `bits 64 → 256`."""
+    before, after = report["before"], report["after"]
+    names = [name for name in before if before[name] != after.get(name)]
+    pairs = (f"{name.replace('_', ' ')} {before[name]} → {after.get(name)}" for name in names)
+    return "; ".join(pairs) or "the same preset, hash layer and regions"
+
+
 def _figure(old: Values, new: Values, resampled: Values, images: Numbers) -> dict[str, Any]:
     both = ~np.isnan(old) & ~np.isnan(new)
     change = (new - old)[both]
@@ -69,7 +105,7 @@ def _mean(values: Values) -> float | None:
 
 def _settings(report: Report) -> dict[str, Any]:
     """What was evaluated, as far as a report says it."""
-    return {name: report[name] for name in SETTINGS if name in report}
+    return {name: report[name] for name in _SETTINGS if name in report}
 
 
 def _own_codes(evaluated: Evaluated) -> dict[str, Values]:

@@ -19,6 +19,7 @@ from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.core.errors import UsageError
 from searchanything.evaluation.comparing import compare_evaluations
+from searchanything.evaluation.difference_plot import draw_differences, save_differences
 from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.query_table import JudgedQuery, QueryTable
 
@@ -267,6 +268,38 @@ def test_two_layers_are_compared(
     assert "bits 64 → 128" in " ".join(lines)
     row = next(line for line in lines if line.startswith("mAP@10 float "))
     assert f"{figure['difference']:+.3f}" in row
+    plot = scenes / "plot.svg"
+    assert run(["eval", "compare", str(scenes / "one"), str(scenes / "two"), "--save", str(plot)]) == 0
+    assert plot.read_text("utf-8").rstrip().endswith("</svg>")
+    assert f"saved {plot}" in capsys.readouterr().err
+    assert run(["eval", "compare", str(scenes / "one"), str(scenes / "two"), "--save", str(scenes / "plot.txt")]) == 2
+
+
+def test_the_picture_shows_each_difference_where_it_is(tmp_path: Path) -> None:
+    images = ["a", "b", "c", "d"]
+    before = {
+        "prompts_in_box": [0.5, 0.5, 0.5, 0.5],
+        "prompts_in_text": [0.5] * 4,
+        "prompts_in_point": [0.0, 1.0, 0.0, 0.0],
+    }
+    after = {
+        "prompts_in_box": [0.7, 0.8, 0.9, 0.8],
+        "prompts_in_text": [0.3] * 4,
+        "prompts_in_point": [1.0, 0.0, 0.0, 0.0],
+    }
+    report = compare_evaluations(evaluated(images, **before), evaluated(images, **after))
+    axes = draw_differences(report).axes[0]
+    points = [
+        line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())
+    ]
+    assert points == [[pytest.approx(0.3), 0], [0, 1], [pytest.approx(-0.2), 2]]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["box prompt", "point prompt", "text prompt"]
+    assert [text.get_text() for text in axes.texts] == ["0.500 → 0.800", "0.250 → 0.250", "0.500 → 0.300"]
+    colours = [line.get_color() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert len(set(colours)) == 3, "better, unclear, worse"
+    save_differences(report, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as page:
+        assert np.ptp(np.asarray(page.convert("L"))) == 255
 
 
 def test_what_no_evaluation_wrote_is_refused(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
