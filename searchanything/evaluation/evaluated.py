@@ -56,7 +56,9 @@ class Evaluated:
         try:
             report = json.loads(read_file(path))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read: {error}; `eval` writes it with --out") from error
+            raise UsageError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; `eval` writes it with --out"
+            ) from error
         if not isinstance(report, dict) or not isinstance(report.get("bits"), int):
             raise UsageError(f"{path}: expected the report of `eval coco`, `eval voc` or `eval instances`")
         return cls(report, QueryTable.read(folder / _QUERIES))

@@ -73,7 +73,9 @@ class QueryTable:
         try:
             lines = list(csv.reader(io.StringIO(read_file(path).decode("utf-8"), newline="")))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} cannot be read: {error}; `eval` writes it with --out") from error
+            raise UsageError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; `eval` writes it with --out"
+            ) from error
         names = lines[0] if lines else []
         if tuple(names[: len(_ASKED)]) != _ASKED:
             raise UsageError(f"{path}: expected the columns {', '.join(_ASKED)} first; `eval` writes it with --out")
