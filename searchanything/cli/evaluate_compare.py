@@ -59,7 +59,9 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
     for label, one in shown_figures(report).items():
         counts = [f"{one[which]:,}" for which in ("better", "worse", "queries")]
         means = [shown_number(one["before"]), shown_number(one["after"])]
-        table.add_row(label, *means, _signed(one["difference"]), _ends(one["ci95"]), *counts)
+        same = not one["better"] and not one["worse"]
+        difference = ("same", "") if same else (_signed(one["difference"]), _ends(one["ci95"]))
+        table.add_row(label, *means, *difference, *counts)
     return Group(Text(summary), Text(differing(report)), table)
 
 

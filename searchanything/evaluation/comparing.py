@@ -19,6 +19,7 @@ from searchanything.evaluation.spaces import space_name
 
 _SETTINGS: Final = ("preset", "hash", "bits", "regions", "crops", "other_attribute", "instance", "seed")
 _DIGITS: Final = 5
+_DIGEST_SHOWN: Final = 12  # hex digits
 _SPACES: Final = {
     "float": "float",
     "float_weighted": "float, weighted as the hash",
@@ -80,8 +81,14 @@ def differing(report: Mapping[str, Any]) -> str:
     """What the two evaluations did not have in common, as far as they say: `bits 64 → 256`."""
     before, after = report["before"], report["after"]
     names = [name for name in before if before[name] != after.get(name)]
-    pairs = (f"{name.replace('_', ' ')} {before[name]} → {after.get(name)}" for name in names)
+    pairs = (f"{name.replace('_', ' ')} {_short(before[name])} → {_short(after.get(name))}" for name in names)
     return "; ".join(pairs) or "the same preset, hash layer and regions"
+
+
+def _short(setting: object) -> str:
+    """A setting, of a digest the beginning."""
+    text = str(setting)
+    return f"{text[:_DIGEST_SHOWN]}…" if len(text) > 2 * _DIGEST_SHOWN and " " not in text else text
 
 
 def _figure(old: Values, new: Values, resampled: Values, images: Numbers) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from searchanything.core.files import check_save_path, write_whole
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUFFIXES: Final = (".png", ".svg")
-_COLOURS: Final = {"better": "#3a8a4d", "worse": "#c44e52", "unclear": "#7f7f7f"}
+_COLOURS: Final = {"better": "#3a8a4d", "worse": "#c44e52", "unclear": "#7f7f7f", "same": "#c8c8c8"}
 _MEANING: Final = {
     "better": "better, zero outside of the interval",
-    "worse": "worse, likewise",
+    "worse": "worse, zero outside of the interval",
     "unclear": "zero within the interval",
+    "same": "no query differs",
 }
+_TITLE_WIDTH: Final = 100  # characters
 
 
 def check_plot_path(path: Path | None) -> None:
@@ -57,12 +60,15 @@ def draw_differences(report: Mapping[str, Any]) -> Figure:
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)
     axes.set_xlabel("difference, with 95 % interval over images")
-    page.suptitle(f"{report['queries']:,} queries on {report['images']:,} images\n{differing(report)}", fontsize=10)
-    page.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    title = [f"{report['queries']:,} queries on {report['images']:,} images", *wrap(differing(report), _TITLE_WIDTH)]
+    page.suptitle("\n".join(title), fontsize=10)
+    page.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return page
 
 
 def _kind(one: Mapping[str, Any]) -> str:
+    if not one["better"] and not one["worse"]:
+        return "same"
     if one["ci95"] is None or one["ci95"][0] <= 0 <= one["ci95"][1]:
         return "unclear"
     return "better" if one["difference"] > 0 else "worse"
