@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, tiff_file
+from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, png_file, tiff_file
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from searchanything.core.errors import ImageError
 from searchanything.images.decoding import decode_image, image_size
@@ -187,6 +188,17 @@ class TestOrientation:
         data = data[:end] + png_chunk(b"eXIf", exif_orientation(6)[6:]) + data[end:]
         assert image_size(data, name="x", max_pixels=10) == decode(data).shape[:2] == (3, 2)
 
+    @pytest.mark.parametrize("suffix", ["png", "webp", "jpeg", "tiff", "avif"])
+    def test_an_orientation_in_xmp_alone(self, suffix: str) -> None:
+        """It counts, as for ImageMagick; but an AVIF is turned by its properties irot and imir alone."""
+        xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        options = {"tiff": {"tiffinfo": {700: xmp}}, "png": {"pnginfo": PngInfo()}}.get(suffix, {"xmp": xmp})
+        if suffix == "png":
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        data = encode(Image.new("RGB", (32, 16)), format=suffix, **options)
+        size = (16, 32) if suffix == "avif" else (32, 16)
+        assert image_size(data, name="x", max_pixels=MAX_PIXELS) == decode(data).shape[:2] == size
+
 
 class TestTransparency:
     def test_it_is_laid_over_white(self) -> None:
@@ -212,6 +224,35 @@ class TestTransparency:
     def test_a_wide_grey_key(self) -> None:
         image = Image.fromarray(np.array([[1000, 2000]], np.uint16))
         assert decode(encode(image, format="png", transparency=1000)).tolist() == [[[255] * 3, [8] * 3]]
+
+    @pytest.mark.parametrize(
+        ("bits", "row", "key", "seen"),
+        [(2, b"\x1b", 2, [0, 85, 255, 255]), (4, b"\x05\xaf", 5, [0, 255, 170, 255])],
+    )
+    def test_a_grey_key_of_few_bits(self, bits: int, row: bytes, key: int, seen: list[int]) -> None:
+        """As ImageMagick 6.9 and libvips 8.18 show it."""
+        data = png_file(4, 1, png_chunk(b"tRNS", struct.pack(">H", key)), rows=b"\0" + row, bits=bits, colour=0)
+        assert decode(data)[0, :, 1].tolist() == seen
+
+    @pytest.mark.parametrize("key", [(0x1234, 0x5678, 0x9ABC), (0x12, 0x56, 0x9A)])
+    def test_a_wide_colour_key_counts_with_all_its_bits(self, key: tuple[int, int, int]) -> None:
+        """As ImageMagick 6.9 and libvips 8.18 show it: the second colour differs in its lower bits alone."""
+        colours = (key, (key[0] ^ 1, *key[1:]), (0xFFFF, 0, 0x8000))
+        rows = b"\0" + struct.pack(">9H", *(sample for colour in colours for sample in colour))
+        data = png_file(3, 1, png_chunk(b"tRNS", struct.pack(">3H", *key)), rows=rows, bits=16)
+        decoded = decode(data)[0].astype(int)
+        assert decoded[0].tolist() == [255, 255, 255]
+        assert np.abs(decoded[1:] - [[sample / 257 for sample in colour] for colour in colours[1:]]).max() <= 1
+
+    def test_what_the_first_frame_of_a_gif_leaves_free_is_white(self) -> None:
+        """GIF89a, 23: nothing is drawn there; browsers and ImageMagick's -coalesce leave it clear."""
+        data = bytearray(encode(Image.new("RGB", (2, 1), (0, 0, 200)), format="gif"))
+        data[6:10] = struct.pack("<2H", 4, 3)
+        frame = data.index(b",\0\0\0\0\2\0\1\0")
+        data[frame + 1 : frame + 5] = struct.pack("<2H", 1, 1)
+        seen = np.full((3, 4, 3), 255)
+        seen[1, 1:3] = (0, 0, 200)
+        assert decode(bytes(data)).tolist() == seen.tolist()
 
 
 class TestDepth:
@@ -253,11 +294,13 @@ class TestColour:
         decoded = decode(encode(image, format="png", icc_profile=rgb_profile(blue, green, red))).astype(int)
         assert np.abs(decoded - np.array([[[0, 0, 255], [0, 255, 0], [255, 0, 0]]])).max() <= 2
 
-    def test_a_grey_profile(self) -> None:
+    @pytest.mark.parametrize(("dtype", "suffix"), [(np.uint8, "png"), (np.uint16, "png"), (np.uint16, "tiff")])
+    def test_a_grey_profile(self, dtype: type[np.generic], suffix: str) -> None:
         ramp = np.arange(256, dtype=np.uint8)[np.newaxis]
+        stored = ramp.astype(dtype) * (257 if dtype is np.uint16 else 1)
         gamma_2_2 = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256))
         profile = icc_profile(b"GRAY", {b"wtpt": WHITE, b"kTRC": gamma_2_2})
-        decoded = decode(encode(Image.fromarray(ramp), format="png", icc_profile=profile))
+        decoded = decode(encode(Image.fromarray(stored), format=suffix, icc_profile=profile))
         assert np.abs(decoded[..., 1] - srgb_of_linear((ramp / 255) ** 2.2)).max() <= 2
         assert np.abs(decoded[..., 1].astype(int) - ramp).max() > 4  # so it is not simply passed through
 
