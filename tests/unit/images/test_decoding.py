@@ -18,7 +18,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, png_file, tiff_file
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from searchanything.core.errors import ImageError
@@ -350,6 +350,11 @@ class TestLimits:
         assert "\n" not in caught.value.reason
 
 
+TURN = Image.Transpose
+HEIC_TURNS = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE}
+HEIC_TURNS |= {6: TURN.ROTATE_90, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_270}
+
+
 class TestHeic:
     """As phones write it; written here by libheif's x265, without loss where the test compares pixels."""
 
@@ -366,12 +371,18 @@ class TestHeic:
     def test_pixels_come_through(self) -> None:
         assert np.array_equal(decode(self.encoded()), self.PIXELS)
 
-    @pytest.mark.parametrize(("turn", "orientation"), [(Image.Transpose.ROTATE_90, 6), (Image.Transpose.ROTATE_180, 3)])
-    def test_stands_upright(self, turn: Image.Transpose, orientation: int) -> None:
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        turned = Image.fromarray(self.PIXELS).transpose(turn)
-        assert np.array_equal(decode(self.encoded(turned, exif=exif.tobytes())), self.PIXELS)
+    @pytest.mark.parametrize("said", [1, 6, 8])
+    @pytest.mark.parametrize("orientation", HEIC_TURNS)
+    def test_stands_upright(self, orientation: int, said: int) -> None:
+        """By its properties irot and imir, which libheif wrote here; whatever its EXIF says."""
+        turned = Image.fromarray(self.PIXELS).transpose(HEIC_TURNS[orientation])
+        data = self.encoded(turned, exif=exif_orientation(orientation))
+        entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+        assert data.count(entry) == 1
+        assert b"irot" in data or b"imir" in data
+        data = data.replace(entry, struct.pack("<HHIHH", 0x0112, 3, 1, said, 0))
+        assert image_size(data, name="x", max_pixels=MAX_PIXELS) == self.PIXELS.shape[:2]
+        assert np.array_equal(decode(data), self.PIXELS)
 
     def test_transparency_lies_over_white(self) -> None:
         clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
