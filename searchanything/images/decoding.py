@@ -1,9 +1,9 @@
 """Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
 
 Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The first bytes say
-the format, never the name. EXIF orientation is applied, transparency laid over white, colours are brought to
-sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
-is guessed or filled in.
+the format, never the name. EXIF orientation is applied, or XMP's where EXIF has none (AVIF and HEIC have properties for
+it, which alone count), transparency laid over white, colours are brought to sRGB by an embedded ICC profile. Whatever
+is damaged, cut off, too large or something else is an `ImageError`; nothing is guessed or filled in.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ _TIFF_COMPRESSION, _TIFF_JPEGS, _TIFF_ROWS = 259, (6, 7), 278
 _TIFF_PLACES = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
 _TIFF_WHITE = (281, 50717)  # MaxSampleValue, WhiteLevel
 
-_PNG_BITS = 24  # where IHDR has the bit depth
+_PNG_BITS, _PNG_COLOURS = 24, 25  # where IHDR has the bit depth and the colour type
+_PNG_GREY_WITH_OPACITY = 4
+_GREY = "grey"  # in an opened PNG's info: whether it is grey with opacity
 _SIGNIFICANT_BITS = "significant_bits"  # in an opened PNG's info: the highest number of its sBIT chunk
 
 
@@ -176,6 +178,7 @@ def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
         image.info["icc_profile"] = parts.icc_profile
     if parts.significant_bits:
         image.info[_SIGNIFICANT_BITS] = parts.significant_bits
+    image.info[_GREY] = parts.data[_PNG_COLOURS] == _PNG_GREY_WITH_OPACITY  # which Pillow loads as RGBA, with 16 bits
     if image.mode == "L" and isinstance(key := image.info.get("transparency"), int):
         image.info["transparency"] = key * 255 // ((1 << parts.data[_PNG_BITS]) - 1)  # as Pillow scales the samples
     return image
@@ -313,7 +316,8 @@ def _wide_grey(image: ImageFile) -> RGBImage:
 def _wide_colours(image: ImageFile, again: Callable[[], ImageFile]) -> RGBImage:
     """16-bit colours, of which Pillow loaded the upper halves, in 8 bits; `again` opens the file once more."""
     key = image.info.pop("transparency", None)
-    pixels = _rgb(in_own_range(image, again, _declared_white(image)))
+    colours = in_own_range(image, again, _declared_white(image))
+    pixels = _rgb(colours.convert("LA") if image.info.get(_GREY) else colours)  # so that a profile of grey fits
     if key is not None:
         pixels[has_colour(image, again, key)] = 255
     return pixels

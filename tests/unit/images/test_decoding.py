@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -303,6 +304,15 @@ class TestColour:
         decoded = decode(encode(Image.fromarray(stored), format=suffix, icc_profile=profile))
         assert np.abs(decoded[..., 1] - srgb_of_linear((ramp / 255) ** 2.2)).max() <= 2
         assert np.abs(decoded[..., 1].astype(int) - ramp).max() > 4  # so it is not simply passed through
+
+    def test_a_grey_profile_of_grey_with_opacity(self) -> None:
+        """64 of 255 in linear light is 137 in sRGB (IEC 61966-2-1); ImageMagick 6.9 shows the same."""
+        profile = zlib.compress(icc_profile(b"GRAY", {b"wtpt": WHITE, b"kTRC": LINEAR}))
+        for bits, full in ((8, 255), (16, 65535)):
+            samples = (full * 64 // 255, full, full * 64 // 255, 0, full, full)
+            rows = b"\0" + b"".join(sample.to_bytes(bits // 8, "big") for sample in samples)
+            data = png_file(3, 1, png_chunk(b"iCCP", b"k\0\0" + profile), rows=rows, bits=bits, colour=4)
+            assert np.abs(decode(data)[0].astype(int) - [[137] * 3, [255] * 3, [255] * 3]).max() <= 2
 
     def test_a_profile_of_another_space_is_ignored(self) -> None:
         image = Image.fromarray(photo_like(np.random.default_rng(4)))
