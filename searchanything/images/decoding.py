@@ -135,12 +135,14 @@ def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBIm
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
     _check_pixels(image.size, name, max_pixels)
     with _quiet_pillow(), mapped(name, kind):
+        image.load()  # which turns a TIFF
         exif = image.getexif()
         if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
             return np.array(image)
         storable = image.convert(_STORABLE_AS[image.mode]) if image.mode in _STORABLE_AS else image
-        file = BytesIO()
-        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=exif, compression="raw")
+        file, turn = BytesIO(), Image.Exif()  # of a TIFF's other tags some say how its own samples lay
+        turn[ExifTags.Base.Orientation] = exif.get(ExifTags.Base.Orientation, 1)
+        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=turn, compression="raw")
     return decode_image(file.getvalue(), name=name, max_pixels=max_pixels)
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
-from searchanything.images.decoding import decode_image, image_size
+from searchanything.images.decoding import decode_image, decode_pil_image, image_size
 from searchanything.images.file_parts import jpeg_exif_parts, jpeg_scans, png_parts
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -261,13 +261,22 @@ class TestDepth:
         seen = decoded(tiff(tags, b"".join(strips)))
         np.testing.assert_allclose(seen, np.broadcast_to(expected(colours, white), seen.shape), rtol=0, atol=1)
 
+    def test_a_pil_image_of_planes(self) -> None:
+        """Its tags say that samples lie in planes, which they do in its file alone."""
+        colours = np.random.default_rng(5).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+        planes = b"".join(plane.tobytes() for plane in 255 - np.moveaxis(colours, 2, 0)) + bytes(8 * 16)  # no black
+        tags = {256: [16], 257: [8], 258: [8] * 4, 259: [1], 262: [5], 273: [8, 136, 264, 392], 277: [4], 278: [8]}
+        data = tiff({tag: (3, one) for tag, one in (tags | {279: [128] * 4, 284: [2]}).items()}, planes)
+        opened = Image.open(io.BytesIO(data))
+        assert (opened.mode, opened.getexif()[284]) == ("CMYK", 2)
+        for found in (decoded(data), decode_pil_image(opened, name="x", max_pixels=10_000)):
+            np.testing.assert_array_equal(found, colours)
+
     def test_black_stays_black(self) -> None:
         for pixels in (np.zeros((40, 50), np.uint16), np.zeros((40, 50, 3), np.uint16)):
             assert decoded(opencv(pixels, "png")).max() == 0
 
     def test_a_pil_image_of_12_bits(self) -> None:
-        from searchanything.images.decoding import decode_pil_image
-
         grey = ramp(4095)[..., 0]
         found = decode_pil_image(Image.fromarray(grey), name="x", max_pixels=10_000)
         np.testing.assert_array_equal(found[..., 0], expected(grey, 4095))
