@@ -201,13 +201,14 @@ def read_mask(path: Path) -> BoolMask:
     from PIL import Image, ImageOps
 
     from searchanything.core.reading import read_file
+    from searchanything.images.pillow_errors import PILLOW_ERRORS
 
     try:
         with Image.open(io.BytesIO(read_file(path))) as opened:
             image = ImageOps.exif_transpose(opened)
             opaque = np.asarray(image.convert("RGBA"))[..., 3] > 127 if image.has_transparency_data else True
-            brightness = np.asarray(image if image.mode in ("1", "I", "I;16", "F") else image.convert("L"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+            brightness = np.asarray(image if image.mode[:1] in "1IF" else image.convert("L"))
+    except PILLOW_ERRORS as error:
         raise PromptError(f"--mask {path}: cannot be read as an image ({error})") from error
     values = brightness.astype(np.float64)
     return np.asarray((values > values.max() / 2) & opaque, dtype=np.bool_)

@@ -1,9 +1,9 @@
 """Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
 
 Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The first bytes say
-the format, never the name. EXIF orientation is applied, transparency laid over white, colours are brought to
-sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
-is guessed or filled in.
+the format, never the name. EXIF orientation is applied, or XMP's where EXIF has none (AVIF and HEIC have properties for
+it, which alone count), transparency laid over white, colours are brought to sRGB by an embedded ICC profile. Whatever
+is damaged, cut off, too large or something else is an `ImageError`; nothing is guessed or filled in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -32,7 +32,8 @@ from searchanything.core.types import RGBImage
 from searchanything.images.file_parts import EXIF, MAX_PROFILE_BYTES, jpeg_exif_parts, jpeg_scans, png_parts
 from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
 from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
-from searchanything.images.samples import in_own_range, is_wide, to_8_bits, white_of
+from searchanything.images.samples import has_colour, in_own_range, is_wide, to_8_bits, white_of
+from searchanything.images.tiff_planes import name_planes
 
 # Plugins are called directly: `Image.open` would try further formats, and warn or refuse by a global pixel limit that
 # belongs to the host program.
@@ -76,6 +77,9 @@ _TIFF_COMPRESSION, _TIFF_JPEGS, _TIFF_ROWS = 259, (6, 7), 278
 _TIFF_PLACES = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
 _TIFF_WHITE = (281, 50717)  # MaxSampleValue, WhiteLevel
 
+_PNG_BITS, _PNG_COLOURS = 24, 25  # where IHDR has the bit depth and the colour type
+_PNG_GREY_WITH_OPACITY = 4
+_GREY = "grey"  # in an opened PNG's info: whether it is grey with opacity
 _SIGNIFICANT_BITS = "significant_bits"  # in an opened PNG's info: the highest number of its sBIT chunk
 
 
@@ -87,7 +91,9 @@ def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
     with _quiet_pillow():
         kind, image = _open(data, name=name, max_pixels=max_pixels)
         with mapped(name, kind):
-            turned = kind != "TIFF" and _orientation(image) >= 5  # Pillow turns TIFF itself, and tells the final size
+            # Pillow has the final size of a TIFF that its own tag turns, not of one that XMP turns.
+            own = isinstance(image, TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2
+            turned = not own and _orientation(image) >= 5
             return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -104,16 +110,18 @@ def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
         kind, image = _open(data, name=name, max_pixels=max_pixels)
         with mapped(name, kind):
             wide = is_wide(image)
+            frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
             image.load()
             if image.mode in _WIDE_GREY:
                 pixels = _wide_grey(image)
             elif image.mode in ("I", "F"):
                 raise ImageError(name, "has 32-bit samples without a defined range; convert it to 8 or 16 bits")
             elif wide:
-                reopen = partial(_open, data, name=name, max_pixels=max_pixels)
-                pixels = _rgb(in_own_range(image, lambda: reopen()[1], _declared_white(image)))
+                pixels = _wide_colours(image, lambda: _open(data, name=name, max_pixels=max_pixels)[1])
             else:
                 pixels = _rgb(image)
+            if frame is not None:
+                _clear_around(pixels, frame)
             return _upright(pixels, _orientation(image))
 
 
@@ -127,12 +135,14 @@ def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBIm
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
     _check_pixels(image.size, name, max_pixels)
     with _quiet_pillow(), mapped(name, kind):
+        image.load()  # which turns a TIFF
         exif = image.getexif()
         if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
             return np.array(image)
         storable = image.convert(_STORABLE_AS[image.mode]) if image.mode in _STORABLE_AS else image
-        file = BytesIO()
-        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=exif, compression="raw")
+        file, turn = BytesIO(), Image.Exif()  # of a TIFF's other tags some say how its own samples lay
+        turn[ExifTags.Base.Orientation] = exif.get(ExifTags.Base.Orientation, 1)
+        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=turn, compression="raw")
     return decode_image(file.getvalue(), name=name, max_pixels=max_pixels)
 
 
@@ -148,6 +158,8 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
             _check_exif(data, name)
         image = _PLUGINS[kind](BytesIO(data))
         _check_pixels(image.size, name, max_pixels)
+        if kind == "AVIF":
+            image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
         if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
             _check_scans(jpeg_scans(data), image.width * image.height, name)
         if isinstance(image, TiffImageFile):
@@ -155,6 +167,7 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
             _check_pixels(tile, name, max(max_pixels, 1 << 20))
             if image.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEGS:
                 _check_tiff_scans(data, image, name)
+            name_planes(image)
     return kind, image
 
 
@@ -167,6 +180,9 @@ def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
         image.info["icc_profile"] = parts.icc_profile
     if parts.significant_bits:
         image.info[_SIGNIFICANT_BITS] = parts.significant_bits
+    image.info[_GREY] = parts.data[_PNG_COLOURS] == _PNG_GREY_WITH_OPACITY  # which Pillow loads as RGBA, with 16 bits
+    if image.mode == "L" and isinstance(key := image.info.get("transparency"), int):
+        image.info["transparency"] = key * 255 // ((1 << parts.data[_PNG_BITS]) - 1)  # as Pillow scales the samples
     return image
 
 
@@ -291,10 +307,28 @@ def _wide_grey(image: ImageFile) -> RGBImage:
     white = (1 << bits) - 1
     if bits == 16:
         white = white_of(int(samples.max()), _declared_white(image), pixels=samples.size)
-    grey = to_8_bits(white, white_is_zero=white_is_zero)[samples]
+    grey = Image.fromarray(to_8_bits(white, white_is_zero=white_is_zero)[samples])
+    grey.info["icc_profile"] = image.info.get("icc_profile")
+    pixels = _rgb(grey)
     if isinstance(transparent := image.info.get("transparency"), int):
-        grey[samples == transparent] = 255
-    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+        pixels[samples == transparent] = 255
+    return pixels
+
+
+def _wide_colours(image: ImageFile, again: Callable[[], ImageFile]) -> RGBImage:
+    """16-bit colours, of which Pillow loaded the upper halves, in 8 bits; `again` opens the file once more."""
+    key = image.info.pop("transparency", None)
+    colours = in_own_range(image, again, _declared_white(image))
+    pixels = _rgb(colours.convert("LA") if image.info.get(_GREY) else colours)  # so that a profile of grey fits
+    if key is not None:
+        pixels[has_colour(image, again, key)] = 255
+    return pixels
+
+
+def _clear_around(pixels: RGBImage, frame: tuple[int, int, int, int]) -> None:
+    """Make white what a GIF's first frame leaves free: it is transparent, and Pillow paints it in some colour."""
+    left, top, right, bottom = frame
+    pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = 255, 255, 255, 255
 
 
 def _rgb(image: Image.Image) -> RGBImage:

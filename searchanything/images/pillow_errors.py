@@ -58,6 +58,10 @@ def _reason(error: Exception, kind: str) -> str:
         return f"is a {kind} file that needs more memory than there is"
     if "truncated" in message or isinstance(error, EOFError):
         return f"is a {kind} file that is cut off ({message or 'early end'})"
+    if kind == "TIFF" and isinstance(error.__cause__, KeyError) and message.isdigit():
+        return f"is a TIFF file of an unsupported kind (compression {message}); save it anew with another compression"
+    if kind == "TIFF" and message == "decoder error -2":  # libtiff's only word for both
+        return "is a TIFF file that is damaged, or compressed in a way that is not read; save it anew"
     if _UNSUPPORTED.search(message):
         return f"is a {kind} file of an unsupported kind ({message}); convert it to 8-bit RGB"
     return f"is a damaged {kind} file ({message or type(error).__name__})"

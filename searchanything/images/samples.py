@@ -44,7 +44,7 @@ def to_8_bits(white: int, *, white_is_zero: bool = False) -> NDArray[np.uint8]:
 
 def is_wide(image: ImageFile) -> bool:
     """Whether Pillow, asked to load this opened file, will keep the upper half of 16-bit colours alone."""
-    modes = [_raw_mode(tile.args) for tile in image.tile]
+    modes = [raw_mode(tile.args) for tile in image.tile]
     wide = [mode.rpartition(";")[2] in ("16B", "16L", "16N") for mode in modes]
     premultiplied = any(mode.startswith("RGBa") for mode in modes)
     return image.mode in _BANDS and bool(wide) and all(wide) and not premultiplied
@@ -73,6 +73,15 @@ def in_own_range(loaded: ImageFile, again: Callable[[], ImageFile], declared: in
     return image
 
 
+def has_colour(loaded: ImageFile, again: Callable[[], ImageFile], colour: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a loaded wide image of RGB has a colour of 16 bits: (H, W). `again` is as for `in_own_range`."""
+    samples = np.array(colour)
+    found: NDArray[np.bool_] = (np.asarray(loaded) == samples >> 8).all(axis=2)
+    if found.any():
+        found &= (_lower_half(again()) == samples & 255).all(axis=2)
+    return found
+
+
 def _is_dark(image: Image.Image, band: int) -> bool:
     low, high = image.getextrema()[band]  # type: ignore[misc]
     return bool((high < (FULL >> 8) / 4 and (low, high) != (0, 0)) or high == 0)
@@ -93,7 +102,7 @@ def _joined(upper: NDArray[np.uint8], lower: NDArray[np.uint8], top: int, bands:
 
 def _lower_half(image: ImageFile) -> NDArray[np.uint8]:
     """The lower bytes of an opened file's samples, at the places where loading puts the upper ones."""
-    grey = any(_raw_mode(tile.args) == "LA;16B" for tile in image.tile)
+    grey = any(raw_mode(tile.args) == "LA;16B" for tile in image.tile)
     image.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in image.tile]
     image.load()
     pixels = np.asarray(image)
@@ -101,12 +110,13 @@ def _lower_half(image: ImageFile) -> NDArray[np.uint8]:
     return pixels[..., [1, 1, 1, 3]] if grey else pixels
 
 
-def _raw_mode(args: object) -> str:
+def raw_mode(args: object) -> str:
+    """What Pillow calls the layout of a tile's samples; "" where it does not say."""
     mode = args[0] if isinstance(args, tuple) and args else args
     return mode if isinstance(mode, str) else ""
 
 
 def _with_other_byte(args: tuple[Any, ...] | str | None) -> tuple[Any, ...] | str:
-    mode = _raw_mode(args)
+    mode = raw_mode(args)
     other = "RGBA" if mode == "LA;16B" else mode[:-1] + _OTHER_BYTE[mode[-1]]
     return (other, *args[1:]) if isinstance(args, tuple) else other

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, tiff_file
-from PIL import ExifTags, Image
+from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, png_file, tiff_file
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from searchanything.core.errors import ImageError
 from searchanything.images.decoding import decode_image, image_size
@@ -187,6 +189,17 @@ class TestOrientation:
         data = data[:end] + png_chunk(b"eXIf", exif_orientation(6)[6:]) + data[end:]
         assert image_size(data, name="x", max_pixels=10) == decode(data).shape[:2] == (3, 2)
 
+    @pytest.mark.parametrize("suffix", ["png", "webp", "jpeg", "tiff", "avif"])
+    def test_an_orientation_in_xmp_alone(self, suffix: str) -> None:
+        """It counts, as for ImageMagick; but an AVIF is turned by its properties irot and imir alone."""
+        xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        options = {"tiff": {"tiffinfo": {700: xmp}}, "png": {"pnginfo": PngInfo()}}.get(suffix, {"xmp": xmp})
+        if suffix == "png":
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        data = encode(Image.new("RGB", (32, 16)), format=suffix, **options)
+        size = (16, 32) if suffix == "avif" else (32, 16)
+        assert image_size(data, name="x", max_pixels=MAX_PIXELS) == decode(data).shape[:2] == size
+
 
 class TestTransparency:
     def test_it_is_laid_over_white(self) -> None:
@@ -212,6 +225,35 @@ class TestTransparency:
     def test_a_wide_grey_key(self) -> None:
         image = Image.fromarray(np.array([[1000, 2000]], np.uint16))
         assert decode(encode(image, format="png", transparency=1000)).tolist() == [[[255] * 3, [8] * 3]]
+
+    @pytest.mark.parametrize(
+        ("bits", "row", "key", "seen"),
+        [(2, b"\x1b", 2, [0, 85, 255, 255]), (4, b"\x05\xaf", 5, [0, 255, 170, 255])],
+    )
+    def test_a_grey_key_of_few_bits(self, bits: int, row: bytes, key: int, seen: list[int]) -> None:
+        """As ImageMagick 6.9 and libvips 8.18 show it."""
+        data = png_file(4, 1, png_chunk(b"tRNS", struct.pack(">H", key)), rows=b"\0" + row, bits=bits, colour=0)
+        assert decode(data)[0, :, 1].tolist() == seen
+
+    @pytest.mark.parametrize("key", [(0x1234, 0x5678, 0x9ABC), (0x12, 0x56, 0x9A)])
+    def test_a_wide_colour_key_counts_with_all_its_bits(self, key: tuple[int, int, int]) -> None:
+        """As ImageMagick 6.9 and libvips 8.18 show it: the second colour differs in its lower bits alone."""
+        colours = (key, (key[0] ^ 1, *key[1:]), (0xFFFF, 0, 0x8000))
+        rows = b"\0" + struct.pack(">9H", *(sample for colour in colours for sample in colour))
+        data = png_file(3, 1, png_chunk(b"tRNS", struct.pack(">3H", *key)), rows=rows, bits=16)
+        decoded = decode(data)[0].astype(int)
+        assert decoded[0].tolist() == [255, 255, 255]
+        assert np.abs(decoded[1:] - [[sample / 257 for sample in colour] for colour in colours[1:]]).max() <= 1
+
+    def test_what_the_first_frame_of_a_gif_leaves_free_is_white(self) -> None:
+        """GIF89a, 23: nothing is drawn there; browsers and ImageMagick's -coalesce leave it clear."""
+        data = bytearray(encode(Image.new("RGB", (2, 1), (0, 0, 200)), format="gif"))
+        data[6:10] = struct.pack("<2H", 4, 3)
+        frame = data.index(b",\0\0\0\0\2\0\1\0")
+        data[frame + 1 : frame + 5] = struct.pack("<2H", 1, 1)
+        seen = np.full((3, 4, 3), 255)
+        seen[1, 1:3] = (0, 0, 200)
+        assert decode(bytes(data)).tolist() == seen.tolist()
 
 
 class TestDepth:
@@ -253,13 +295,24 @@ class TestColour:
         decoded = decode(encode(image, format="png", icc_profile=rgb_profile(blue, green, red))).astype(int)
         assert np.abs(decoded - np.array([[[0, 0, 255], [0, 255, 0], [255, 0, 0]]])).max() <= 2
 
-    def test_a_grey_profile(self) -> None:
+    @pytest.mark.parametrize(("dtype", "suffix"), [(np.uint8, "png"), (np.uint16, "png"), (np.uint16, "tiff")])
+    def test_a_grey_profile(self, dtype: type[np.generic], suffix: str) -> None:
         ramp = np.arange(256, dtype=np.uint8)[np.newaxis]
+        stored = ramp.astype(dtype) * (257 if dtype is np.uint16 else 1)
         gamma_2_2 = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256))
         profile = icc_profile(b"GRAY", {b"wtpt": WHITE, b"kTRC": gamma_2_2})
-        decoded = decode(encode(Image.fromarray(ramp), format="png", icc_profile=profile))
+        decoded = decode(encode(Image.fromarray(stored), format=suffix, icc_profile=profile))
         assert np.abs(decoded[..., 1] - srgb_of_linear((ramp / 255) ** 2.2)).max() <= 2
         assert np.abs(decoded[..., 1].astype(int) - ramp).max() > 4  # so it is not simply passed through
+
+    def test_a_grey_profile_of_grey_with_opacity(self) -> None:
+        """64 of 255 in linear light is 137 in sRGB (IEC 61966-2-1); ImageMagick 6.9 shows the same."""
+        profile = zlib.compress(icc_profile(b"GRAY", {b"wtpt": WHITE, b"kTRC": LINEAR}))
+        for bits, full in ((8, 255), (16, 65535)):
+            samples = (full * 64 // 255, full, full * 64 // 255, 0, full, full)
+            rows = b"\0" + b"".join(sample.to_bytes(bits // 8, "big") for sample in samples)
+            data = png_file(3, 1, png_chunk(b"iCCP", b"k\0\0" + profile), rows=rows, bits=bits, colour=4)
+            assert np.abs(decode(data)[0].astype(int) - [[137] * 3, [255] * 3, [255] * 3]).max() <= 2
 
     def test_a_profile_of_another_space_is_ignored(self) -> None:
         image = Image.fromarray(photo_like(np.random.default_rng(4)))
@@ -307,6 +360,11 @@ class TestLimits:
         assert "\n" not in caught.value.reason
 
 
+TURN = Image.Transpose
+HEIC_TURNS = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE}
+HEIC_TURNS |= {6: TURN.ROTATE_90, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_270}
+
+
 class TestHeic:
     """As phones write it; written here by libheif's x265, without loss where the test compares pixels."""
 
@@ -323,12 +381,18 @@ class TestHeic:
     def test_pixels_come_through(self) -> None:
         assert np.array_equal(decode(self.encoded()), self.PIXELS)
 
-    @pytest.mark.parametrize(("turn", "orientation"), [(Image.Transpose.ROTATE_90, 6), (Image.Transpose.ROTATE_180, 3)])
-    def test_stands_upright(self, turn: Image.Transpose, orientation: int) -> None:
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        turned = Image.fromarray(self.PIXELS).transpose(turn)
-        assert np.array_equal(decode(self.encoded(turned, exif=exif.tobytes())), self.PIXELS)
+    @pytest.mark.parametrize("said", [1, 6, 8])
+    @pytest.mark.parametrize("orientation", HEIC_TURNS)
+    def test_stands_upright(self, orientation: int, said: int) -> None:
+        """By its properties irot and imir, which libheif wrote here; whatever its EXIF says."""
+        turned = Image.fromarray(self.PIXELS).transpose(HEIC_TURNS[orientation])
+        data = self.encoded(turned, exif=exif_orientation(orientation))
+        entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+        assert data.count(entry) == 1
+        assert b"irot" in data or b"imir" in data
+        data = data.replace(entry, struct.pack("<HHIHH", 0x0112, 3, 1, said, 0))
+        assert image_size(data, name="x", max_pixels=MAX_PIXELS) == self.PIXELS.shape[:2]
+        assert np.array_equal(decode(data), self.PIXELS)
 
     def test_transparency_lies_over_white(self) -> None:
         clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))

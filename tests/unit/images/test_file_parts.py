@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
-from searchanything.images.decoding import decode_image, image_size
+from searchanything.images.decoding import decode_image, decode_pil_image, image_size
 from searchanything.images.file_parts import jpeg_exif_parts, jpeg_scans, png_parts
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -152,7 +152,7 @@ class TestJpeg:
             decoded(tiff(tags, strip))
 
     def test_modes_that_are_not_read_are_not_called_damage(self) -> None:
-        """A TIFF of RGB in 32-bit floats, a JPEG of 12 bits, a BMP of 3 bits a pixel."""
+        """A TIFF of RGB in 32-bit floats or of JPEG 2000, a JPEG of 12 bits, a BMP of 3 bits a pixel."""
         floats = {256: (4, [2]), 257: (4, [2]), 258: (3, [32] * 3), 259: (3, [1]), 262: (3, [2]), 273: (4, [8])}
         floats |= {277: (3, [3]), 278: (4, [2]), 279: (4, [48]), 339: (3, [3] * 3)}
         jpeg = b"\xff\xd8\xff\xc1" + struct.pack(">HBHHB3B", 11, 12, 8, 8, 1, 1, 0x11, 0)
@@ -165,6 +165,8 @@ class TestJpeg:
         for kind, (data, why) in refused.items():
             with pytest.raises(ImageError, match=rf"is a {kind} file of an unsupported kind \({why}\); convert"):
                 decoded(data)
+        with pytest.raises(ImageError, match=r"unsupported kind \(compression 34712\); save it anew"):
+            decoded(tiff(floats | {259: (3, [34712])}, bytes(48)))
 
     @given(st.binary(max_size=300))
     @settings(max_examples=100, deadline=None)
@@ -240,13 +242,41 @@ class TestDepth:
         tags |= {277: (3, [1]), 278: (4, [40]), 279: (4, [4000]), 281: (3, [2000])}
         np.testing.assert_array_equal(decoded(tiff(tags, grey.tobytes()))[..., 0], expected(grey, 2000))
 
+    @pytest.mark.parametrize("rows", [40, 16], ids=["one strip", "strips"])
+    @pytest.mark.parametrize(
+        ("photometric", "bands", "white"),
+        [(1, 1, 65535), (1, 1, 4095), (2, 3, 65535), (2, 3, 4095), (2, 4, 65535), (2, 4, 4095), (5, 4, 65535)],
+    )
+    def test_planes_of_16_bits(self, rows: int, photometric: int, bands: int, white: int) -> None:
+        """As ImageMagick and tifffile write them, one colour after the other (TIFF 6.0, PlanarConfiguration 2)."""
+        colours = ramp(white)[..., : min(bands, 3)]
+        stored = white - colours if photometric == 5 else colours
+        fourth = np.full((40, 50, bands - stored.shape[2]), 0 if photometric == 5 else white, np.uint16)
+        planes = np.moveaxis(np.dstack([stored, fourth]), 2, 0)
+        strips = [plane[top : top + rows].tobytes() for plane in planes for top in range(0, 40, rows)]
+        places = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
+        tags = {256: (4, [50]), 257: (4, [40]), 258: (3, [16] * bands), 259: (3, [1]), 262: (3, [photometric])}
+        tags |= {273: (4, places), 277: (3, [bands]), 278: (4, [rows]), 279: (4, [len(strip) for strip in strips])}
+        tags |= {284: (3, [2])} | ({338: (3, [2])} if photometric == 2 and bands == 4 else {})
+        seen = decoded(tiff(tags, b"".join(strips)))
+        np.testing.assert_allclose(seen, np.broadcast_to(expected(colours, white), seen.shape), rtol=0, atol=1)
+
+    def test_a_pil_image_of_planes(self) -> None:
+        """Its tags say that samples lie in planes, which they do in its file alone."""
+        colours = np.random.default_rng(5).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+        planes = b"".join(plane.tobytes() for plane in 255 - np.moveaxis(colours, 2, 0)) + bytes(8 * 16)  # no black
+        tags = {256: [16], 257: [8], 258: [8] * 4, 259: [1], 262: [5], 273: [8, 136, 264, 392], 277: [4], 278: [8]}
+        data = tiff({tag: (3, one) for tag, one in (tags | {279: [128] * 4, 284: [2]}).items()}, planes)
+        opened = Image.open(io.BytesIO(data))
+        assert (opened.mode, opened.getexif()[284]) == ("CMYK", 2)
+        for found in (decoded(data), decode_pil_image(opened, name="x", max_pixels=10_000)):
+            np.testing.assert_array_equal(found, colours)
+
     def test_black_stays_black(self) -> None:
         for pixels in (np.zeros((40, 50), np.uint16), np.zeros((40, 50, 3), np.uint16)):
             assert decoded(opencv(pixels, "png")).max() == 0
 
     def test_a_pil_image_of_12_bits(self) -> None:
-        from searchanything.images.decoding import decode_pil_image
-
         grey = ramp(4095)[..., 0]
         found = decode_pil_image(Image.fromarray(grey), name="x", max_pixels=10_000)
         np.testing.assert_array_equal(found[..., 0], expected(grey, 4095))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus import exif_orientation
 from PIL import Image
 
 from searchanything import wiring
@@ -49,6 +50,19 @@ def test_every_mode_of_a_pil_image_is_read(mode: str) -> None:
     for step in steps:
         image = image.convert(step)
     np.testing.assert_array_equal(from_pil(image), np.full((3, 4, 3), 255, np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_a_pil_image_of_a_tiff_is_turned_once(mode: str, orientation: int) -> None:
+    pixels = np.random.default_rng(6).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "TIFF", exif=exif_orientation(orientation))
+    seen = load_image(file.getvalue(), read_object=unread, max_pixels=100)
+    assert seen.shape[:2] == ((4, 6) if orientation < 5 else (6, 4))
+    for opened in (Image.open(io.BytesIO(file.getvalue())), Image.open(io.BytesIO(file.getvalue()))):
+        np.testing.assert_array_equal(from_pil(opened), seen)
+        np.testing.assert_array_equal(from_pil(opened), seen)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
