@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-computing test-commands test-services test-indexes test-rows check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-computing test-commands test-services test-histories test-indexes test-rows check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -32,20 +32,21 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Six runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
+# Seven runs side by side: two compute, most of the others waits for servers. Each test is in one of them. Those that
+# compute give way: so the others, which take as long as they wait, end with them and not after them.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=6 --keep-going --output-sync=target \
-		test-services test-commands test-indexes test-rows test-parts test-computing
+	$(MAKE) --jobs=7 --keep-going --output-sync=target \
+		test-services test-histories test-commands test-indexes test-rows test-parts test-computing
 
 # The parts that compute, which take as long as all the rest together.
 COMPUTING := $(addprefix tests/unit/,drawing encode evaluation explain features hash_training images ingest models prompts search training)
 
 test-parts: .venv/.ready
-	$(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%)
+	nice $(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%)
 
 # Folders of their own for what pytest remembers of failures: the other runs write one, too.
 test-computing: .venv/.ready
-	$(BIN)/pytest -o cache_dir=.pytest_cache/computing $(COMPUTING)
+	nice $(BIN)/pytest -o cache_dir=.pytest_cache/computing $(COMPUTING)
 
 # What people run: the command line, the demo, the pages' examples. With the rest of the folder it took longest of all.
 COMMANDS := $(patsubst %,tests/integration/test_%.py,command_line demo examples explain front_pages index_kill \
@@ -55,7 +56,11 @@ test-commands: .venv/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/commands $(COMMANDS)
 
 test-services: .venv/.ready .venv-milvus/.ready
-	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos $(COMMANDS:%=--ignore=%)
+	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration $(COMMANDS:%=--ignore=%)
+
+# Random histories: their pauses, and those of the service's recoveries, take most of the time.
+test-histories: .venv/.ready .venv-milvus/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/histories tests/chaos
 
 # Indexes made, changed, restored and dropped: a server takes seconds for each collection, with nothing to compute.
 LIVES := $(patsubst %,tests/contracts/test_%.py,index_store milvus_rights milvus_server rehashed released restored \

@@ -85,20 +85,18 @@ class Workers:
             await asyncio.to_thread(self._client.restart_workers, workers, raise_for_error=False)
 
     async def _settled(self, future: Future[Any], timeout_s: float) -> None:
-        loop, settled = asyncio.get_running_loop(), asyncio.Event()
+        loop, settled, key = asyncio.get_running_loop(), asyncio.Event(), str(future.key)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(settled.set))  # type: ignore[no-untyped-call]
         looks: dict[tuple[str, str], int] = {}
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(settled.wait(), timeout_s / TASK_LOOKS)
-            now = set() if settled.is_set() else await self._held_by(str(future.key))
+            now = set() if settled.is_set() else await self._held_by(key)
             if settled.is_set():  # it may have ended while the workers were asked
                 return
             looks = {one: looks.get(one, 0) + 1 for one in now}
-            held = {
-                one for one in now if looks[one] > TASK_LOOKS
-            }  # between the first and the last look lies `timeout_s`
-            hung = any(running == str(future.key) for _, running in held)
+            held = {one for one in now if looks[one] > TASK_LOOKS}  # first seen `timeout_s` ago
+            hung = any(running == key for _, running in held)
             if hung:
                 await self._taken_back(future)
             if held:
@@ -131,8 +129,12 @@ class Workers:
         found: dict[str, dict[str, bool]] = {}
         with contextlib.suppress(TimeoutError):
             found = await asyncio.wait_for(asyncio.to_thread(ask), _ANSWER_S)
-        running = ((worker, *one) for worker in given for one in found.get(worker, {key: True}).items())
-        return {(worker, name) for worker, name, wanted in running if name == key or not wanted}
+        return {
+            (worker, running)
+            for worker in given
+            for running, wanted in found.get(worker, {key: True}).items()
+            if running == key or not wanted
+        }
 
 
 _open: list[Workers] = []

@@ -251,11 +251,12 @@ def _hide_from_others(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path, *, busy_s: float = _BUSY_S) -> Iterator[sqlite3.Connection]:
+def _opened(file: Path, *, busy_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Raises: IndexDamagedError for what SQLite calls damage; IndexUnavailableError."""
     address = f"file:{quote(str(file))}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=busy_s, isolation_level=None)) as database:
+        wait_s = _BUSY_S if busy_s is None else busy_s
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=wait_s, isolation_level=None)) as database:
             yield database
     except sqlite3.OperationalError as error:  # locked, read-only, full, cannot be opened
         raise IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}") from error

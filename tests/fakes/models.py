@@ -89,7 +89,7 @@ class FakeSegmenter:
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
-        return {"weights": self._weights, "input_size": self.input_size}
+        return {"weights": self._weights, "input_size_px": self.input_size, "iou": 0.7, "max_detections": 100}
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         with self._lock:

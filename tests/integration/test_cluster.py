@@ -220,8 +220,9 @@ def given(client: Client) -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    while not condition():
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> None:
@@ -240,7 +241,7 @@ def test_the_scheduler_keeps_little_of_tasks_that_are_done(address: str, key: Pa
     with Client(address, security=security, set_as_default=False, timeout=30) as client:
         for number in range(150):
             future = client.submit(abs, -1, key=f"batch{number}", pure=False)  # a group of its own
-            assert future.result() == 1
+            assert future.result(60) == 1
             future.release()
     assert len(kept_of_scheduler(TaskGroup)) <= 110
     assert len([sent for sent in kept_of_scheduler(ToPickle) if isinstance(sent.data, Task)]) <= 40

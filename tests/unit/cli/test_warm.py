@@ -149,6 +149,7 @@ def test_a_process_that_dies_before_it_answers_leaves_the_question_to_us() -> No
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen()
+        listener.settimeout(20)
 
         def hang_up() -> None:
             connection, _ = listener.accept()

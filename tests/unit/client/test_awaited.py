@@ -57,6 +57,12 @@ class Thinking:
         self.arrived.set()
         self.timed_out = self.timed_out or not self.released.wait(LONGEST_S)
 
+    async def reached(self, times: int) -> None:
+        """Wait until it was asked so often."""
+        async with asyncio.timeout(2 * LONGEST_S):
+            while len(self.arrivals) < times:
+                await asyncio.sleep(0.001)
+
 
 @pytest.fixture
 def thinking(tmp_path: Path) -> Iterator[tuple[Thinking, str]]:
@@ -130,8 +136,7 @@ def test_the_loop_goes_on_while_the_server_thinks(
     async def ask() -> Any:
         async with AsyncRemoteClient(thinking[1]) as client:
             question = asyncio.ensure_future(QUESTIONS[kind, name](client, tmp_path))
-            while not thinking[0].arrived.is_set():
-                await asyncio.sleep(0.001)
+            await thinking[0].reached(1)
             thinking[0].released.set()
             return await question
 
@@ -167,8 +172,7 @@ def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: t
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         async with AsyncRemoteClient(thinking[1]) as client:
             questions = [asyncio.ensure_future(client.status()) for _ in range(3)]
-            while len(thinking[0].arrivals) < len(questions):
-                await asyncio.sleep(0.001)
+            await thinking[0].reached(len(questions))
             for question in questions:
                 question.cancel()
             assert {type(one) for one in await asyncio.gather(*questions, return_exceptions=True)} == {
@@ -202,8 +206,7 @@ def test_leaving_waits_for_nothing(thinking: tuple[Thinking, str]) -> None:
     async def ask() -> AsyncRemoteClient:
         async with AsyncRemoteClient(thinking[1]) as client:
             question = asyncio.ensure_future(client.status())
-            while not thinking[0].arrived.is_set():
-                await asyncio.sleep(0.001)
+            await thinking[0].reached(1)
             question.cancel()
         return client
 

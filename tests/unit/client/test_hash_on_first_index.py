@@ -462,7 +462,6 @@ def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The preset `small` of tiny real models with random weights."""
     folder = tiny_models.save_small_preset(tmp_path / "weights", monkeypatch)
     monkeypatch.setattr("searchanything.wiring._models", {})
-    monkeypatch.setattr("searchanything.client.made_together.SETTLING_S", 0.0)
     settings = settings_of(least=40)
     settings.models.preset = "small"
     settings.models.weights_dir = folder

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of
 
-from searchanything.client import made_together
 from searchanything.client.made_together import NEW_MS, agreed_index, drop_empty, taken_meanwhile
 from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryIndexStore
@@ -18,8 +17,7 @@ EARLIER = replace(OWN, fingerprint="e" * 64, created_at_ms=OWN.created_at_ms - 1
 
 
 @pytest.fixture
-def indexes(monkeypatch: pytest.MonkeyPatch) -> MemoryIndexStore:
-    monkeypatch.setattr(made_together, "SETTLING_S", 0.0)
+def indexes() -> MemoryIndexStore:
     store = MemoryIndexStore()
     for made in (OWN, EARLIER):
         store.create(made, HASH_LAYER)

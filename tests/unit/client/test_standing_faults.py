@@ -161,6 +161,7 @@ def test_what_is_deleted_and_uploaded_again_within_the_overlap_does_not_match_wh
 def test_an_answer_that_trickles_in_is_none(status: str) -> None:
     letters = f"HTTP/1.1 {status}\r\n".encode() + b"X-Slow: " + 60 * b"a" + b"\r\nContent-Length: 0\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
 
         def trickle() -> None:
             connection, _ = server.accept()
@@ -183,6 +184,7 @@ def test_an_answer_that_trickles_in_is_none(status: str) -> None:
 def test_the_rest_of_an_answer_is_not_waited_for() -> None:
     """A refusal's text that never ends, after its status."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
 
         def answer() -> None:
             connection, _ = server.accept()

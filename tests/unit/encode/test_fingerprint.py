@@ -25,7 +25,7 @@ def test_fingerprints_are_sha256_of_canonical_json() -> None:
         '{"encoder":{"weights":"fake-embedder"},'
         '"preprocessing":1,'
         '"regions":{"count":25,"policy":"largest"},'
-        '"segmenter":{"input_size":64,"weights":"fake-segmenter"}}'
+        '"segmenter":{"input_size_px":64,"iou":0.7,"max_detections":100,"weights":"fake-segmenter"}}'
     )
     feature_digest = hashlib.sha256(features.encode()).hexdigest()[:32]
     layer_digest = hashlib.sha256(encoder.hasher.to_bytes()).hexdigest()

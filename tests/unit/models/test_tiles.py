@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,14 +25,6 @@ from searchanything.models.tiles import MOST_CELLS, OVERLAP, TiledSegmenter, til
 from tests.fakes.models import PALETTE, FakeSegmenter, drawn
 
 SIDE = 64
-
-
-class Seeing(FakeSegmenter):
-    """A fake with the numbers that suppression goes by."""
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return {**super().description, "input_size_px": self.input_size, "iou": 0.7, "max_detections": 100}
 
 
 def iou(mask: BoolMask, colour: str, image: np.ndarray) -> float:
@@ -69,7 +60,7 @@ def test_tiles_share_a_quarter_and_own_every_pixel_once(height: int, width: int,
 
 def test_a_small_thing_of_a_panorama_gets_its_outline() -> None:
     image = drawn(200, 1600, red=(700, 90, 724, 110), green=(10, 10, 1500, 60), blue=(1590, 0, 1600, 10))
-    whole, tiled = Seeing(input_size=SIDE), TiledSegmenter(Seeing(input_size=SIDE), 128)
+    whole, tiled = FakeSegmenter(input_size=SIDE), TiledSegmenter(FakeSegmenter(input_size=SIDE), 128)
     [coarse], [fine] = whole.segment([image]), tiled.segment([image])
     assert best(coarse, "red", image) < 0.5 < 0.65 < best(fine, "red", image)
     assert best(coarse, "blue", image) < 0.5 < 0.65 < best(fine, "blue", image)
@@ -80,7 +71,7 @@ def test_a_small_thing_of_a_panorama_gets_its_outline() -> None:
 
 def test_an_image_that_one_tile_holds_is_segmented_as_before() -> None:
     image = drawn(100, 128, red=(10, 10, 40, 40))
-    fake = Seeing(input_size=SIDE)
+    fake = FakeSegmenter(input_size=SIDE)
     tiled = TiledSegmenter(fake, 128)
     [found] = tiled.segment([image])
     assert found.letterbox == Letterbox(100, 128, SIDE)
@@ -93,13 +84,13 @@ def test_an_image_that_one_tile_holds_is_segmented_as_before() -> None:
 def test_features_are_pooled_as_of_one_map(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    fake = Seeing(input_size=SIDE)
+    fake = FakeSegmenter(input_size=SIDE)
     [found] = TiledSegmenter(fake, 128).segment([image])
     letterbox = found.letterbox
     assert letterbox.input_size > SIDE
     # Whoever sees the scaled image at once has the map that the tiles are parts of.
     scaled = letterbox.apply(image)
-    [stitched] = Seeing(input_size=letterbox.input_size).segment([scaled])
+    [stitched] = FakeSegmenter(input_size=letterbox.input_size).segment([scaled])
     assert stitched.letterbox.grid_size == letterbox.grid_size
     masks = rng.random((5, *letterbox.grid_size)) < np.array([0, 0.01, 0.2, 0.9, 1])[:, None, None]
     masks &= letterbox.coverage > 0
@@ -113,7 +104,7 @@ def test_features_are_pooled_as_of_one_map(height: int, width: int, seed: int) -
 def test_masks_of_huge_images_stay_bounded(height: int, width: int, side: int) -> None:
     image = np.zeros((height, width, 3), dtype=np.uint8)
     image[: height // 2, : width // 2] = PALETTE["red"]
-    [found] = TiledSegmenter(Seeing(input_size=side), side // 2).segment([image])
+    [found] = TiledSegmenter(FakeSegmenter(input_size=side), side // 2).segment([image])
     assert found.letterbox.input_size > side
     assert np.prod(found.letterbox.grid_size) < 1.2 * MOST_CELLS
     assert len(found.scores) == 1

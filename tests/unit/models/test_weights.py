@@ -54,7 +54,7 @@ def publisher() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Publisher)
     server.daemon_threads = True
     server.block_on_close = False
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fakes.serving import IMAGES, Served, crowd
 
+from searchanything.client import standing_memory
 from searchanything.core.errors import (
     AnswerTimeoutError,
     BodyTimeoutError,
@@ -38,6 +39,7 @@ NEVER_WRONG = {
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    monkeypatch.setattr(standing_memory, "_SETTLE_S", 0.0)  # nobody else writes, of whom a query could hear late
     served = Served.make(tmp_path, monkeypatch, keys=True)
     token, _ = served.desk.ring.add("all", rights=RIGHTS)
     crowd(served, regions=300)  # for standing queries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -49,12 +50,18 @@ def test_what_takes_too_long_is_answered_for_and_still_counts() -> None:
         with pytest.raises(BusyError, match="worked on"):
             await gate.run(lambda: None)
         release.set()
-        while gate.inside:
-            await asyncio.sleep(0.001)
+        await left(gate)
         await gate.run(lambda: None)
 
     asyncio.run(ask())
     gate.close()
+
+
+async def left(gate: Gate) -> None:
+    """Wait until nothing is inside."""
+    async with asyncio.timeout(30):
+        while gate.inside:
+            await asyncio.sleep(0.001)
 
 
 class Held:
@@ -74,15 +81,14 @@ def test_what_waited_too_long_was_not_begun() -> None:
 
     async def ask() -> None:
         first = asyncio.ensure_future(gate.run(held))
-        await asyncio.to_thread(held.running.wait)
+        assert await asyncio.to_thread(held.running.wait, 30)
         with pytest.raises(BusyError, match="not begun") as caught:
             await gate.run(begun.set)
         assert caught.value.retry_after_s >= 1
         with pytest.raises(AnswerTimeoutError):
             await first
         held.released.set()
-        while gate.inside:
-            await asyncio.sleep(0.001)
+        await left(gate)
 
     asyncio.run(ask())
     assert not begun.is_set()
@@ -95,7 +101,7 @@ def test_who_goes_away_while_they_wait_make_room_and_nothing_is_begun_for_them()
 
     async def ask() -> None:
         first = asyncio.ensure_future(gate.run(held))
-        await asyncio.to_thread(held.running.wait)
+        assert await asyncio.to_thread(held.running.wait, 30)
         for _ in range(3):
             waiting = asyncio.ensure_future(gate.run(begun.set))
             await asyncio.sleep(0)
@@ -119,7 +125,7 @@ def test_a_closed_gate_begins_nothing_more() -> None:
 
     async def ask() -> None:
         first, second = (asyncio.ensure_future(gate.run(one)) for one in (held, begun.set))
-        await asyncio.to_thread(held.running.wait)
+        assert await asyncio.to_thread(held.running.wait, 30)
         gate.close()
         with pytest.raises(BusyError, match="ending"):
             await gate.run(begun.set)
@@ -198,10 +204,11 @@ def test_a_cache_makes_a_thing_once_for_all_who_wait() -> None:
     started.wait(30)
     for thread in threads[1:]:
         thread.start()
-    while cache.misses < 4:
-        pass
+    deadline = time.monotonic() + 20
+    while cache.misses < 4 and time.monotonic() < deadline:
+        time.sleep(0.001)
     release.set()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert (len(made), len(failures)) == (1, 4)
     assert cache.get("a", lambda: b"now") == b"now"

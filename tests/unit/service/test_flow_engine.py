@@ -101,7 +101,8 @@ class FakeDask:
 
 def run(dask: FakeDask, *, urgent: bool = False) -> Any:
     workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
-    return asyncio.run(workers.run(None, {}, urgent=urgent, timeout_s=0.02))  # type: ignore[arg-type]
+    running = workers.run(None, {}, urgent=urgent, timeout_s=0.02)  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(running, 20))
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +191,11 @@ def test_a_worker_that_does_not_answer_runs_what_it_was_given(monkeypatch: pytes
     dask, ended = FakeDask(), threading.Event()
     dask.working = {"tcp://b": ("other", "task-1")}
     monkeypatch.setattr(engine_module, "_ANSWER_S", 0.02)
-    monkeypatch.setattr(dask, "run", lambda *_, **__: ended.wait())
+
+    def unanswered(*_: Any, **__: Any) -> None:
+        assert ended.wait(10), "it is waited for"
+
+    monkeypatch.setattr(dask, "run", unanswered)
     restart = dask.restart_workers
     monkeypatch.setattr(dask, "restart_workers", lambda *args, **kwargs: (restart(*args, **kwargs), ended.set()))
     with pytest.raises(HungTaskError):

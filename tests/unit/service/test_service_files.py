@@ -176,6 +176,7 @@ def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypa
             child.process.stdin.write(text)
             child.process.stdin.flush()
             while log.stat().st_size == before:
+                assert child.process.poll() is None
                 time.sleep(0.01)
             child.bound_log()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,12 +41,19 @@ class SickEmbedder:
         raise ValueError("the activations are not finite")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """Tracebacks take long to write."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(logging.getLogger("searchanything.ingest.pipeline"), "disabled", True)
+        yield
+
+
 @settings(max_examples=25, deadline=None)
 @given(healthy_calls=st.integers(0, 14), batch=st.integers(1, 8), poisoned=st.sets(st.integers(0, 8), max_size=3))
 def test_no_image_is_condemned_whenever_the_device_turns_sick(
     healthy_calls: int, batch: int, poisoned: set[int]
 ) -> None:
-    logging.getLogger("searchanything.ingest.pipeline").setLevel(logging.CRITICAL)  # tracebacks take long
     setting = Setting()
     for number in range(9):
         setting.store.put(f"{number:02}.png", POISONED if number in poisoned else SOUND[number % 3])

@@ -184,7 +184,7 @@ def test_of_two_that_begin_at_once_one_gives_way_before_it_writes(
         for one in threads:
             one.start()
         for one in threads:
-            one.join()
+            one.join(60)
         assert sorted("this one gives way" in one for one in said) == [False, True]
         assert "applied" in said
         assert len(made) == 1
