@@ -36,9 +36,13 @@ def images_of(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 1000), all_of=st.integers(0, 2), any_of=st.integers(0, 2), depth=st.sampled_from([5, 40, 4096])
+    seed=st.integers(0, 1000),
+    all_of=st.integers(0, 2),
+    any_of=st.integers(0, 2),
+    depth=st.sampled_from([5, 40, 4096]),
+    at_once=st.sampled_from([2, 20, 128]),
 )
-def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int) -> None:
+def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int, at_once: int) -> None:
     if all_of + any_of == 0:
         return
     rng = np.random.default_rng(seed)
@@ -51,7 +55,9 @@ def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: in
     ]
     asked = Combination(tuple(parts[:all_of]), tuple(parts[2 : 2 + any_of]))
     index.max_limit = depth
-    page = search_combined(index, asked, limit=5)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(combination, "_IMAGES_AT_ONCE", at_once)
+        page = search_combined(index, asked, limit=5)
     truth = sorted(_best(codes, asked) for codes in images)[:5]
     scores = [-hit.score for hit in page.hits]
     if page.exact:
@@ -102,6 +108,10 @@ def test_none_of_leaves_images_out() -> None:
     assert "008" not in keys
     everything = search_combined(index, Combination((part,), none_of=(other,)), limit=100)
     assert everything.excluded == 100 - len(everything.hits) >= 1
+    nearest = other.rates[hamming(unwanted[None], images[9]).min()]
+    for rate, left_out in ((nearest, 1), (np.nextafter(nearest, 0.0), 0)):
+        asked = Combination((part,), none_of=(other,), none_rate=float(rate))
+        assert search_combined(index, asked, limit=9, filter=Filter(key_prefix="009")).excluded == left_out
     under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"))
     assert [hit.image.key for hit in under.hits] == ["008"]
 
