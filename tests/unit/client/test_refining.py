@@ -318,6 +318,7 @@ def test_scores_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> Non
     probe, codes = Probe(random_codes(3), ~random_codes(2), "f"), random_codes(10)
     signs = np.unpackbits(codes, axis=1) * 2.0 - 1
     expected = signs @ probe.weights / 256
+    assert len(np.unique(probe.scores(codes[[0] * 10]))) == 1, "equal codes score equally wherever they stand"
     monkeypatch.setattr(probing, "_CODES_AT_ONCE", 3)
     np.testing.assert_allclose(probe.scores(codes), expected, rtol=1e-5)
 
