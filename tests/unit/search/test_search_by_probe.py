@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
-from contracts.index_rows import image_row, manifest_of, region_row
+from contracts.index_rows import image_row, manifest_of, random_codes, region_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchanything.core.types import Hit, ImageRef
+from searchanything.core.errors import ObjectNotFoundError
+from searchanything.core.types import Hit, ImageRef, RegionRef
 from searchanything.search import refine
 from searchanything.search.probe import Probe
-from searchanything.search.refine import probe_depth, search_by_probe
+from searchanything.search.refine import marked_regions, probe_depth, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -74,3 +78,25 @@ def test_each_question_brings_twice_the_page_within_the_limit_of_the_index(monke
     index.max_limit = 100
     asked = [PageRequest(limit, offset) for limit, offset in ((5, 0), (5, 5), (5, 6), (5, 45), (5, 60))]
     assert [probe_depth(index, request) for request in asked] == [20, 20, 22, 100, 100]
+
+
+def test_regions_that_go_meanwhile_are_no_hits() -> None:
+    class Losing(MemoryRegionIndex):
+        def codes_of(self, ids: Sequence[str], **how: Any) -> dict[str, bytes]:
+            self.delete_regions([row.id for row in self.regions_of(images[:1])])
+            return super().codes_of(ids, **how)
+
+    index, images = Losing(manifest_of("f" * 64)), [ImageRef("b", "0"), ImageRef("b", "1")]
+    index.insert_regions([region_row(image, generation=1) for image in images])
+    index.insert_images([image_row(image, generation=1) for image in images])
+    probe = Probe(random_codes(1), random_codes(0), "f" * 64)
+    assert [hit.image for hit in search_by_probe(index, probe, PageRequest(), filter=None).hits] == images[1:]
+
+
+@pytest.mark.parametrize("ref", [RegionRef(ImageRef("b", "none"), 0), RegionRef(ImageRef("b", "0"), 7)])
+def test_marks_are_regions_that_are_indexed(ref: RegionRef) -> None:
+    index, image = MemoryRegionIndex(manifest_of("f" * 64)), ImageRef("b", "0")
+    index.insert_regions([region_row(image, generation=1)])
+    index.insert_images([image_row(image, generation=1)])
+    with pytest.raises(ObjectNotFoundError, match="mark hits of this index"):
+        marked_regions(index, [RegionRef(image, 0), ref], [])
