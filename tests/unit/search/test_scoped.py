@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
+from searchanything.core.rows import Outcome
 from searchanything.core.types import Filter, ImageRef, Place, lies_in
-from searchanything.search.scoped import ScopedIndex, narrowed
+from searchanything.search.scoped import ScopedIndex, contains, narrowed, seen_in
 from searchanything.stores.memory import MemoryRegionIndex
 
 KEYS = ["", "a", "aa", "ab", "b", "a/b", "a/bc"]
@@ -49,6 +50,9 @@ def test_every_way_to_the_rows_shows_the_places_alone(
         expected = sorted(image for image in seen if bucket in (None, image.bucket) and image.key.startswith(prefix))
         under = {"bucket": bucket, "key_prefix": prefix}
         assert sorted(row.image for row in scoped.iterate_images(**under)) == expected
+        for outcome, having in ((Outcome.INDEXED, expected), (Outcome.FAILED, [])):
+            assert sorted(row.image for row in scoped.iterate_images(**under, outcome=outcome)) == having
+            assert sorted(state.image for state in scoped.iterate_states(**under, outcome=outcome)) == having
         assert sorted(row.image for row in scoped.iterate_regions(**under)) == expected
         assert sorted(state.image for state in scoped.iterate_states(**under)) == expected
         assert sorted(image for image, _ in scoped.iterate_attempts(**under)) == expected
@@ -61,10 +65,36 @@ def test_every_way_to_the_rows_shows_the_places_alone(
         image for image in seen if not within or lies_in(image, within)
     }
     assert {one.image for one in scoped.iterate_codes()} == seen
+    assert {one.image for one in scoped.iterate_codes(of="images", key_prefix=prefix) if one.region is None} == {
+        image for image in seen if image.key.startswith(prefix)
+    }
+    assert {one.image for one in scoped.iterate_codes(share=0.5)} == {
+        one.image for one in index.iterate_codes(share=0.5) if one.image in seen
+    }
     assert {image for image in ALL if lies_in(image, narrowed(within, places))} == {
         image for image in seen if not within or lies_in(image, within)
     }
     assert scoped.counts().images == len(seen)
+
+
+@settings(max_examples=200, deadline=None)
+@given(places=st.lists(PLACES, max_size=3), others=st.lists(PLACES, max_size=3))
+def test_no_places_are_all_there_are_and_what_lies_nowhere_is_not(places: list[Place], others: list[Place]) -> None:
+    both = narrowed(others, places)
+    assert bool(both) == bool(places or others), "places that have nothing in common are not all there are"
+    for image in ALL:
+        shown = [not some or lies_in(image, some) for some in (places, others, both)]
+        assert (shown[0] and shown[1]) == shown[2]
+    inside = [any(place[0] == one[0] and one[1].startswith(place[1]) for place in places) for one in others]
+    assert contains(places, others) == (not places or (bool(others) and all(inside)))
+
+
+def test_a_view_is_asked_as_its_index_is(index: MemoryRegionIndex) -> None:
+    assert seen_in(index, ()) is index
+    scoped = seen_in(index, (("one", ""),))
+    assert isinstance(scoped, ScopedIndex)
+    for name in ("manifest", "collections", "exact", "max_limit", "words"):
+        assert getattr(scoped, name) == getattr(index, name), name
 
 
 def test_nothing_is_written_through_it(index: MemoryRegionIndex) -> None:
@@ -75,6 +105,7 @@ def test_nothing_is_written_through_it(index: MemoryRegionIndex) -> None:
         lambda: scoped.delete_before({}),
         lambda: scoped.delete_images([]),
         lambda: scoped.delete_regions([]),
+        lambda: scoped.insert_words([]),
     ):
         with pytest.raises(UsageError, match="for questions"):
             write()
