@@ -18,7 +18,7 @@ from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, ProbeMismatchError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
-from searchanything.search.probe import Marked, Probe, taught
+from searchanything.search.probe import Marked, MarkedWords, Probe, taught
 from searchanything.search.refine import region_rows, search_by_probe
 from searchanything.search.search import Page, PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
@@ -274,6 +274,8 @@ def test_scores_worked_out_by_hand() -> None:
     np.testing.assert_allclose(probe.scores(codes), [0.0, 4.0 / 8, 5.6 / 8], rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(probe.scores(codes, codes), probe.scores(codes), "it has no words codes")
     assert probe.questions.tolist() == [[0b11010100], [0b11110000], [0b11001100]]
+    assert MarkedWords(probe.right, probe.wrong, "layer/8").question.tolist() == [[0b11010100]]
+    assert repr(probe) == "<Probe: 2 right, 1 wrong, fingerprint f>"
 
 
 def test_marks_of_two_lengths_are_no_probe() -> None:
