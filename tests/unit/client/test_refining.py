@@ -182,6 +182,7 @@ def test_a_probe_that_does_not_fit_is_its_owners_to_replace(saved: Probe, said: 
              '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}',
              '{"format": "searchanything-probe/2", "bits": 8, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
              '{"format": "searchanything-probe/1", "bits": 8, "fingerprint": "f", "right": ["A!A=="], "wrong": []}',
+             json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict() | {"wrong": {}}),
              '{"format": "searchanything-probe/1", "bits": 7, "fingerprint": "f", "right": [""], "wrong": []}',
              " " * 2**20 + json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict())]
 )  # fmt: skip
