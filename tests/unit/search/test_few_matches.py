@@ -142,11 +142,11 @@ NOW_MS = 40
         max_size=12,
     ),
     since_ms=st.integers(0, NOW_MS),
-    at_once=st.sampled_from([3, 1000]),
+    cut=st.sampled_from([("matches", 3, 4096), ("limit", 1000, 3), ("never", 1000, 4096), ("approximate", 1000, 4096)]),
     most_bits=st.integers(0, 3),
 )
 def test_stretches_of_time_add_up_to_all(
-    images: list[tuple[int, bytes, bool, bool]], since_ms: int, at_once: int, most_bits: int
+    images: list[tuple[int, bytes, bool, bool]], since_ms: int, cut: tuple[str, int, int], most_bits: int
 ) -> None:
     """Of each image: when it was written, whether its content is old, and whether it was replaced meanwhile."""
     index, expected, moments = MemoryRegionIndex(manifest_of("f" * 64)), [], {}
@@ -161,7 +161,9 @@ def test_stretches_of_time_add_up_to_all(
         moments[image] = at_ms
     wanted = Sought(code_of(CODES[1]), "regions", most_bits, None, since_ms, since_ms)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(new_matches, "MATCHES_OF_A_SEARCH", at_once)
+        monkeypatch.setattr(new_matches, "MATCHES_OF_A_SEARCH", cut[1])
+        monkeypatch.setattr(type(index), "exact", cut[0] != "approximate")
+        index.max_limit = cut[2]
         found = list(new_matches.new_matches(index, wanted, now_ms=NOW_MS))
     assert sorted(one for some, _ in found for one in shown(some)) == sorted(expected)
     ends = [since_ms - 1, *(end for _, end in found)]
@@ -169,4 +171,5 @@ def test_stretches_of_time_add_up_to_all(
     assert ends[-1] == NOW_MS
     for low, (some, high) in zip(ends, found, strict=False):
         assert all(low < moments[one.hit.image] and (moments[one.hit.image] <= high or high == NOW_MS) for one in some)
-        assert at_once > 12 or len(some) < at_once
+        assert cut[0] != "matches" or len(some) < cut[1]
+    assert cut[1:] != (1000, 4096) or len(found) == 1
