@@ -55,8 +55,10 @@ def test_every_way_to_the_rows_shows_the_places_alone(
     for search in (scoped.search, scoped.search_images, scoped.search_words):
         assert {match.image for match in search(ZERO, limit=99, filter=asked)[0]} == wanted
         assert {match.image for match in search(ZERO, limit=99)[0]} == seen
-        for filter, there in ((asked, wanted), (None, seen)):
-            assert len(search(ZERO, limit=1, filter=filter)[0]) == min(1, len(there)), "places are part of the search"
+        for given_filter, there in ((asked, wanted), (None, seen)):
+            assert len(search(ZERO, limit=1, filter=given_filter)[0]) == min(1, len(there)), (
+                "places are part of the search"
+            )
     assert set(scoped.newest(ALL)) == set(scoped.generations(ALL)) == seen
     assert {row.image for row in scoped.regions([row.id for row in index.iterate_regions()]).values()} == seen
     for bucket in (None, "one", "two"):
