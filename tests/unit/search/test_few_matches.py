@@ -63,6 +63,12 @@ def near_rows(index: MemoryRegionIndex, one: Sought) -> dict[ImageRef, list[tupl
     return near
 
 
+def is_left(near: dict[ImageRef, list[tuple[int, int]]]) -> bool:
+    """Whether a longer look is needed: there are not few, or an image is being replaced."""
+    rows = [one for some in near.values() for one in some]
+    return len(rows) >= 32 or any(generation == 1 for generation, _ in rows)
+
+
 def shown(found: list[NewMatch]) -> list[tuple[int, ImageRef, int]]:
     return [(one.hit.distance_bits, one.hit.image, one.first_at_ms) for one in found]
 
@@ -103,21 +109,22 @@ def test_matches_are_those_of_looking_at_all(
     first_at = {row.image: row.first_at_ms for row in index.iterate_images()}
     for one, found in zip(wanted, few_matches(index, wanted), strict=True):
         together = [other.since_ms for other in wanted if (other.kind, other.filter) == (one.kind, one.filter)]
-        near = near_rows(index, replace(one, since_ms=min(together)))  # of some rows too many
-        if any(generation == 1 for rows in near.values() for generation, _ in rows):
-            assert found is None, "an image is being replaced"
+        own, most = (near_rows(index, replace(one, since_ms=since_ms)) for since_ms in (one.since_ms, min(together)))
+        if found is None:
+            assert is_left(most)
             continue
-        if sum(map(len, near.values())) >= 32:
-            assert found is None, "not few"
-            continue
-        assert found is not None
-        live = {image: [bits for age, bits in rows if age == 2] for image, rows in near.items()}
-        expected = sorted(
-            (min(bits), image, first_at[image])
-            for image, bits in live.items()
-            if bits and first_at[image] >= new_from_ms
+        assert not is_left(own)
+        least, all_of_them = (
+            {
+                (min(bits), image, first_at[image])
+                for image, rows in near.items()
+                if (bits := [bits for age, bits in rows if age == 2]) and first_at[image] >= new_from_ms
+            }
+            for near in (own, most)
         )
-        assert sorted(shown(found)) == expected
+        assert len(set(shown(found))) == len(found)
+        assert {image for _, image, _ in least} <= {image for _, image, _ in shown(found)}
+        assert set(shown(found)) <= least | all_of_them
 
 
 @pytest.mark.parametrize(("exact", "known"), [(True, 1), (False, None)])
@@ -154,7 +161,8 @@ def test_stretches_of_time_add_up_to_all(
     index, expected, moments = MemoryRegionIndex(manifest_of("f" * 64)), [], {}
     for at_ms, code, is_old, is_replaced in images:
         image, first_at_ms = ImageRef("bucket", f"{at_ms}"), 0 if is_old else at_ms
-        index.insert_regions([region_row(image, generation=1, code=code, indexed_at_ms=at_ms, etag="seen")])
+        written = {"generation": 1, "code": code, "indexed_at_ms": at_ms, "etag": "seen"}
+        index.insert_regions([region_row(image, place, **written) for place in (0, 1)])
         etag = "other" if is_replaced else "seen"
         index.insert_images([image_row(image, generation=1, first_at_ms=first_at_ms, etag=etag)])
         distance = int(np.bitwise_count(code_of(code) ^ code_of(CODES[1])).sum())
@@ -175,3 +183,10 @@ def test_stretches_of_time_add_up_to_all(
         assert all(low < moments[one.hit.image] and (moments[one.hit.image] <= high or high == NOW_MS) for one in some)
         assert cut[0] != "matches" or len(some) < cut[1]
     assert cut[1:] != (1000, 4096) or len(found) == 1
+
+
+def test_more_at_one_moment_than_a_search_brings_are_not_asked_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_matches, "MATCHES_OF_A_SEARCH", 3)
+    index = index_of([([CODES[0]], True, LATE, "")] * 5)
+    wanted = Sought(code_of(CODES[0]), "regions", 0, None, LATE, 0)
+    assert [(len(some), end) for some, end in new_matches.new_matches(index, wanted, now_ms=LATE)] == [(3, LATE)]

@@ -277,6 +277,7 @@ ALLOWED = ["https://ops.example.org/hooks/", "http://plain.example/hooks", "http
         ("http://plain.example/hooks/", "http://plain.example:80/hooks/a"),
         ("http://10.0.0.7:8080/a", "http://10.0.0.7:8080/a/b"),
         ("https://ops.example.org/a?to=b", "https://ops.example.org/a?to=b"),
+        ("https://ops.example.org/a?to=b", "https://OPS.example.org:443/a?to=b"),
         ("https://ops.example.org/a%20b", "https://ops.example.org/a%20b"),
         ("http://[fd00::7]:8080/hooks/", "http://[FD00::7]:8080/hooks/a"),
     ],
