@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from contracts.index_rows import random_codes
@@ -61,10 +63,28 @@ def test_no_part_is_all_dull_bits() -> None:
         assert [len(np.unique(part)) for part in duplicates._parts(codes, count)] == [2 ** (16 // count)] * count
 
 
+def chained(seed: int, count: int, flips: int) -> np.ndarray:
+    """Codes in a chain: each is the one before with a few bits changed, so that the near ones of near ones are far."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 2, (1, 64), dtype=np.uint8)
+    while len(bits) < count:
+        bits = np.concatenate([bits, bits[-1:]])
+        bits[-1, rng.choice(64, rng.integers(0, flips + 1), replace=False)] ^= 1
+    return rng.permutation(np.packbits(bits, axis=1)[:count])
+
+
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10_000), count=st.integers(0, 60), flips=st.integers(0, 6), max_bits=st.integers(0, 12))
-def test_groups_hold_what_is_near_their_first(seed: int, count: int, flips: int, max_bits: int) -> None:
-    codes = crowded(seed, count, flips)[:count]
+@given(
+    make=st.sampled_from([crowded, chained]),
+    seed=st.integers(0, 10_000),
+    count=st.integers(0, 60),
+    flips=st.integers(0, 6),
+    max_bits=st.integers(0, 12),
+)
+def test_groups_hold_what_is_near_their_first(
+    make: Callable[[int, int, int], np.ndarray], seed: int, count: int, flips: int, max_bits: int
+) -> None:
+    codes = make(seed, count, flips)[:count]
     groups = duplicate_groups(codes, max_bits=max_bits)
     near = (hamming(codes, codes) <= max_bits).sum(axis=1)
     members = [one for group in groups for one in group.members]
