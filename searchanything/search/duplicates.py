@@ -82,9 +82,7 @@ def near_pairs(codes: Codes, *, max_bits: int, on_step: OnStep = unseen) -> Pair
             near = distances <= max_bits
             found.append(np.stack([left[near], right[near]], axis=1))
     on_step("comparing", max_bits + 1, max_bits + 1)
-    pairs = np.concatenate(found)
-    pairs.sort(axis=1)
-    return np.asarray(np.unique(pairs, axis=0), dtype=np.int64)
+    return np.asarray(np.unique(np.concatenate(found), axis=0), dtype=np.int64)
 
 
 def _unique(codes: Codes) -> tuple[Codes, NDArray[np.intp]]:
@@ -120,7 +118,9 @@ def _bits(codes: Codes, start: int) -> NDArray[np.uint8]:
 
 
 def _agreeing(part: NDArray[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs of rows with the same value, in portions: rows that are `step` places apart in sorted order."""
+    """All pairs of rows with the same value, the lower number first, in portions: rows that are `step` places apart in
+    sorted order.
+    """
     order = np.argsort(part, kind="stable").astype(np.int64)
     values = part[order]
     runs = np.concatenate([[0], np.cumsum(values[1:] != values[:-1])]) if len(values) else np.zeros(0, dtype=np.int64)
@@ -148,7 +148,7 @@ def _stars(count: int, pairs: Pairs, weights: NDArray[np.intp]) -> list[list[int
     stars: list[list[int]] = []
     for one in sorted(neighbours, key=lambda one: (-int(size[one]), one)):
         if not taken[one]:
-            star = [one, *(other for other in sorted(neighbours[one]) if not taken[other])]
+            star = [one, *(other for other in neighbours[one] if not taken[other])]
             taken[star] = True
             stars.append(star)
     return stars + [[int(one)] for one in np.flatnonzero(~taken & (weights > 1))]

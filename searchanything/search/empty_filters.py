@@ -97,7 +97,7 @@ def _as_text(condition: Where, seen: Sequence[Value]) -> Where | None:
     """The same condition on texts; None where their order is not that of the numbers, as of 9 and 10."""
     if any(isinstance(one, float) for one in condition.values):
         return None
-    texts = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in condition.values)
+    texts = tuple(str(one).lower() for one in condition.values)  # true, not True
     digits = {len(str(one)) if str(one).isdecimal() else 0 for one in (*texts, *seen)}
     if condition.comparison not in ("==", "in") and (len(digits) > 1 or 0 in digits):
         return None

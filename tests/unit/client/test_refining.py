@@ -18,7 +18,7 @@ from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, ProbeMismatchError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
-from searchanything.search.probe import Marked, Probe, taught
+from searchanything.search.probe import Marked, MarkedWords, Probe, taught
 from searchanything.search.refine import region_rows, search_by_probe
 from searchanything.search.search import Page, PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
@@ -182,6 +182,7 @@ def test_a_probe_that_does_not_fit_is_its_owners_to_replace(saved: Probe, said: 
              '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}',
              '{"format": "searchanything-probe/2", "bits": 8, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
              '{"format": "searchanything-probe/1", "bits": 8, "fingerprint": "f", "right": ["A!A=="], "wrong": []}',
+             json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict() | {"wrong": {}}),
              '{"format": "searchanything-probe/1", "bits": 7, "fingerprint": "f", "right": [""], "wrong": []}',
              " " * 2**20 + json.dumps(Probe(BASE[None], BASE[None][:0], "f").to_dict())]
 )  # fmt: skip
@@ -274,6 +275,8 @@ def test_scores_worked_out_by_hand() -> None:
     np.testing.assert_allclose(probe.scores(codes), [0.0, 4.0 / 8, 5.6 / 8], rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(probe.scores(codes, codes), probe.scores(codes), "it has no words codes")
     assert probe.questions.tolist() == [[0b11010100], [0b11110000], [0b11001100]]
+    assert MarkedWords(probe.right, probe.wrong, "layer/8").question.tolist() == [[0b11010100]]
+    assert repr(probe) == "<Probe: 2 right, 1 wrong, fingerprint f>"
 
 
 def test_marks_of_two_lengths_are_no_probe() -> None:
@@ -318,6 +321,7 @@ def test_scores_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> Non
     probe, codes = Probe(random_codes(3), ~random_codes(2), "f"), random_codes(10)
     signs = np.unpackbits(codes, axis=1) * 2.0 - 1
     expected = signs @ probe.weights / 256
+    assert len(np.unique(probe.scores(codes[[0] * 10]))) == 1, "equal codes score equally wherever they stand"
     monkeypatch.setattr(probing, "_CODES_AT_ONCE", 3)
     np.testing.assert_allclose(probe.scores(codes), expected, rtol=1e-5)
 

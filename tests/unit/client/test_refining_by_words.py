@@ -20,7 +20,7 @@ from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import refine as refining
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name, taught
-from searchanything.search.refine import marked_regions, search_by_probe
+from searchanything.search.refine import asked_region, marked_regions, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -92,7 +92,22 @@ def test_a_region_without_a_words_code_counts_as_the_others_do_in_the_mean() -> 
     order = ranked(index, probe_of(index, refs("a0"), refs("b0")))
     assert {key[0] for key in order[:10]} == {"a"}
     assert order[10] == "c", "between those whose words codes say so and those whose say not"
+    probe = probe_of(index, refs("a0"), refs("b0"))
+    alone = search_by_probe(index, probe, PageRequest(9), filter=Filter(key_prefix="c"))
+    assert [hit.image.key for hit in alone.hits] == ["c"], "no hit has one"
     assert probe_of(index, refs("a0", "c"), refs("b0")).words is None, "not every mark has one"
+
+
+def test_an_asked_region_has_a_words_code_where_the_index_has_them() -> None:
+    index, without = index_of({"a": 0}), MemoryRegionIndex(manifest_of("f" * 64))
+    code, words = KINDS
+    asked = asked_region(index, code, words)
+    assert (asked.right.tolist(), asked.wrong.shape) == ([code.tolist()], (0, 32))
+    assert asked.words is not None
+    assert (asked.words.right.tolist(), asked.words.wrong.shape) == ([words.tolist()], (0, 32))
+    assert asked.words.layer == layer_name(index.words)
+    assert asked_region(index, code, words[:0]).words is None
+    assert asked_region(without, code, words).words is None
 
 
 def test_marks_of_another_layer_are_judged_by_codes_alone() -> None:
@@ -127,6 +142,9 @@ def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatc
     assert far in {hit.image for hit in page.hits}, "no question by codes brings it"
     without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None)
     assert far not in {hit.image for hit in without.hits}
+    other = replace(probe, words=replace(probe.words, layer="other/256"))
+    of_another_layer = search_by_probe(index, other, PageRequest(30), filter=None)
+    assert of_another_layer.hits == without.hits
     others = search_by_probe(index, probe, PageRequest(30), filter=Filter(key_prefix="b"))
     assert {hit.image.key[0] for hit in others.hits} == {"b"}, "a filter holds for both searches"
     assert not page.exact

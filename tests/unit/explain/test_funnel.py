@@ -18,7 +18,7 @@ from PIL import Image
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.errors import IndexUnavailableError, ObjectNotFoundError, PromptError, UsageError
 from searchanything.core.rows import RegionRow
-from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage, SizeClass
+from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRef, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext, reencode
@@ -379,6 +379,7 @@ def test_what_has_no_place_is_not_where_it_is() -> None:
 def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
     world = World(**{"a": QUERY, "a.png.bak": QUERY})
     assert find_image(ImageRef("x", "y"), []) == ImageRef("x", "y")
+    assert find_image(RegionRef(ImageRef("x", "y"), 3), []) == ImageRef("x", "y")
     assert find_image("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
     assert find_image("a.png", [world.index]) == ImageRef("memory", "a.png")
     assert find_image("memory/a.png", [world.index]) == ImageRef("memory", "a.png")
@@ -388,6 +389,9 @@ def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ig
     world.index.insert_images([row])
     assert find_image(tmp_path / "sub" / "b.png", [world.index]) == ImageRef(folder, "sub/b.png")
     assert find_image(tmp_path / "sub" / "c.png", [world.index]) == ImageRef(f"{folder}/sub", "c.png")
+    nearer = replace(row, image=ImageRef(f"{folder}/sub", "b.png"), id="2" * 32)
+    world.index.insert_images([nearer])
+    assert find_image(tmp_path / "sub" / "b.png", [world.index]) == nearer.image, "of the nearest folder"
     other = replace(row, image=ImageRef("elsewhere", "a.png"), id="1" * 32)
     world.index.insert_images([other])
     with pytest.raises(UsageError, match="2 buckets"):

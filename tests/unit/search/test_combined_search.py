@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations
 
 import numpy as np
@@ -35,9 +36,13 @@ def images_of(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 1000), all_of=st.integers(0, 2), any_of=st.integers(0, 2), depth=st.sampled_from([5, 40, 4096])
+    seed=st.integers(0, 1000),
+    all_of=st.integers(0, 2),
+    any_of=st.integers(0, 2),
+    depth=st.sampled_from([5, 40, 4096]),
+    at_once=st.sampled_from([2, 20, 128]),
 )
-def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int) -> None:
+def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int, at_once: int) -> None:
     if all_of + any_of == 0:
         return
     rng = np.random.default_rng(seed)
@@ -50,7 +55,9 @@ def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: in
     ]
     asked = Combination(tuple(parts[:all_of]), tuple(parts[2 : 2 + any_of]))
     index.max_limit = depth
-    page = search_combined(index, asked, limit=5)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(combination, "_IMAGES_AT_ONCE", at_once)
+        page = search_combined(index, asked, limit=5)
     truth = sorted(_best(codes, asked) for codes in images)[:5]
     scores = [-hit.score for hit in page.hits]
     if page.exact:
@@ -75,6 +82,15 @@ def _best(codes: np.ndarray, asked: Combination) -> float:
     return float(total + (min(cost.min() for cost in costs[needed:]) if asked.any_of else 0.0))
 
 
+@given(rates=st.lists(st.floats(1e-12, 1.0), min_size=9, max_size=9))
+def test_costs_are_logarithms_that_hardly_fall_where_a_part_is_sure(rates: list[float]) -> None:
+    part = Part("a", np.zeros(1, dtype=np.uint8), np.array(rates))
+    expected = [math.log(rate) if rate > 1e-4 else math.log(1e-4) + math.log(rate / 1e-4) / 10 for rate in rates]
+    assert part.costs.tolist() == pytest.approx(expected)
+    unrated = Part("a", np.zeros(1, dtype=np.uint8), None)
+    assert unrated.costs.tolist() == [bits / 8 - 1 for bits in range(9)]
+
+
 def test_none_of_leaves_images_out() -> None:
     rng = np.random.default_rng(4)
     images = images_of(rng, 100)
@@ -92,6 +108,10 @@ def test_none_of_leaves_images_out() -> None:
     assert "008" not in keys
     everything = search_combined(index, Combination((part,), none_of=(other,)), limit=100)
     assert everything.excluded == 100 - len(everything.hits) >= 1
+    nearest = other.rates[hamming(unwanted[None], images[9]).min()]
+    for rate, left_out in ((nearest, 1), (np.nextafter(nearest, 0.0), 0)):
+        asked = Combination((part,), none_of=(other,), none_rate=float(rate))
+        assert search_combined(index, asked, limit=9, filter=Filter(key_prefix="009")).excluded == left_out
     under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"))
     assert [hit.image.key for hit in under.hits] == ["008"]
 
@@ -116,7 +136,11 @@ def test_one_part_that_is_very_near_does_not_stand_for_another() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), any_of=st.integers(0, 2), most=st.sampled_from([0.002, 0.02, 0.2, 1.0]))
+@given(
+    seed=st.integers(0, 1000),
+    any_of=st.integers(0, 2),
+    most=st.sampled_from([0.002, 0.02, 0.2, 1.0]) | st.integers(90, 120),  # or the rate of so many bits
+)
 def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: float) -> None:
     rng = np.random.default_rng(seed)
     images = images_of(rng, 120)
@@ -124,6 +148,8 @@ def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: fl
     background = draw_background(index)
     codes = rng.integers(0, 256, (3, 32), dtype=np.uint8)
     parts = tuple(Part(str(n), code, background.rates(code)) for n, code in enumerate(codes))
+    if isinstance(most, int):
+        most = float(background.rates(codes[0])[most])
     free = Combination(parts[:1], parts[1 : 1 + any_of])
     cut = Combination(parts[:1], parts[1 : 1 + any_of], max_false_match=most)
     all_hits = search_combined(index, free, limit=120).hits
@@ -138,7 +164,7 @@ def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: fl
     assert page.unsure == 120 - len(page.hits)
 
 
-def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better() -> None:
+def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     images = images_of(rng, 100)
     code = rng.integers(0, 256, 32, dtype=np.uint8)
@@ -147,10 +173,18 @@ def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better() -> Non
     part = Part("a", code, draw_background(index).rates(code))
     free, cut = Combination((part,)), Combination((part,), max_false_match=0.001)
     index.max_limit = 20
-    exact = [search_combined(index, free, limit=limit).exact for limit in (1, 2, 60)]
-    assert exact == [True, True, False]
+    brought = len(search_combined(index, free, limit=60).hits)
+    exact = [search_combined(index, free, limit=limit).exact for limit in (1, 2, brought, brought + 1)]
+    assert exact == [True, True, True, False]
+    same = index_of([code[None]] * 3)
+    same.max_limit = 2
+    assert search_combined(same, free, limit=2).exact, "the third scores no higher"
+    monkeypatch.setattr(combination, "_IMAGES_AT_ONCE", 10)
+    assert search_combined(index, free, limit=1).looked_at == 10 < brought, "farther images cannot be better"
     page = search_combined(index, cut, limit=60)  # farther regions are not near enough
     assert ([hit.image.key for hit in page.hits], page.exact) == (["007", "008"], True)
+    none = search_combined(index, Combination((part,), max_false_match=part.rates[0] / 2), limit=60)
+    assert (none.hits, none.exact, none.looked_at) == ((), True, 0)
 
 
 def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:

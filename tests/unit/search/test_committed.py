@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
 
+from searchanything.core.manifest import IndexCounts
 from searchanything.core.types import ImageRef
-from searchanything.search.committed import committed
+from searchanything.search.committed import committed, holds_rows
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -17,3 +19,22 @@ def test_only_the_newest_commit_counts() -> None:
     index.insert_images([image_row(replaced, generation=age) for age in (1, 2)])  # 3 is not committed yet
     assert committed(index, rows) == rows[2:4]
     assert committed(index, []) == []
+
+
+class NotCounting(MemoryRegionIndex):
+    """As a server that was restarted: it counts no rows for a while, and streams them all."""
+
+    def count_regions(self, **_: object) -> int:
+        return 0
+
+    def counts(self, **_: object) -> IndexCounts:
+        return IndexCounts(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [MemoryRegionIndex, NotCounting])
+def test_an_index_that_anything_was_written_to_holds_rows(kind: type[MemoryRegionIndex]) -> None:
+    image = ImageRef("b", "one")
+    regions_alone, images_alone, empty = (kind(manifest_of("f" * 64)) for _ in range(3))
+    regions_alone.insert_regions([region_row(image, generation=1)])
+    images_alone.insert_images([image_row(image, generation=1, regions=0)])
+    assert [holds_rows(index) for index in (regions_alone, images_alone, empty)] == [True, True, False]

@@ -35,7 +35,11 @@ TEXTS = {"year": "2020", "city": "Marburg", "stars": "9", "organic": "true"}
         ("year = 2000..2030", 'try year = "2000".."2030"'),
         ("year in 2020, 2021", 'try year in "2020", "2021"'),
         ("organic = true", 'equals no true or false; try organic == "true"'),
+        ("stars in 9, 10", 'try stars in "9", "10"'),
+        ("stars >= 8", 'try stars >= "8"'),
         ("year = 2020.5", "equals no number"),
+        ("year in 2020, 2020.5", "equals no number"),
+        ("year in 2020, 2020.5, true", "equals no number or true or false"),
         ("yeer = 2020", "of 2 regions looked at none has metadata of that name; there are city, organic, stars, year"),
     ],
 )
@@ -60,13 +64,14 @@ def test_the_log_says_what_was_meant(where: str, said: str, caplog: pytest.LogCa
 )
 def test_a_place_that_is_written_as_an_address(filter: Filter, tried: str, caplog: pytest.LogCaptureFixture) -> None:
     hint = warn_of_filter(index_of(TEXTS), filter, [])
-    assert hint.startswith("nothing found where ")
-    assert hint.endswith(tried)
+    name, text = ("bucket", filter.bucket) if filter.bucket else ("key_prefix", filter.key_prefix)
+    assert hint == f'nothing found where {name} is "{text}": buckets and keys are named apart; {tried}'
     assert caplog.messages == [hint]
 
 
-def test_texts_are_not_offered_where_their_order_is_another(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_filter(index_of(TEXTS), Filter(where=["stars >= 10"]), [])
+@pytest.mark.parametrize("where", ["stars >= 10", "city >= 1000000", "city >= -5"])
+def test_texts_are_not_offered_where_their_order_is_another(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of(TEXTS), Filter(where=[where]), [])
     assert "equals no number" in caplog.text
     assert "try" not in caplog.text
 
@@ -80,6 +85,12 @@ def test_one_question_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -
 def test_equal_metadata_is_a_condition_too(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_filter(index_of({"year": 2020.0}), Filter(metadata={"year": "2020"}), [])
     assert "it is a number in the regions looked at, which equals no text" in caplog.text
+
+
+@pytest.mark.parametrize(("names", "shown"), [(8, "a, b, c, d, e, f, g, h"), (9, "a, b, c, d, e, f, g, h, …")])
+def test_the_first_names_are_shown(names: int, shown: str) -> None:
+    hint = warn_of_filter(index_of(dict.fromkeys("abcdefghi"[:names], "x")), Filter(where=["year = 2020"]), [])
+    assert hint.endswith(f"there are {shown}")
 
 
 def test_images_without_any_metadata(caplog: pytest.LogCaptureFixture) -> None:

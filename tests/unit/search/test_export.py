@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search import export
-from searchanything.search.export import committed_regions, export_regions
+from searchanything.search.export import check_export_path, committed_regions, export_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
 FIRST, SECOND, ELSEWHERE = ImageRef("b", "cats/é 1.jpg"), ImageRef("b", "dogs/2.jpg"), ImageRef("other", "cats/é 1.jpg")
@@ -112,14 +113,19 @@ def test_coco_images_are_named_once_and_numbers_begin_with_1(index: MemoryRegion
     first = found["b", FIRST.key]
     assert (first["width"], first["height"], first["metadata"]) == (WIDTH, HEIGHT, METADATA)
     assert sorted(one["region"] for one in coco.imgToAnns[first["id"]]) == [0, 1]
-    assert coco.dataset["info"]["fingerprint"] == "f" * 32
+    assert first["etag"] == "etag-5"
+    assert coco.dataset.keys() == {"info", "licenses", "categories", "annotations", "images"}
+    assert coco.dataset["categories"] == [{"id": 1, "name": "region", "supercategory": "region"}]
+    made_with = {"fingerprint": "f" * 32, "preset": index.manifest.preset, "bits": BITS}
+    assert made_with.items() <= coco.dataset["info"].items()
 
 
 def test_parquet_gives_back_every_field_and_codes_byte_for_byte(index: MemoryRegionIndex, tmp_path: Path) -> None:
     assert export_regions(index, tmp_path / "regions.parquet") == 4
     table = pq.read_table(tmp_path / "regions.parquet")
     assert table.schema.field("code").type.byte_width == BITS // 8
-    assert json.loads(table.schema.metadata[b"searchanything"])["fingerprint"] == "f" * 32
+    made_with = {"fingerprint": "f" * 32, "preset": index.manifest.preset, "bits": BITS}
+    assert json.loads(table.schema.metadata[b"searchanything"]) == made_with
     rows = [
         RegionRow(
             id=one["id"],
@@ -161,6 +167,17 @@ def test_a_bucket_and_a_prefix_restrict(
     else:
         codes = [code.hex() for code in pq.read_table(tmp_path / name)["code"].to_pylist()]
     assert sorted(codes) == sorted(one.code.hex() for one in expected)
+
+
+@pytest.mark.parametrize(("restriction", "total"), [({}, 7), ({"bucket": "b"}, None), ({"key_prefix": "cats/"}, None)])
+def test_how_far_an_export_is_is_said_of_all_rows_alone(
+    index: MemoryRegionIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restriction: dict[str, str], total: int
+) -> None:
+    monkeypatch.setattr(export, "_BATCH_ROWS", 3)
+    steps: list[tuple[str, int, int | None]] = []
+    export_regions(index, tmp_path / "r.json", **restriction, on_step=lambda *step: steps.append(step))
+    read = len(list(index.iterate_regions(**restriction)))
+    assert steps == [("exporting", min(read, done), total) for done in range(3, read + 3, 3)]
 
 
 def test_many_regions_go_through_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,8 +337,9 @@ def test_parquet_without_pyarrow_names_the_cure(
     index: MemoryRegionIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"pip install .*\[parquet\]'"):
-        export_regions(index, tmp_path / "r.parquet")
+    for refused in (check_export_path, partial(export_regions, index)):
+        with pytest.raises(UsageError, match=r"pip install .*\[parquet\]'"):
+            refused(tmp_path / "r.parquet")
     assert export_regions(index, tmp_path / "r.json") == 4
 
 

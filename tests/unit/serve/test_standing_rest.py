@@ -82,6 +82,9 @@ def test_matches_come_until_they_are_taken(served: Served) -> None:
     assert served.get(f"/v1/images/{match['id']}").json()["key"] == "a/new.png"
     assert served.post("/v1/standing/matches/taken", {"taken": first["taken"]}).status_code == 204
     assert served.get("/v1/standing/matches").json()["matches"] == []
+    [status] = served.get("/v1/standing").json()["queries"]
+    taken = first["taken"][query["id"]]
+    assert status["looked_until_ms"] == taken["until_ms"] > taken["new_from_ms"]
 
 
 def test_every_kind_of_question_can_be_kept(served: Served) -> None:
@@ -105,6 +108,8 @@ def test_every_kind_of_question_can_be_kept(served: Served) -> None:
     [
         ({"image": None}, 422),
         ({"text": "blue"}, 422),
+        ({"text": "blue", "image": None}, 422),
+        ({"text": "blue", "prompt": None}, 422),
         ({"name": ""}, 422),
         ({"name": "\u202e"}, 422),
         ({"max_false_match": 0}, 422),
@@ -277,6 +282,7 @@ ALLOWED = ["https://ops.example.org/hooks/", "http://plain.example/hooks", "http
         ("http://plain.example/hooks/", "http://plain.example:80/hooks/a"),
         ("http://10.0.0.7:8080/a", "http://10.0.0.7:8080/a/b"),
         ("https://ops.example.org/a?to=b", "https://ops.example.org/a?to=b"),
+        ("https://ops.example.org/a?to=b", "https://OPS.example.org:443/a?to=b"),
         ("https://ops.example.org/a%20b", "https://ops.example.org/a%20b"),
         ("http://[fd00::7]:8080/hooks/", "http://[FD00::7]:8080/hooks/a"),
     ],

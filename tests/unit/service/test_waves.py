@@ -60,10 +60,33 @@ def test_a_full_wave_is_due_at_once_and_the_rest_waits(queue: WaveQueue) -> None
     assert queue.take() == ("e", "f")
 
 
-def test_doubled_hints_are_one(queue: WaveQueue) -> None:
-    queue.put(["a", "b", "a"])
+def test_as_many_keys_as_a_wave_holds_are_a_full_one(queue: WaveQueue) -> None:
+    queue.put("abc")
+    assert queue.due_in_s() == pytest.approx(1.0)
+    queue.put("d")
+    assert queue.due_in_s() == 0.0
+
+
+def test_how_long_a_key_that_is_being_worked_on_has_waited_hastens_no_other(queue: WaveQueue, clock: Clock) -> None:
     queue.put(["a"])
-    assert (queue.take(), queue.hints) == (("a", "b"), 4)
+    queue.take()
+    queue.put(["a"])
+    clock.now += 2.5
+    queue.put(["b"])
+    assert queue.due_in_s() == pytest.approx(1.0)
+
+
+def test_the_end_of_what_was_not_worked_on_changes_nothing(queue: WaveQueue) -> None:
+    queue.put(["a"])
+    queue.done(["a", "b"])
+    assert queue.take() == ("a",)
+    assert queue.due_in_s() is None
+
+
+def test_doubled_hints_are_one(queue: WaveQueue) -> None:
+    queue.put(["a", "a", "b", "a"])
+    queue.put(["a"])
+    assert (queue.take(), queue.hints) == (("a", "b"), 5)
 
 
 def test_a_key_that_is_being_worked_on_waits_until_that_is_done(queue: WaveQueue, clock: Clock) -> None:
@@ -111,6 +134,7 @@ def test_whoever_waits_is_told(clock: Clock) -> None:
     queue.request_sync("why")
     queue.done(["a"])
     assert len(told) == 3
+    assert queue.take_pending() == ("why",)
 
 
 @pytest.mark.parametrize("seed", range(20))
