@@ -41,6 +41,7 @@ def test_each_rule_says_what_it_selects() -> None:
         "default": [1, 0, 0],
         "surest": [0, 1, 0],
         "smallest": [1, 0, 0],
+        "middle": [0, 1, 0],  # of two masks the larger
         "largest": [0, 1, 0],
         "fastsam": [0, 1, 0],
         "second": [1, 1, 0],
@@ -57,8 +58,18 @@ def test_a_click_beside_an_edge_is_less_steady_only_where_another_thing_begins(g
     scene = segmented(SIDE, [left, right])
     thin = (32 - 4, 24, 32 + 4, 40)  # its innermost pixel lies on the border of both, 4 px to each side
     found = clicked(scene, instance("seam", thin))
-    assert found["steady"][0] > 0
-    assert (found["steady"][0] < 1) == (gap == 0)
+    # It is pixel (31, 27). On the instance are (31, 31), (35, 27) and (35, 31), of which the first lies on the left.
+    assert found["steady"][0] == pytest.approx(1.0 if gap else 1 / 3)
+
+
+@pytest.mark.parametrize("across", [False, True], ids=["left and right", "top and bottom"])
+def test_clicks_beside_the_image_are_none(across: bool) -> None:
+    """Strips at opposite borders: what lies before the first pixel is not at the other end, nor behind the last one."""
+    strips = [rectangle(SIDE, box) for box in ((0, 0, 3, 64), (61, 0, 64, 64))]
+    first, last = (mask.T.copy() for mask in strips) if across else strips
+    for mask in (first | last, last):
+        thing = Instance("strips", (0.0, 0.0, 64.0, 64.0), float(mask.sum()), encode_rle(mask))
+        assert clicked(segmented(SIDE, [first, last]), thing)["steady"].tolist() == [1.0]
 
 
 def test_without_regions_or_instances() -> None:
