@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from fakes.segmentations import rectangle, segmented
 
-from searchanything.core.geometry import encode_rle
+from searchanything.core.geometry import encode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.evaluation.clicking import CLICKS, Clicks, click
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
+from searchanything.prompts.choose import choose_by_points
+from searchanything.prompts.prompt import Points
 
 SIDE = 64
 PERSON, SHIRT, JEANS, BAG = (8, 0, 56, 64), (8, 0, 56, 28), (8, 36, 56, 64), (0, 0, 4, 4)
@@ -70,6 +72,25 @@ def test_clicks_beside_the_image_are_none(across: bool) -> None:
     for mask in (first | last, last):
         thing = Instance("strips", (0.0, 0.0, 64.0, 64.0), float(mask.sum()), encode_rle(mask))
         assert clicked(segmented(SIDE, [first, last]), thing)["steady"].tolist() == [1.0]
+
+
+def test_the_second_is_the_first_runner_up_of_several() -> None:
+    boxes = [(4, 4, 60, 60), (14, 14, 50, 50), (24, 24, 40, 40)]  # of no two of them the IoU is 0.5
+    scene = segmented(SIDE, [rectangle(SIDE, box) for box in boxes])
+    found = clicked(scene, *(instance("ring", box) for box in boxes))
+    choice = choose_by_points(Points((innermost_point(rectangle(SIDE, boxes[0])),)), scene)
+    assert len(choice.others) == 2
+    assert found["default"].tolist() == [float(row == choice.rows[0]) for row in range(3)]
+    assert found["second"].tolist() == [float(row in (choice.rows[0], choice.others[0])) for row in range(3)]
+
+
+def test_a_mask_that_a_click_misses_is_a_runner_up_at_most() -> None:
+    """A frame around the clicked pixel: IoU 0.75 with the whole square."""
+    frame = rectangle(SIDE, (8, 8, 56, 56)) & ~rectangle(SIDE, (20, 20, 44, 44))
+    found = clicked(segmented(SIDE, [frame]), instance("square", (8, 8, 56, 56)))
+    assert {name: found[name].tolist() for name in CLICKS if name != "steady"} == {
+        name: [float(name == "second")] for name in CLICKS if name != "steady"
+    }
 
 
 def test_without_regions_or_instances() -> None:
