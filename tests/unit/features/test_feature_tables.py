@@ -110,9 +110,8 @@ def test_a_number_that_no_float32_holds_is_named_and_warns_nobody(
     assert "f.parquet: row 5 (from 0) holds features that are not finite" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_layer_is_trained_of_such_a_file(tmp_path: Path, name: str) -> None:
-    path = WRITERS[name](tmp_path / "f.parquet", *drawn("float32"))
+def test_a_layer_is_trained_of_such_a_file(tmp_path: Path) -> None:
+    path = written_by_pandas(tmp_path / "f.parquet", *drawn("float32"))
     out, codes = tmp_path / "layer.safetensors", tmp_path / "codes.npy"
     assert run(["hash", "train", "--features", str(path), "--bits", "64", "--method", "itq", "--out", str(out)]) == 0
     assert run(["hash", "encode", "--features", str(path), "--hash", str(out), "--out", str(codes)]) == 0

@@ -77,7 +77,9 @@ def test_rows_without_features_and_names_that_are_no_text_are_refused(tmp_path: 
     table, whole = parquet.read_table(path), path.read_bytes()
     hollow = pa.array([None, *np.array([[1, 2], [3, 4]], np.float16)], pa.list_(pa.float16(), 2))
     parquet.write_table(table.set_column(1, "mask_features", hollow), path)
-    with pytest.raises(UsageError, match=r"f\.parquet: column mask_features, row 0 \(from 0\): expected features, got null"):
+    with pytest.raises(
+        UsageError, match=r"f\.parquet: column mask_features, row 0 \(from 0\): expected features, got null"
+    ):
         read(path)
     parquet.write_table(table.replace_schema_metadata({b"feature_fingerprint": b"f\xff"}), path)
     with pytest.raises(UsageError, match=r"f\.parquet is no Parquet file, or is damaged: 'utf-8' codec"):
