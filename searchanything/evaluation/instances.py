@@ -203,7 +203,7 @@ def _located(ranked: RankedImages, rows: ImageRows, queries: ImageRows) -> NDArr
 
 
 def _by_size(figures: Mapping[tuple[str, ...], Values], area_px: NDArray[np.float64]) -> dict[tuple[str, ...], Values]:
-    ends = (0.0, float(SMALL_AREA_PX), float(MEDIUM_AREA_PX), float("inf"))
+    ends = (float("-inf"), float(SMALL_AREA_PX), float(MEDIUM_AREA_PX), float("inf"))
     found: dict[tuple[str, ...], Values] = {}
     for size, low, high in zip(SizeClass, ends, ends[1:], strict=False):
         members = (area_px > low) & (area_px <= high)

@@ -80,11 +80,11 @@ class Relevance:
 
     def found(self, ranked: Numbers) -> Numbers:
         """(Q, K) rows -> the instance that each newly finds, `NOBODY` for wrong hits and for a second one on it."""
-        category = self.evidence.instances.category[self.queries]
-        wanted = ranked * self.categories + category[:, None]
-        place = np.minimum(np.searchsorted(self.key, wanted), max(0, len(self.key) - 1))
         if not len(self.key):
             return np.full(ranked.shape, NOBODY)
+        category = self.evidence.instances.category[self.queries]
+        wanted = ranked * self.categories + category[:, None]
+        place = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
         hit = (self.key[place] == wanted) & (ranked != NOBODY)
         found = np.where(hit, self.instance[place], NOBODY)
         return np.where(_repeated(found), NOBODY, found)

@@ -9,10 +9,11 @@ A row per region:
 | `image_features` | fixed-size list of D float16, not null | f_I as the encoder gave it |
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
-float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time. Where pages
-have checksums, these are verified; what writes the files should write them (`write_page_checksum`). One further
-column can be read as the regions' classes: strings or integers. Null, an empty name and a negative number say that a
-region's class is not known.
+float32 and float64, lists of a type without a length (as pandas and polars write them) that are as long in every row,
+further columns, and any sizes of row groups, of which they hold a few megabytes at a time. Where pages have checksums,
+these are verified; what writes the files should write them (`write_page_checksum`). One further column can be read as
+the regions' classes: strings or integers. Null, an empty name and a negative number say that a region's class is not
+known.
 """
 
 from __future__ import annotations
@@ -113,10 +114,8 @@ class FeatureFile:
         for column in (MASK_COLUMN, IMAGE_COLUMN):
             at = schema.get_field_index(column)
             kind = schema.field(at).type if at >= 0 else None
-            if kind is None or not (arrow.types.is_fixed_size_list(kind) and arrow.types.is_floating(kind.value_type)):
-                raise UsageError(
-                    f"{name}: expected a column {column} of fixed-size lists of float16, got {kind or 'none'}"
-                )
+            if kind is None or not _is_of_features(kind, arrow.types):
+                raise UsageError(f"{name}: expected a column {column} of lists of floats, got {kind or 'none'}")
         if class_column is not None:
             at = schema.get_field_index(class_column)
             kind = schema.field(at).type if at >= 0 else None
@@ -127,6 +126,7 @@ class FeatureFile:
                 )
         self.metadata: Mapping[bytes, bytes] = schema.metadata or {}
         self.rows: int = self._file.metadata.num_rows
+        self._widths: dict[str, int] = {}  # of the lists of each column, by the first row that was read
 
     def batches(self, rows: int) -> Iterator[FeatureBatch]:
         """Stream at most `rows` rows at a time. Raises: UsageError for rows without features or damaged pages."""
@@ -136,19 +136,45 @@ class FeatureFile:
         try:
             for batch in self._file.iter_batches(rows, columns=columns):
                 classes = None if self._class_column is None else class_numbers(batch[self._class_column].to_pylist())
-                yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN), classes)
+                mask, image = (self._matrix(batch, column, first=read) for column in (MASK_COLUMN, IMAGE_COLUMN))
+                yield FeatureBatch(mask, image, classes)
                 read += len(batch)
             if read != self.rows:  # no checksum is of what says how long pages are
                 raise UsageError(f"{self._name} is damaged: it lists {self.rows} rows, and {read} can be read")
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._name} is damaged: {error}") from error
 
-    def _matrix(self, batch: Any, column: str) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
+    def _matrix(self, batch: Any, column: str, *, first: int) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
+        """A column's lists as rows (n, width), of which the batch's first one is row `first` of the file."""
         lists = batch.column(column)
         if lists.null_count:
-            raise UsageError(f"{self._name}: column {column} has rows without features")
-        values = lists.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
+            raise self._wrong_row(column, first + _first_null(lists), "expected features, got null")
+        lengths = lists.value_lengths().to_numpy()
+        width = self._widths.setdefault(column, int(lengths[0]) if len(lengths) else 0)
+        others = np.flatnonzero(lengths != width)
+        if len(others):
+            said = f"expected {width} numbers, as in the file's first row, got {lengths[others[0]]}"
+            raise self._wrong_row(column, first + int(others[0]), said)
+        values = lists.flatten()
+        if values.null_count:
+            raise self._wrong_row(
+                column, first + _first_null(values) // width, "expected features, got null among them"
+            )
+        with np.errstate(over="ignore"):  # what no float32 holds is found as not finite
+            return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(lists), width)
+
+    def _wrong_row(self, column: str, row: int, said: str) -> UsageError:
+        return UsageError(f"{self._name}: column {column}, row {row} (from 0): {said}")
+
+
+def _first_null(values: Any) -> int:  # noqa: ANN401 - pyarrow has no types
+    return int(values.is_null().to_numpy(zero_copy_only=False).argmax())
+
+
+def _is_of_features(kind: Any, types: Any) -> bool:  # noqa: ANN401 - pyarrow has no types
+    """Whether a column's type is of lists of floats, of a fixed length or not."""
+    listed = any(test(kind) for test in (types.is_fixed_size_list, types.is_list, types.is_large_list))
+    return listed and types.is_floating(kind.value_type)
 
 
 def _names_classes(kind: Any, types: Any) -> bool:  # noqa: ANN401 - pyarrow has no types

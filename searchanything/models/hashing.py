@@ -249,7 +249,9 @@ def _product(rows: FloatArray, weight: FloatArray) -> FloatArray:
     import torch  # models, which are loaded by then, gave the features; layers are read without it
 
     with torch.inference_mode():
-        product = torch.from_numpy(np.ascontiguousarray(rows)) @ torch.from_numpy(np.ascontiguousarray(weight)).T
+        # A copy of rows that lie in a file's buffer, as float32 features do: torch warns of what is not writable.
+        ours = np.require(rows, requirements=["C", "W"])
+        product = torch.from_numpy(ours) @ torch.from_numpy(np.ascontiguousarray(weight)).T
         made: FloatArray = product.numpy()
     return made
 

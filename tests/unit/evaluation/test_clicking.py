@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from fakes.segmentations import rectangle, segmented
 
-from searchanything.core.geometry import encode_rle
+from searchanything.core.geometry import encode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.evaluation.clicking import CLICKS, Clicks, click
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
+from searchanything.prompts.choose import choose_by_points
+from searchanything.prompts.prompt import Points
 
 SIDE = 64
 PERSON, SHIRT, JEANS, BAG = (8, 0, 56, 64), (8, 0, 56, 28), (8, 36, 56, 64), (0, 0, 4, 4)
@@ -41,6 +43,7 @@ def test_each_rule_says_what_it_selects() -> None:
         "default": [1, 0, 0],
         "surest": [0, 1, 0],
         "smallest": [1, 0, 0],
+        "middle": [0, 1, 0],  # of two masks the larger
         "largest": [0, 1, 0],
         "fastsam": [0, 1, 0],
         "second": [1, 1, 0],
@@ -57,8 +60,37 @@ def test_a_click_beside_an_edge_is_less_steady_only_where_another_thing_begins(g
     scene = segmented(SIDE, [left, right])
     thin = (32 - 4, 24, 32 + 4, 40)  # its innermost pixel lies on the border of both, 4 px to each side
     found = clicked(scene, instance("seam", thin))
-    assert found["steady"][0] > 0
-    assert (found["steady"][0] < 1) == (gap == 0)
+    # It is pixel (31, 27). On the instance are (31, 31), (35, 27) and (35, 31), of which the first lies on the left.
+    assert found["steady"][0] == pytest.approx(1.0 if gap else 1 / 3)
+
+
+@pytest.mark.parametrize("across", [False, True], ids=["left and right", "top and bottom"])
+def test_clicks_beside_the_image_are_none(across: bool) -> None:
+    """Strips at opposite borders: what lies before the first pixel is not at the other end, nor behind the last one."""
+    strips = [rectangle(SIDE, box) for box in ((0, 0, 3, 64), (61, 0, 64, 64))]
+    first, last = (mask.T.copy() for mask in strips) if across else strips
+    for mask in (first | last, last):
+        thing = Instance("strips", (0.0, 0.0, 64.0, 64.0), float(mask.sum()), encode_rle(mask))
+        assert clicked(segmented(SIDE, [first, last]), thing)["steady"].tolist() == [1.0]
+
+
+def test_the_second_is_the_first_runner_up_of_several() -> None:
+    boxes = [(4, 4, 60, 60), (14, 14, 50, 50), (24, 24, 40, 40)]  # of no two of them the IoU is 0.5
+    scene = segmented(SIDE, [rectangle(SIDE, box) for box in boxes])
+    found = clicked(scene, *(instance("ring", box) for box in boxes))
+    choice = choose_by_points(Points((innermost_point(rectangle(SIDE, boxes[0])),)), scene)
+    assert len(choice.others) == 2
+    assert found["default"].tolist() == [float(row == choice.rows[0]) for row in range(3)]
+    assert found["second"].tolist() == [float(row in (choice.rows[0], choice.others[0])) for row in range(3)]
+
+
+def test_a_mask_that_a_click_misses_is_a_runner_up_at_most() -> None:
+    """A frame around the clicked pixel: IoU 0.75 with the whole square."""
+    frame = rectangle(SIDE, (8, 8, 56, 56)) & ~rectangle(SIDE, (20, 20, 44, 44))
+    found = clicked(segmented(SIDE, [frame]), instance("square", (8, 8, 56, 56)))
+    assert {name: found[name].tolist() for name in CLICKS if name != "steady"} == {
+        name: [float(name == "second")] for name in CLICKS if name != "steady"
+    }
 
 
 def test_without_regions_or_instances() -> None:

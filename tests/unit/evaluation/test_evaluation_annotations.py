@@ -101,6 +101,14 @@ def test_a_sample_is_drawn_by_seed_and_keeps_the_order(tmp_path: Path) -> None:
     assert names == sorted(names)
     assert len(names) == 8
     assert truth.sample(None, seed=1) is truth
+    assert truth.sample(20, seed=1) == truth.sample(21, seed=1) == truth
+
+
+def test_a_sample_says_what_the_whole_left_out(tmp_path: Path) -> None:
+    content = document()
+    content["annotations"][0]["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    content["images"] += [{"id": n, "file_name": f"{n}.jpg", "height": HEIGHT, "width": WIDTH} for n in (8, 9)]
+    assert read_coco(written(tmp_path, content)).sample(1, seed=0).empty_annotations == 1
 
 
 def _set(*keys: object, to: object) -> Callable[[dict[str, Any]], None]:
@@ -132,6 +140,7 @@ FIRST = ("annotations", 0)
         (_drop("images"), "images"),
         (_drop("images", 0, "file_name"), "images[0].file_name"),
         (_set("images", 0, "width", to=0), "images[0].width"),
+        (_set("images", 0, "height", to=0), "images[0].height"),
         (_set("images", to=document()["images"] * 2), "images"),
         (_set("categories", 0, "name", to=5), "categories[0].name"),
         (_drop(*FIRST, "image_id"), "annotations[0].image_id"),
@@ -164,7 +173,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Callable[[dict[str, Any]
 def test_files_that_are_no_json_or_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(AnnotationsError, match=r"annotations\.json: file: Invalid JSON"):
         read_coco(written(tmp_path, "{"))
-    with pytest.raises(AnnotationsError, match=r"none\.json: file: cannot be read"):
+    with pytest.raises(AnnotationsError, match=r"none\.json: file: cannot be read: No such file or directory$"):
         read_coco(tmp_path / "none.json")
 
 
@@ -213,13 +222,42 @@ def test_voc_objects_are_the_numbers_of_the_palette(tmp_path: Path) -> None:
     assert [one.category for one in image.instances] == ["cat", "dog"]
     assert [one.box_xyxy for one in image.instances] == [(2, 2, 8, 8), (10, 10, 20, 18)]
     assert [one.attributes["pose"] for one in image.instances] == ["Left", "Right"]
+    assert [one.area_px for one in image.instances] == [36, 80]
+    assert not any(one.crowd for one in image.instances)
     assert image.void is not None
     np.testing.assert_array_equal(decode_rle(image.void), square(20, 10, 22, 18))
 
 
+def test_voc_with_xml_needs_no_classes_of_pixels_and_void_may_be_missing(tmp_path: Path) -> None:
+    root = voc(tmp_path)
+    (root / "SegmentationClass" / "2007_1.png").unlink()
+    path = root / "SegmentationObject" / "2007_1.png"
+    numbers = np.asarray(Image.open(path))
+    Image.fromarray(np.where(numbers == 255, 0, numbers).astype(np.uint8)).save(path)
+    truth = read_voc(root)
+    assert [one.category for one in truth.images[0].instances] == ["cat", "dog"]
+    assert truth.images[0].void is None
+    assert truth.empty_annotations == 0
+
+
+def test_voc_names_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    root = voc(tmp_path / "voc")
+    listing = root / "ImageSets" / "Segmentation" / "val.txt"
+    listing.write_text("2007_1\n../../2007_2\n", "utf-8")
+    with pytest.raises(AnnotationsError) as refused:
+        read_voc(root)
+    assert str(refused.value).startswith(f"{listing}: ../../2007_2: ")
+
+
 def test_voc_without_xml_takes_the_classes_of_the_pixels(tmp_path: Path) -> None:
-    (image,) = read_voc(voc(tmp_path, xml=None)).images
+    root = voc(tmp_path, xml=None)
+    (image,) = read_voc(root).images
     assert [one.category for one in image.instances] == ["cat", "dog"]
+    path = root / "SegmentationClass" / "2007_1.png"
+    classes = np.array(Image.open(path))
+    classes[2:6, 2:8], classes[6, 2:4] = 0, 255  # of 36 pixels of the cat 24 say nothing, 2 are void
+    Image.fromarray(classes).save(path)
+    assert [one.category for one in read_voc(root).images[0].instances] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +325,41 @@ def test_voc_classes_of_another_size_or_number_are_named(tmp_path: Path) -> None
         read_voc(tmp_path)
 
 
+def test_a_triangle_and_another_part_are_filled(tmp_path: Path) -> None:
+    """Between pixels: what lies more than a pixel inside of all three sides is in, what lies as far outside is not."""
+    corners = np.array([[2.5, 4.0], [20.25, 6.5], [7.0, 18.0]])
+    content = document()
+    content["annotations"][0]["segmentation"] = [corners.ravel().tolist(), [24, 1, 29, 1, 29, 6, 24, 6]]
+    del content["annotations"][0]["area"], content["annotations"][0]["bbox"], content["annotations"][0]["iscrowd"]
+    (one,) = read_coco(written(tmp_path, content)).images[0].instances
+    mask = decode_rle(one.mask)
+    inside = np.full((HEIGHT, WIDTH), np.inf)  # the least distance of a pixel's centre from a side, in pixels
+    for row, column in np.ndindex(HEIGHT, WIDTH):
+        for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            across = (x2 - x1) * (row + 0.5 - y1) - (y2 - y1) * (column + 0.5 - x1)
+            inside[row, column] = min(inside[row, column], across / math.hypot(x2 - x1, y2 - y1))
+    part = square(24, 1, 29, 6)
+    assert mask[(inside > 1) | part].all()
+    assert not mask[(inside < -1) & ~part].any()
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    assert one.box_xyxy == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    assert (one.area_px, one.crowd) == (mask.sum(), False)
+
+
+def test_attributes_keep_their_spelling(tmp_path: Path) -> None:
+    path = changed(tmp_path, style="Noto Sans", new=False, weight=3, share=0.5)
+    (one,) = read_coco(path, attributes=("style", "new", "weight", "share")).images[0].instances
+    assert dict(one.attributes) == {"style": "Noto Sans", "new": "false", "weight": "3", "share": "0.5"}
+
+
+def test_the_least_image_and_area_are_taken(tmp_path: Path) -> None:
+    content = document()
+    content["images"][0] |= {"height": 1, "width": 1}
+    content["annotations"][0] |= {"segmentation": {"size": [1, 1], "counts": [0, 1]}, "area": 0, "bbox": [0, 0, 0.5, 1]}
+    (one,) = read_coco(written(tmp_path, content)).images[0].instances
+    assert (one.area_px, one.box_xyxy, one.longest_side_px) == (0, (0, 0, 0.5, 1), 1)
+
+
 def changed(folder: Path, **first: object) -> Path:
     content = document()
     content["annotations"][0] |= first
@@ -343,6 +416,7 @@ def test_the_first_three_complaints_are_shown(tmp_path: Path) -> None:
         with pytest.raises(AnnotationsError) as refused:
             read_coco(written(tmp_path, content))
         reasons.append(refused.value.reason)
+        assert refused.value.field == ("images[0].id" if key == "id" else "images[0].file_name")
     required = ": Field required"
     two = f"Field required; and images[0].height{required}"
     assert reasons[:3] == ["Field required", two, f"{two}; images[0].width{required}"]

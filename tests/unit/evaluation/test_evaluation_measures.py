@@ -15,13 +15,15 @@ from searchanything.core.intervals import wilson_interval
 from searchanything.evaluation.measures import (
     Values,
     average_precision,
+    category_median,
     interval,
     mean,
     mean_interval,
+    resampled_category_medians,
     resampled_means,
     retrieval_values,
 )
-from searchanything.evaluation.ranking import NOBODY, largest, nearest, signs, units
+from searchanything.evaluation.ranking import largest, nearest, signs, units
 
 
 def ranking(*right: int, length: int = 100) -> np.ndarray:
@@ -56,18 +58,76 @@ def test_a_query_with_nothing_to_find_has_no_figure() -> None:
     assert mean(values["map_10"]) is None
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 20), st.integers(1, 15))
-def test_average_precision_is_what_its_definition_says(flags: list[bool], more: int, depth: int) -> None:
-    possible = sum(flags) + more
-    expected = math.nan
-    if possible:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 15))
+def test_figures_of_many_rankings_are_what_their_definitions_say(seed: int, length: int, depth: int) -> None:
+    rng = np.random.default_rng(seed)
+    right = rng.random((4, length)) < rng.random((4, 1))
+    possible = right.sum(axis=1) + rng.integers(0, 3, 4) * rng.integers(0, 10, 4)
+    values = retrieval_values(right, possible)
+    got = average_precision(right, possible, depth=depth)
+    for query, flags in enumerate(right.tolist()):
+        if not possible[query]:
+            assert math.isnan(got[query])
+            assert all(math.isnan(one[query]) for one in values.values())
+            continue
         total = 0.0
-        for rank in range(1, min(depth, len(flags)) + 1):
+        for rank in range(1, min(depth, length) + 1):
             if flags[rank - 1]:
                 total += sum(flags[:rank]) / rank
-        expected = total / min(depth, possible)
-    got = average_precision(np.array([flags]), np.array([possible]), depth=depth)
-    assert_allclose(got, [expected])
+        assert got[query] == pytest.approx(total / min(depth, possible[query]))
+        for k in (1, 5, 10):
+            assert values[f"precision_{k}"][query] == pytest.approx(sum(flags[:k]) / k)
+        for k in (1, 10, 100):
+            assert values[f"recall_{k}"][query] == pytest.approx(sum(flags[:k]) / possible[query])
+
+
+def test_the_median_category_is_that_of_a_loop_over_categories_and_resamples() -> None:
+    """How often a resample has each query shows in the resampled mean of what is 1 for that query alone."""
+    rng = np.random.default_rng(4)
+    values, categories = rng.random(9), np.array([3, 0, 3, 1, 0, 1, 7, 7, 3])
+    values[[3, 5, 6]] = np.nan  # category 1 has no value, category 7 one
+    alone = resampled_means({str(query): np.eye(9)[query] for query in range(9)}, seed=6)
+    drawn = np.rint(np.stack([alone[str(query)] for query in range(9)], axis=1) * 9).astype(int)
+
+    def in_loops(times: list[int]) -> float:
+        means = []
+        for category in set(categories.tolist()):
+            part = [v for v, c, n in zip(values, categories, times, strict=True) for _ in range(n) if c == category]
+            if applying := [one for one in part if not math.isnan(one)]:
+                means.append(sum(applying) / len(applying))
+        return float(np.median(means)) if means else math.nan
+
+    assert category_median(values, categories) == pytest.approx(in_loops([1] * 9))
+    expected = [in_loops(times) for times in drawn.tolist()]
+    assert_allclose(resampled_category_medians(values, categories, seed=6), expected)
+    applying = ~np.isnan(values)
+    some = drawn[:, applying].any(axis=1)
+    means = resampled_means({"a": values}, seed=6)["a"]
+    assert_allclose(means[some], [values[applying].repeat(times).mean() for times in drawn[some][:, applying]])
+    assert_array_equal(np.isnan(means), ~some)
+
+
+def test_some_resamples_may_have_no_value() -> None:
+    """One of three queries has a value: a resample leaves it out with probability (2/3)^3 = 0.30."""
+    values = np.array([np.nan, 0.5, np.nan])
+    means = resampled_means({"a": values}, seed=1)["a"]
+    medians = resampled_category_medians(values, np.array([0, 0, 1]), seed=1)
+    assert_array_equal(means, medians)
+    assert np.isnan(means).mean() == pytest.approx((2 / 3) ** 3, abs=0.05)
+    assert set(means[~np.isnan(means)].tolist()) == {0.5}
+    assert interval(means) == (0.5, 0.5)
+
+
+def test_without_queries_there_is_no_figure() -> None:
+    """As where all that is annotated is a crowd."""
+    none = np.zeros(0)
+    assert category_median(none, np.zeros(0, dtype=np.int64)) is None
+    assert category_median(np.full(2, np.nan), np.arange(2)) is None
+    for resampled in (
+        resampled_means({"a": none}, seed=1)["a"],
+        resampled_category_medians(none, np.zeros(0, dtype=np.int64), seed=1),
+    ):
+        assert_array_equal(resampled, np.full(1000, np.nan))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 50))
@@ -81,7 +141,7 @@ def test_codes_rank_as_hamming_distances_do(seed: int, depth: int, rows: int) ->
     for query in range(5):
         allowed = [place for place in range(rows) if not barred[query, index[place]]]
         expected = [int(index[place]) for place in sorted(allowed, key=lambda place: distances[query, place])][:depth]
-        assert ranked[query].tolist() == expected + [NOBODY] * (depth - len(expected))
+        assert ranked[query].tolist() == expected + [-1] * (depth - len(expected))
 
 
 def test_blocks_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +203,8 @@ def test_wilson_interval_agrees_with_published_values() -> None:
         (np.ones(20), (0.8389, 1.0)),
         (np.append(np.ones(20), np.nan), (0.8389, 1.0)),
         (np.full(20, 0.25), (0.25, 0.25)),
+        (np.array([0.0, 1.0]), (0.0, 1.0)),  # of its resamples, a quarter each are all 0 and all 1
+        (np.array([1.0, 0.0]), (0.0, 1.0)),
         (np.full(20, np.nan), None),
     ],
 )

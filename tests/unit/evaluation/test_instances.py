@@ -130,6 +130,20 @@ def test_what_is_counted(folder: Path) -> None:
     assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
 
 
+@pytest.mark.parametrize(
+    ("area", "size"), [(0, "small"), (1024, "small"), (1025, "medium"), (9216, "medium"), (9217, "large")]
+)
+def test_sizes_go_by_the_area_that_is_stated(folder: Path, area: int, size: str) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    for one in content["annotations"]:
+        one["area"] = area
+    (folder / "annotations.json").write_text(json.dumps(content))
+    report = report_of(folder, fake_encoder())
+    for name, part in report["by_size"].items():
+        expected = report["grid"]["float"]["map_10"] if name == size else None
+        assert part["grid"]["float"]["map_10"] == expected, name
+
+
 def test_a_difference_that_is_always_nothing_is_no_share_of_nothing() -> None:
     nothing = np.zeros(5)
     figures = {("grid", "float", "map_10"): nothing, ("regions_less_grid", "float", "map_10"): nothing}

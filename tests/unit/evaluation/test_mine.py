@@ -56,6 +56,32 @@ def test_a_copy_s_mask_lies_on_what_it_showed(name: str) -> None:
     assert not np.array_equal(copy, image)
 
 
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_copy_keeps_its_colours_or_is_darker(name: str) -> None:
+    mask = np.zeros((150, 220), dtype=np.bool_)
+    mask[40:90, 60:170] = True
+    colour = np.array([240, 120, 20])
+    image = np.where(mask[:, :, None], colour, 128).astype(np.uint8)
+    ((copy, moved),) = ALTERATIONS[name](image, [mask])
+    gain = 0.55 if name == "dark" else 1.0
+    np.testing.assert_allclose(np.median(copy[moved], axis=0), colour * gain, atol=4)
+
+
+def test_how_much_a_copy_shows() -> None:
+    def shape(name: str, rows: slice, columns: slice) -> tuple[int, ...]:
+        mask = np.zeros((150, 220), dtype=np.bool_)
+        mask[rows, columns] = True
+        ((copy, _),) = ALTERATIONS[name](np.zeros((150, 220, 3), dtype=np.uint8), [mask])
+        return copy.shape[:2]
+
+    wide = slice(40, 90), slice(60, 170)
+    assert shape("smaller", *wide) == (90, 132)
+    # Twice as high and wide: rows 15 to 115, columns 5 to 225, of which the image has 220.
+    assert shape("cut", *wide) == (100, 215)
+    assert shape("cut", slice(70, 74), slice(100, 106)) == (32, 32)  # no less than 32 px
+    assert shape("cut", slice(0, 60), slice(150, 220)) == (90, 105)  # rows -30 to 90, columns 115 to 255
+
+
 def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
     mask = np.zeros((40, 50), dtype=np.bool_)
     mask[:3, 47:] = True
