@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import certifi
@@ -22,7 +22,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout,
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.addresses import is_loopback
-from searchanything.core.errors import SettingsError, StoreUnavailableError
+from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.patience import patiently
 from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
@@ -168,12 +168,14 @@ class S3Pool(PoolManager):
     """Connections of an S3 server. minio knows errors by their status and the type `application/xml` alone.
 
     So an error by the name of `text/xml`, and one that comes with the status 200, as a server has begun to answer
-    before it failed, become such.
+    before it failed, become such. Signatures are good for one address: who is sent on to another has the wrong one.
     """
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
-        """As `PoolManager.urlopen`."""
-        response = super().urlopen(method, url, redirect, **options)
+        """As `PoolManager.urlopen`. Raises: StoreError where the server sends on to another address."""
+        response = super().urlopen(method, url, False, **options)  # noqa: FBT003
+        if redirect and (location := response.get_redirect_location()):
+            raise StoreError(_sent_on(url, location, response.headers.get("x-amz-bucket-region")))
         kind, _, parameters = response.headers.get("content-type", "").partition(";")
         if kind.strip().lower() not in _XML:
             return response
@@ -193,6 +195,15 @@ class PatientPool(S3Pool):
         """As `PoolManager.urlopen`."""
         request = partial(super().urlopen, method, url, redirect, **options)
         return patiently(request, asked_of(self.server, url), HTTPError)
+
+
+def _sent_on(url: str, location: str, region: str | None) -> str:
+    asked, other = urlsplit(url), urlsplit(urljoin(url, location))
+    where = f" (region {region})" if region else ""
+    return (
+        f"{asked.scheme}://{asked.netloc} sends on to {other.scheme}://{other.netloc}{where}; set "
+        f"{ENV_PREFIX}STORAGE__ENDPOINT and …SECURE to the server itself, and …REGION to the bucket's region"
+    )
 
 
 def asked_of(server: S3Server, url: str) -> str:

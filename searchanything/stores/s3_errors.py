@@ -17,6 +17,7 @@ _CURES = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "AuthorizationHeaderMalformed": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
     "PermanentRedirect": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
+    "InvalidObjectState": "it is archived: restore it, then `searchanything failed retry`",
     "BadRequest": f"check {ENV_PREFIX}STORAGE__ENDPOINT, …SECURE and …REGION",
 }
 

@@ -134,3 +134,38 @@ class TestPages:
         ):
             list(store(server.endpoint, region="r").list())
         assert len(server.asked) < 4
+
+
+class TestAddresses:
+    """A server that sends on, such as one that speaks TLS alone, or AWS to a young bucket's region."""
+
+    @pytest.mark.parametrize(
+        ("status", "headers", "expected"),
+        [
+            (301, {"Location": "https://s3.example.org/bucket"}, "sends on to https://s3.example.org; set SEARCH"),
+            (
+                307,
+                {"Location": "http://b.s3.example.org:80/", "x-amz-bucket-region": "eu-9"},
+                r"example\.org:80 \(region eu-9\)",
+            ),
+            (302, {"Location": "/login"}, r"(127\.0\.0\.1:\d+) sends on to http://\1;"),
+        ],
+    )
+    def test_an_address_that_sends_on_is_named_at_once(
+        self, status: int, headers: dict[str, str], expected: str
+    ) -> None:
+        with web_server(lambda _: (status, headers, b"<html>")) as server:
+            images = store(server.endpoint, region="r")
+            for ask in (lambda: list(images.list()), lambda: images.read("a.jpg"), lambda: images.stat("a.jpg")):
+                with pytest.raises(StoreError, match=expected) as caught:
+                    ask()
+                assert not isinstance(caught.value, StoreUnavailableError)  # which is waited for
+        assert [asked.method for asked in server.asked] == ["GET", "GET", "HEAD"]
+
+    def test_another_region_is_named_without_an_address(self) -> None:
+        moved = error("PermanentRedirect"), {**XML, "x-amz-bucket-region": "eu-9"}
+        with (
+            web_server(lambda _: (301, moved[1], moved[0])) as server,
+            pytest.raises(StoreError, match="set SEARCHANYTHING_STORAGE__REGION"),
+        ):
+            list(store(server.endpoint, region="r").list())
