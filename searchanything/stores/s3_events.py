@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.closing import Closing
-from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.core.errors import EventsNotOfferedError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3_access import S3Access, S3Pool, http_client
 from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error
@@ -77,12 +77,22 @@ class BucketEvents(Closing):
 
     def _explained(self, error: Exception) -> Exception:
         subject = f"bucket {self._bucket}"
-        refused = isinstance(error, S3Error) and error.code in _NOT_OFFERED
+        refused = isinstance(error, S3Error) and (
+            error.code in _NOT_OFFERED or (error.code == "SignatureDoesNotMatch" and self._is_listed())
+        )
         if refused or isinstance(error, _NotOfferedError) or "not supported in Amazon" in str(error):
             return EventsNotOfferedError(f"{subject}: {self._endpoint} does not offer to listen to buckets")
         if isinstance(error, _EndedError):
             return StoreUnavailableError(f"{subject}: {self._endpoint} ended the stream of notifications")
         return store_error(error, subject=subject, endpoint=self._endpoint)
+
+    def _is_listed(self) -> bool:
+        """Whether the keys are good for a listing: Ceph does not know the question, and calls its signature wrong."""
+        try:
+            next(self._access.client.list_all(self._bucket, self._prefix, {}), None)
+        except (*FOREIGN_ERRORS, StoreError):
+            return False
+        return True
 
 
 class _EndedError(HTTPError):
