@@ -22,7 +22,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout,
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.addresses import is_loopback
-from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
+from searchanything.core.errors import SettingsError, StoreUnavailableError
 from searchanything.core.patience import patiently
 from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
@@ -164,6 +164,10 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
     return f"{server}{named}, region {access.region or 'not known'}{by}; credentials: {found}"
 
 
+class SentOnError(HTTPError):
+    """A server sends on to another address: it is named wrong, or a page stands for it while it is away."""
+
+
 class S3Pool(PoolManager):
     """Connections of an S3 server. minio knows errors by their status and the type `application/xml` alone.
 
@@ -172,10 +176,11 @@ class S3Pool(PoolManager):
     """
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
-        """As `PoolManager.urlopen`. Raises: StoreError where the server sends on to another address."""
+        """As `PoolManager.urlopen`. Raises: SentOnError as well."""
         response = super().urlopen(method, url, False, **options)  # noqa: FBT003
         if redirect and (location := response.get_redirect_location()):
-            raise StoreError(_sent_on(url, location, response.headers.get("x-amz-bucket-region")))
+            response.close()
+            raise SentOnError(_sent_on(url, location, response.headers.get("x-amz-bucket-region")))
         kind, _, parameters = response.headers.get("content-type", "").partition(";")
         if kind.strip().lower() not in _XML:
             return response
