@@ -205,12 +205,18 @@ def is_usable(key: str, counters: Counters) -> bool:
 
 
 def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:
-    """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched."""
-    if previous is None or not previous.is_findable or previous.etag != listed.etag:
+    """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched.
+
+    Some servers list other etags than they send with an object: of the same time, it is asked for as well.
+    """
+    if previous is None or not previous.is_findable:
+        return False
+    same_etag, same_time = previous.etag == listed.etag, listed.modified_at_ms == previous.modified_at_ms != 0
+    if not (same_etag or same_time):
         return False
     if options.force:
         return False  # whatever the answer, it is indexed again
-    if options.listing_is_enough and listed.modified_at_ms == previous.modified_at_ms != 0:
+    if options.listing_is_enough and same_etag and same_time:
         return True
     try:
         found = store.stat(listed.ref.key)

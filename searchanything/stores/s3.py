@@ -17,7 +17,6 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from io import BytesIO
 
-from minio import Minio
 from minio.error import S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -41,6 +40,7 @@ from searchanything.stores.s3_access import (
 )
 from searchanything.stores.s3_alone import BrokenOffError, ObjectQuestions
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
+from searchanything.stores.s3_client import S3Client
 from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error, with_notes_of
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class S3Store:
         return self._bucket
 
     @property
-    def _client(self) -> Minio:
+    def _client(self) -> S3Client:
         return self._access.client
 
     def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:  # noqa: ARG002
@@ -92,9 +92,7 @@ class S3Store:
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError, StoreError.
         """
         with self._mapped(""):
-            for found in self._client.list_objects(
-                self._bucket, prefix=prefix or None, recursive=True, extra_headers=dict(self._headers)
-            ):
+            for found in self._client.list_all(self._bucket, prefix, self._headers):
                 if found.object_name and not found.is_dir:
                     yield StoredObject(
                         ref=ImageRef(self._bucket, found.object_name),

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import certifi
-from minio import Minio
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout, make_headers
 from urllib3.exceptions import HTTPError
 
@@ -27,20 +26,22 @@ from searchanything.core.errors import SettingsError, StoreUnavailableError
 from searchanything.core.patience import patiently
 from searchanything.core.reading import kind_at
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
+from searchanything.stores.s3_client import DEFAULT_REGION, S3Client
 from searchanything.stores.s3_credentials import Found, find_credentials
 
 logger = logging.getLogger(__name__)
 
-Pool = TypeVar("Pool", bound=PoolManager)
+Pool = TypeVar("Pool", bound="S3Pool")
 AWS: Final = "s3.amazonaws.com"
 BUSY_STATUS: Final = (429, 500, 502, 503, 504)
 RETRIES: Final = 3
 BACKOFF_S: Final = 0.2
 _CONNECT_TIMEOUT_S: Final = 5.0  # a server that can be reached answers a connection at once
 _BRIEF_S: Final = 5.0  # most is answered in milliseconds; who is asked may stall
-_DEFAULT_REGION: Final = "us-east-1"  # of S3 and of servers that are not told another
 _ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?")
 _AWS_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?", re.IGNORECASE)
+_XML: Final = frozenset({"application/xml", "text/xml"})
+_ERROR: Final = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error[\s>]")
 _regions: dict[tuple[str, str], str] = {}  # of buckets at AWS, which never move
 
 
@@ -84,7 +85,7 @@ def public_settings(settings: StorageSettings) -> StorageSettings:
     if not address:
         return settings
     server = _server_at(address, f"{ENV_PREFIX}STORAGE__PUBLIC_ENDPOINT")
-    change = {"endpoint": server.endpoint, "secure": server.secure, "region": settings.region or _DEFAULT_REGION}
+    change = {"endpoint": server.endpoint, "secure": server.secure, "region": settings.region or DEFAULT_REGION}
     return settings.model_copy(update=change)
 
 
@@ -98,13 +99,13 @@ class S3Access:
         self.server = server_of(settings)
         self._settings, self._bucket, self._http = settings, bucket, http
         self._lock = threading.Lock()
-        self._client: Minio | None = None
-        self._brief_client: Minio | None = None
+        self._client: S3Client | None = None
+        self._brief_client: S3Client | None = None
         self._found: Found | None = None
         _minio(self.server, settings, settings.region, Found(None, ()), http)
 
     @property
-    def client(self) -> Minio:
+    def client(self) -> S3Client:
         """The client. Raises: what a request raises."""
         with self._lock:
             if self._client is None or (self._found and time.monotonic() >= self._found.until):
@@ -114,16 +115,16 @@ class S3Access:
             return self._client
 
     @property
-    def brief_client(self) -> Minio:
+    def brief_client(self) -> S3Client:
         """One that asks once and waits for seconds, to see how the server is. Raises: what a request raises."""
         client = self.client
         with self._lock:
             if self._brief_client is None and self._found is not None:
-                http = http_client(self._settings, 1, PoolManager, brief=True)
+                http = http_client(self._settings, 1, S3Pool, brief=True)
                 self._brief_client = self._made(self._found, http)
             return self._brief_client or client
 
-    def _made(self, found: Found, http: PoolManager) -> Minio:
+    def _made(self, found: Found, http: PoolManager) -> S3Client:
         return _minio(self.server, self._settings, self.region, found, http)
 
     @property
@@ -140,7 +141,7 @@ class S3Access:
         if known not in _regions:
             found = _region_at_aws(self.server, self._bucket, self._http)
             if found is None:
-                return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+                return os.environ.get("AWS_REGION") or os.environ.get("AWSDEFAULT_REGION")
             _regions[known] = found
         return _regions[known]
 
@@ -150,7 +151,7 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
 
     AWS and a metadata service may be asked. Raises: SettingsError.
     """
-    http = http_client(settings, 1, PoolManager)
+    http = http_client(settings, 1, S3Pool)
     access = S3Access(settings, bucket, http)
     try:
         found = str(find_credentials(settings, at_aws=access.server.by_aws, http=http))
@@ -163,7 +164,34 @@ def describe_access(settings: StorageSettings, bucket: str) -> str:
     return f"{server}{named}, region {access.region or 'not known'}{by}; credentials: {found}"
 
 
-class PatientPool(PoolManager):
+class SentOnError(HTTPError):
+    """A server sends on to another address: it is named wrong, or a page stands for it while it is away."""
+
+
+class S3Pool(PoolManager):
+    """Connections of an S3 server. minio knows errors by their status and the type `application/xml` alone.
+
+    So an error by the name of `text/xml`, and one that comes with the status 200, as a server has begun to answer
+    before it failed, become such. Signatures are good for one address: who is sent on to another has the wrong one.
+    """
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
+        """As `PoolManager.urlopen`. Raises: SentOnError as well."""
+        response = super().urlopen(method, url, False, **options)  # noqa: FBT003
+        if redirect and (location := response.get_redirect_location()):
+            response.close()
+            raise SentOnError(_sent_on(url, location, response.headers.get("x-amz-bucket-region")))
+        kind, _, parameters = response.headers.get("content-type", "").partition(";")
+        if kind.strip().lower() not in _XML:
+            return response
+        if response.status == 200 and options.get("preload_content", True) and _ERROR.match(response.data):
+            response.status = 500
+        if response.status >= 300:
+            response.headers["content-type"] = f"application/xml;{parameters}"
+        return response
+
+
+class PatientPool(S3Pool):
     """Connections of one S3 server, which `long_work` waits for."""
 
     server: S3Server
@@ -172,6 +200,15 @@ class PatientPool(PoolManager):
         """As `PoolManager.urlopen`."""
         request = partial(super().urlopen, method, url, redirect, **options)
         return patiently(request, asked_of(self.server, url), HTTPError)
+
+
+def _sent_on(url: str, location: str, region: str | None) -> str:
+    asked, other = urlsplit(url), urlsplit(urljoin(url, location))
+    where = f" (region {region})" if region else ""
+    return (
+        f"{asked.scheme}://{asked.netloc} sends on to {other.scheme}://{other.netloc}{where}; set "
+        f"{ENV_PREFIX}STORAGE__ENDPOINT and …SECURE to the server itself, and …REGION to the bucket's region"
+    )
 
 
 def asked_of(server: S3Server, url: str) -> str:
@@ -222,7 +259,7 @@ def http_client(settings: StorageSettings, connections: int, kind: type[Pool], *
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     headers = make_headers(proxy_basic_auth=login) if login else None
     bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    by_proxy = ProxyManager if kind is PoolManager else type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
+    by_proxy = type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
     return _of_server(cast("Pool", by_proxy(bare, proxy_headers=headers, **options)), settings)
 
 
@@ -268,9 +305,11 @@ def _authorities(settings: StorageSettings) -> str:
     return str(path)
 
 
-def _minio(server: S3Server, settings: StorageSettings, region: str | None, found: Found, http: PoolManager) -> Minio:
+def _minio(
+    server: S3Server, settings: StorageSettings, region: str | None, found: Found, http: PoolManager
+) -> S3Client:
     try:
-        client = Minio(
+        client = S3Client(
             server.endpoint, secure=server.secure, region=region, http_client=http, credentials=found.provider
         )
     except ValueError as error:

@@ -126,9 +126,7 @@ class ObjectQuestions:
             yield self._sent_last
         for folder in _folders(key):
             try:
-                listed = self.access.brief_client.list_objects(
-                    self.bucket, prefix=folder or None, recursive=True, extra_headers=dict(self.headers)
-                )
+                listed = self.access.brief_client.list_all(self.bucket, folder, self.headers)
                 some = list(islice(listed, _LISTED))
             except S3Error:
                 continue  # refused here

@@ -7,7 +7,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError, SSLError
 
 from searchanything.core.errors import ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.settings import ENV_PREFIX
-from searchanything.stores.s3_access import BUSY_STATUS
+from searchanything.stores.s3_access import BUSY_STATUS, SentOnError
 
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
 _REFUSED = frozenset({"AccessDenied", "SignatureDoesNotMatch", "AllAccessDisabled"})
@@ -17,6 +17,7 @@ _CURES = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "AuthorizationHeaderMalformed": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
     "PermanentRedirect": f"set {ENV_PREFIX}STORAGE__REGION to the bucket's region",
+    "InvalidObjectState": "it is archived: restore it, then `searchanything failed retry`",
     "BadRequest": f"check {ENV_PREFIX}STORAGE__ENDPOINT, …SECURE and …REGION",
 }
 
@@ -39,6 +40,8 @@ def store_error(error: Exception, *, subject: str, endpoint: str, credentials: s
             )
         case MaxRetryError(reason=ResponseError() as reason):
             return StoreUnavailableError(f"{subject}: {endpoint} is overloaded or broken ({reason}); try later")
+        case SentOnError():
+            return StoreUnavailableError(f"{subject}: {error}")
         case HTTPError() | OSError():
             why = error.reason if isinstance(error, MaxRetryError) else error
             return StoreUnavailableError(

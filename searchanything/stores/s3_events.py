@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any
 
 from minio.error import S3Error
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.closing import Closing
-from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.core.errors import EventsNotOfferedError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
-from searchanything.stores.s3_access import S3Access, http_client
+from searchanything.stores.s3_access import S3Access, S3Pool, http_client
 from searchanything.stores.s3_errors import FOREIGN_ERRORS, store_error
 
 logger = logging.getLogger(__name__)
@@ -77,12 +77,22 @@ class BucketEvents(Closing):
 
     def _explained(self, error: Exception) -> Exception:
         subject = f"bucket {self._bucket}"
-        refused = isinstance(error, S3Error) and error.code in _NOT_OFFERED
+        refused = isinstance(error, S3Error) and (
+            error.code in _NOT_OFFERED or (error.code == "SignatureDoesNotMatch" and self._is_listed())
+        )
         if refused or isinstance(error, _NotOfferedError) or "not supported in Amazon" in str(error):
             return EventsNotOfferedError(f"{subject}: {self._endpoint} does not offer to listen to buckets")
         if isinstance(error, _EndedError):
             return StoreUnavailableError(f"{subject}: {self._endpoint} ended the stream of notifications")
         return store_error(error, subject=subject, endpoint=self._endpoint)
+
+    def _is_listed(self) -> bool:
+        """Whether the keys are good for a listing: Ceph does not know the question, and calls its signature wrong."""
+        try:
+            next(self._access.client.list_all(self._bucket, self._prefix, {}), None)
+        except (*FOREIGN_ERRORS, StoreError):
+            return False
+        return True
 
 
 class _EndedError(HTTPError):
@@ -106,7 +116,7 @@ def _line_of_json(readline: Callable[[], bytes]) -> bytes:
     return line
 
 
-class _OneStream(PoolManager):
+class _OneStream(S3Pool):
     """Connections that carry one stream of notifications; they refuse a second one, and any once they are to end."""
 
     stream: BaseHTTPResponse | None = None
@@ -117,7 +127,7 @@ class _OneStream(PoolManager):
         self._made: list[HTTPConnection] = []
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
-        """As `PoolManager.urlopen`; minio asks for the stream by the parameter `events`."""
+        """As `S3Pool.urlopen`; minio asks for the stream by the parameter `events`."""
         listening = "events=" in url
         if self._ended.is_set() or (listening and self.stream is not None):
             raise _EndedError("it was answered once, or is to end")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import ModelError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import Segmentation
 from searchanything.core.rows import Outcome
 from searchanything.core.types import RGBImage, StoredObject
@@ -224,6 +225,23 @@ def test_a_touched_object_with_the_same_content_and_metadata_is_unchanged() -> N
     setting.store.reads.clear()
     assert setting.run().unchanged == 1
     assert setting.store.reads == {}
+
+
+class OtherwiseListed(InMemoryStore):
+    """A store whose listing names etags that no object is sent with."""
+
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+        return (replace(one, etag=one.etag[::-1]) for one in super().list(prefix, omissions))
+
+
+def test_where_a_listing_has_etags_of_its_own_an_object_is_asked_for_and_not_indexed_again() -> None:
+    setting = Setting(store=OtherwiseListed())
+    setting.store.put("a.png", RED)
+    assert setting.run().indexed == 1
+    assert setting.run().unchanged == 1
+    assert setting.store.reads == {"a.png": 1}
+    setting.store._objects["a.png"] = (replace(setting.store.put("a.png", GREEN_BLUE), modified_at_ms=1), GREEN_BLUE)
+    assert setting.run().indexed == 1  # in the same second
 
 
 class Timeless(InMemoryStore):

@@ -10,6 +10,7 @@ from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fakes.http_servers import Answer, Asked, web_server
 from pydantic import SecretStr
 
 from searchanything.core.errors import EventsNotOfferedError, StoreError, StoreUnavailableError
@@ -127,6 +128,26 @@ def test_a_refusal_is_no_missing_offer(mute: Mute) -> None:
     with BucketEvents(mute.settings, "images") as events, pytest.raises(StoreError, match="images") as refused:
         next(iter(events))
     assert not isinstance(refused.value, EventsNotOfferedError | StoreUnavailableError)
+
+
+@pytest.mark.parametrize(("lists", "raised"), [(True, EventsNotOfferedError), (False, StoreUnavailableError)])
+def test_a_signature_that_is_good_for_a_listing_is_wrong_for_no_other_reason(
+    lists: bool, raised: type[StoreError]
+) -> None:
+    """As Ceph says of parameters that it does not know."""
+    listing = b"<ListBucketResult><Name>images</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    refusal = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
+
+    def answered(asked: Asked) -> Answer:
+        is_good = lists and "events=" not in asked.target
+        return 200 if is_good else 403, {"Content-Type": "application/xml"}, listing if is_good else refusal
+
+    with web_server(answered) as server:
+        keys = {"access_key": "a", "secret_key": "b", "region": "us-east-1", "secure": False}
+        settings = StorageSettings.model_validate({"endpoint": server.endpoint, **keys})
+        with BucketEvents(settings, "images") as events, pytest.raises(StoreError) as refused:
+            next(iter(events))
+    assert type(refused.value) is raised
 
 
 @pytest.mark.parametrize("mute", [ANSWER + chunk(b'{"Records": [1]}\n') + chunk(b"")], indirect=True)

@@ -100,6 +100,11 @@ class TestMapping:
             (s3_error("SignatureDoesNotMatch", 403), StoreError, "SECRET_KEY"),
             (s3_error("RequestTimeTooSkewed", 403), StoreUnavailableError, "set this machine's clock"),
             (s3_error("AuthorizationHeaderMalformed", 400), StoreError, "STORAGE__REGION"),
+            (
+                s3_error("InvalidObjectState", 403),
+                StoreError,
+                "is archived: restore it, then `searchanything failed retry`",
+            ),
             (s3_error("ExpiredToken", 400), StoreUnavailableError, "set new keys"),
             (s3_error("InvalidAccessKeyId", 403), StoreUnavailableError, "SECRET_KEY, then repeat"),
             (s3_error("SlowDown", 503), StoreUnavailableError, "try later"),
