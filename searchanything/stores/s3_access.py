@@ -141,7 +141,7 @@ class S3Access:
         if known not in _regions:
             found = _region_at_aws(self.server, self._bucket, self._http)
             if found is None:
-                return os.environ.get("AWS_REGION") or os.environ.get("AWSDEFAULT_REGION")
+                return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
             _regions[known] = found
         return _regions[known]
 

@@ -85,6 +85,16 @@ class TestAws:
             listed(at_aws(server, region="eu-central-1"))
         assert [asked.method for asked in server.asked] == ["GET"]
 
+    @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+    def test_the_environment_says_it_where_aws_does_not(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "eu-central-1")
+
+        def silent(asked: Asked) -> Answer:
+            return (403, {}, b"") if asked.method == "HEAD" else aws(asked)
+
+        with web_server(silent) as server:
+            assert listed(at_aws(server)) == ["a.jpg"]
+
     def test_path_style(self) -> None:
         with web_server(aws) as server:
             assert listed(at_aws(server, addressing="path")) == ["a.jpg"]
