@@ -179,7 +179,7 @@ def main() -> None:
     for name, encoder in ways.items():
         if not any(word in name for word in options.only):
             continue
-        found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)))
+        found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)).report)
         print(f"{name:24}", *(f"{figure} {value[0]:.3f}  " for figure, value in found[name].items()), flush=True)
         measuring.write(found, options.json)
 
