@@ -40,12 +40,12 @@ class Evaluated:
         Returns their paths. Raises: UsageError for a folder that cannot be written to.
         """
         make_report_folder(folder)
-        drawings = [folder / f"figures.{suffix}" for suffix in _FORMATS]
-        for path in drawings:
-            _remove(path)  # of an earlier report
         save_json(self.report, folder / _REPORT)
         self.queries.save(folder / _QUERIES)
         paths = [folder / _REPORT, folder / _QUERIES]
+        drawings = [folder / f"figures.{suffix}" for suffix in _FORMATS]
+        for path in drawings:
+            _remove(path)  # of an earlier report
         if draw is None:
             return paths
         page = draw(self.report)
