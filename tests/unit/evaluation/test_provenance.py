@@ -88,6 +88,24 @@ def run_of(folder: Path, encoder: Encoder | None = None, *, group_by: tuple[str,
     return evaluate(truth_of("a.png", "b.png"), folder, encoder or fake_encoder(), options)
 
 
+def test_crowds_are_no_queries_and_have_no_line(folder: Path) -> None:
+    images = []
+    for name, crowds in {"a.png": (True, False), "b.png": (False, True, False)}.items():
+        things = [replace(thing(crowd=crowd), annotation=f"{name[0]}{n}") for n, crowd in enumerate(crowds)]
+        styled = [replace(one, attributes={"style": f"style of {one.annotation}"}) for one in things]
+        images.append(TrueImage(name, SIDE, SIDE, tuple(styled)))
+    truth = Truth(tuple(images))
+    options = EvaluationOptions(group_by=("style",), ablations=False)
+    for queries in (
+        evaluate(truth, folder, fake_encoder(), options).queries,
+        evaluate_instances(truth, (folder, None), fake_encoder()).queries,
+    ):
+        shown = [(one.image, one.annotation) for one in queries.asked]
+        assert shown == [("a.png", "a1"), ("b.png", "b0"), ("b.png", "b2")]
+        if "attribute:style" in queries.further:
+            assert queries.further["attribute:style"] == ["style of a1", "style of b0", "style of b2"]
+
+
 def test_other_settings_show(folder: Path) -> None:
     plain = run_of(folder)
     assert differing(compare_evaluations(plain, run_of(folder))) == SAME
