@@ -85,7 +85,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -
 
 def test_differences_are_of_the_queries_that_both_answer() -> None:
     nan = float("nan")
-    before = evaluated(["a", "a", "b", "c"], prompts_in_box=[1.0, 0.0, 0.5, nan])
+    before = evaluated(["a", "a", "b", "c"], prompts_in_box=[1.0, 0.0, 0.9, nan])
     after = evaluated(["a", "a", "b", "c"], prompts_in_box=[0.5, 1.0, nan, 1.0])
     report = compare_evaluations(before, after)
     figure = report["figures"]["prompts.box"]
