@@ -128,7 +128,7 @@ def _mean(values: Values) -> float | None:
 def _settings(report: Report) -> dict[str, Any]:
     """What was evaluated, as far as a report says it."""
     figures = {"regions"} if "grid" in report else set()  # `eval instances` has figures under this name, no policy
-    said = {name: report[name] for name in _SETTINGS if name in report and name not in figures}
+    said: Report = {name: report[name] for name in _SETTINGS if name in report and name not in figures}
     return {**said, "failed": len(report.get("failures", []))}
 
 
