@@ -33,7 +33,7 @@ def compare(
 ) -> None:
     """Compare two evaluations of the same annotated images, query by query.
 
-    Each figure's difference has an interval of its own, which is narrower than those of the two figures suggest. The
+    Each figure's difference has an interval of its own, often narrower than those of the two figures suggest. The
     JSON document has every figure.
 
     Example: [bold]searchanything eval compare report-small report-base[/bold]
@@ -70,4 +70,4 @@ def _signed(value: float) -> str:
 
 
 def _ends(ends: list[float] | None) -> str:
-    return "" if ends is None else f"{_signed(ends[0])} … {_signed(ends[1])}"
+    return "few images" if ends is None else f"{_signed(ends[0])} … {_signed(ends[1])}"

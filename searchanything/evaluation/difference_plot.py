@@ -9,17 +9,18 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from searchanything.core.files import check_save_path, write_whole
-from searchanything.evaluation.comparing import differing, shown_figures
+from searchanything.evaluation.comparing import LEAST_IMAGES, differing, shown_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUFFIXES: Final = (".png", ".svg")
-_COLOURS: Final = {"better": "#3a8a4d", "worse": "#c44e52", "unclear": "#7f7f7f", "same": "#c8c8c8"}
+_COLOURS: Final = {"better": "#3a8a4d", "worse": "#c44e52", "unclear": "#7f7f7f", "few": "#b89c5a", "same": "#c8c8c8"}
 _MEANING: Final = {
     "better": "better, zero outside of the interval",
     "worse": "worse, zero outside of the interval",
     "unclear": "zero within the interval",
+    "few": f"fewer than {LEAST_IMAGES} images differ: no interval",
     "same": "no query differs",
 }
 _TITLE_WIDTH: Final = 100  # characters
@@ -69,6 +70,8 @@ def draw_differences(report: Mapping[str, Any]) -> Figure:
 def _kind(one: Mapping[str, Any]) -> str:
     if not one["better"] and not one["worse"]:
         return "same"
-    if one["ci95"] is None or one["ci95"][0] <= 0 <= one["ci95"][1]:
+    if one["ci95"] is None:
+        return "few"
+    if one["ci95"][0] <= 0 <= one["ci95"][1]:
         return "unclear"
     return "better" if one["difference"] > 0 else "worse"

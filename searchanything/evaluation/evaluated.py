@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from searchanything.core.errors import UsageError
 from searchanything.core.files import check_writable, save_json, write_whole
 from searchanything.core.reading import read_file
+from searchanything.evaluation.measures import mean
 from searchanything.evaluation.query_table import QueryTable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Draw: TypeAlias = Callable[[Mapping[str, Any]], "Figure"]  # of a report
 _REPORT: Final = "report.json"
 _QUERIES: Final = "queries.csv"
 _FORMATS: Final = ("png", "svg")
+_ROUNDING: Final = 1e-5  # of a report's figures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +43,12 @@ class Evaluated:
         save_json(self.report, folder / _REPORT)
         self.queries.save(folder / _QUERIES)
         paths = [folder / _REPORT, folder / _QUERIES]
+        drawings = [folder / f"figures.{suffix}" for suffix in _FORMATS]
+        for path in drawings:
+            _remove(path)  # of an earlier report
         if draw is None:
             return paths
         page = draw(self.report)
-        drawings = [folder / f"figures.{suffix}" for suffix in _FORMATS]
         for path in drawings:
             write_whole(path, partial(page.savefig, format=path.suffix[1:], dpi=110))
         return [*paths, *drawings]
@@ -61,7 +65,38 @@ class Evaluated:
             ) from error
         if not isinstance(report, dict) or not isinstance(report.get("bits"), int):
             raise UsageError(f"{path}: expected the report of `eval coco`, `eval voc` or `eval instances`")
-        return cls(report, QueryTable.read(folder / _QUERIES))
+        queries = QueryTable.read(folder / _QUERIES)
+        for name, values in queries.figures.items():
+            _check_mean(folder, name, mean(values), _stated(report, name))
+        return cls(report, queries)
+
+
+def _stated(report: Report, name: str) -> object:
+    """What a report says at a dotted name; None where it says nothing."""
+    place: Any = report
+    for part in name.split("."):
+        place = place.get(part) if isinstance(place, dict) else None
+    return place
+
+
+def _check_mean(folder: Path, name: str, got: float | None, stated: object) -> None:
+    """Refuse files of two runs: one that was interrupted, or had no --out, leaves the other's behind."""
+    if got is None or not isinstance(stated, float | int):
+        agree = got is None and stated is None
+    else:
+        agree = abs(got - stated) <= _ROUNDING
+    if not agree:
+        raise UsageError(
+            f"{folder}: {_REPORT} and {_QUERIES} are not of one run: {name} is {stated} in the first, and the mean of "
+            f"the second is {got}; evaluate again with --out"
+        )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be replaced: {error.strerror or error}") from error
 
 
 def make_report_folder(folder: Path) -> None:

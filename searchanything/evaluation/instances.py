@@ -34,6 +34,7 @@ from searchanything.evaluation.measures import (
     retrieval_values,
 )
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
+from searchanything.evaluation.provenance import provenance
 from searchanything.evaluation.query_table import JudgedQuery, QueryTable
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, found_below, read_batches
 from searchanything.evaluation.truth import TrueImage, Truth
@@ -95,8 +96,7 @@ def evaluate_instances(
         counts = _counts(seen, possible)
     report = {
         "dataset": {**counts, "instances": len(names), "failed": len(failures)},
-        "bits": encoder.hasher.bits,
-        "hash": encoder.hasher.digest,
+        **provenance(encoder, wanted),
         "seed": seed,
         **nested(means),
         "ci95": {".".join(path): pair for path, pair in ends.items()},

@@ -71,7 +71,7 @@ class QueryTable:
     def read(cls, path: Path) -> Self:
         """What `save` wrote. Raises: UsageError, which names the file, and the line where one is at fault."""
         try:
-            lines = list(csv.reader(io.StringIO(read_file(path).decode("utf-8"), newline="")))
+            lines = list(csv.reader(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))  # Excel's mark
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UsageError(
                 f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; `eval` writes it with --out"

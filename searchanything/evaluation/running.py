@@ -30,6 +30,7 @@ from searchanything.evaluation.measures import (
     share,
 )
 from searchanything.evaluation.observing import Setup, observe
+from searchanything.evaluation.provenance import provenance
 from searchanything.evaluation.query_table import ATTRIBUTE, QueryTable
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, read_batches
 from searchanything.evaluation.relevance import Relevance
@@ -78,9 +79,10 @@ def evaluate(
     policies = (encoder.policy, *(POLICIES if options.ablations else ()))
     setup = Setup(encoder, vocabulary, policies, options.ablations)
     failures: list[Failure] = []
+    wanted = annotated(truth, folder)
     with Collector(vocabulary, options.attributes) as collector:
-        for images, wanted in read_batches(annotated(truth, folder), options.reading, failures, progress):
-            truths = [one.truth for one in wanted if one.truth is not None]
+        for images, files in read_batches(wanted, options.reading, failures, progress):
+            truths = [one.truth for one in files if one.truth is not None]
             for one, seen in zip(truths, observe(setup, images, truths), strict=True):
                 collector.add(one, seen)
         if not collector.instances:
@@ -100,6 +102,7 @@ def evaluate(
         "dataset": {**report.pop("dataset"), **dataset},
         "regions": encoder.policy.description,
         "crops": encoder.crops.value,
+        **provenance(encoder, wanted),
         **report,
         "failures": [{"key": one.key, "error": one.error, "message": one.message} for one in failures],
         "seconds": round(time.perf_counter() - started, 1),
@@ -139,11 +142,10 @@ def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: Evaluatio
             "indexed_regions": int(rows.kept[:, 0].sum()),
             "indexed_regions_on_instances": int((rows.kept[:, 0] & judge.on_instances).sum()),
         },
-        "bits": judge.encoder.hasher.bits,
-        "hash": judge.encoder.hasher.digest,
         "spaces": sources,
         "candidate_words": WORDS,
         "other_attribute": options.other,
+        "group_by": list(options.group_by),
         "seed": options.seed,
         **nested(means),
         "ablations": ablations,

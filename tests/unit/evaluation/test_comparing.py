@@ -18,7 +18,7 @@ from PIL import Image
 from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.core.errors import UsageError
-from searchanything.evaluation.comparing import compare_evaluations
+from searchanything.evaluation.comparing import compare_evaluations, differing
 from searchanything.evaluation.difference_plot import draw_differences, save_differences
 from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.query_table import JudgedQuery, QueryTable
@@ -85,7 +85,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -
 
 def test_differences_are_of_the_queries_that_both_answer() -> None:
     nan = float("nan")
-    before = evaluated(["a", "a", "b", "c"], prompts_in_box=[1.0, 0.0, 0.5, nan])
+    before = evaluated(["a", "a", "b", "c"], prompts_in_box=[1.0, 0.0, 0.9, nan])
     after = evaluated(["a", "a", "b", "c"], prompts_in_box=[0.5, 1.0, nan, 1.0])
     report = compare_evaluations(before, after)
     figure = report["figures"]["prompts.box"]
@@ -101,6 +101,37 @@ def test_differences_are_of_the_queries_that_both_answer() -> None:
     assert figure["ci95"] is None, "both are about one image: no other draw of images could say anything"
 
 
+def test_an_interval_needs_six_images_that_differ() -> None:
+    """Five that all get better are chance once in 16 times, and the bootstrap's interval would exclude zero."""
+    images = [f"{number}" for number in range(40)] + ["0", "1"]
+    for count in range(7):
+        change = [0.5] * count + [0.0] * (40 - count) + [0.5 if count else 0.0, 0.0]
+        figure = compare_evaluations(
+            evaluated(images, prompts_in_box=[0.25] * 42),
+            evaluated(images, prompts_in_box=[0.25 + one for one in change]),
+        )["figures"]["prompts.box"]
+        assert (figure["ci95"] is None) == (count < 6), count
+    assert 0 < figure["ci95"][0] < figure["difference"] < figure["ci95"][1]
+
+
+def test_less_that_is_lost_is_better() -> None:
+    names = ("funnel_in_float", "funnel_in_left")
+    before = evaluated(["a", "b", "c"], **{name: [0.2, 0.2, 0.2] for name in names})
+    after = evaluated(["a", "b", "c"], **{name: [0.1, 0.1, 0.5] for name in names})
+    figures = compare_evaluations(before, after)["figures"]
+    counts = {name: (one["difference"], one["better"], one["worse"]) for name, one in figures.items()}
+    assert counts == {"funnel.float": (0.03333, 2, 1), "funnel.left": (0.03333, 1, 2)}
+
+
+def test_another_attribute_to_differ_in_is_another_question() -> None:
+    queries = table(["a"], prompts_in_box=[1.0], retrieval_other_in_float_in_map_10=[1.0])
+    style, size = (Evaluated({"bits": 64, "other_attribute": name}, queries) for name in ("style", "size"))
+    assert "retrieval_other.float.map_10" in compare_evaluations(style, style)["figures"]
+    report = compare_evaluations(style, size)
+    assert [*report["figures"]] == ["prompts.box"]
+    assert differing(report) == "other attribute style → size"
+
+
 def test_the_order_of_the_queries_does_not_matter() -> None:
     before = evaluated(["a", "b", "c"], prompts_in_box=[0.1, 0.2, 0.9])
     queries = replace(
@@ -109,7 +140,7 @@ def test_the_order_of_the_queries_does_not_matter() -> None:
         figures={"prompts.box": np.array([0.9, 0.1, 0.2])},
     )
     figure = compare_evaluations(before, replace(before, queries=queries))["figures"]["prompts.box"]
-    assert (figure["difference"], figure["better"], figure["worse"], figure["ci95"]) == (0, 0, 0, [0, 0])
+    assert (figure["difference"], figure["better"], figure["worse"]) == (0, 0, 0)
 
 
 def test_the_interval_is_that_of_images_drawn_with_all_their_queries() -> None:
@@ -276,27 +307,34 @@ def test_two_layers_are_compared(
 
 
 def test_the_picture_shows_each_difference_where_it_is(tmp_path: Path) -> None:
-    images = ["a", "b", "c", "d"]
+    images = [f"{number}" for number in range(8)]
     before = {
-        "prompts_in_box": [0.5, 0.5, 0.5, 0.5],
-        "prompts_in_text": [0.5] * 4,
-        "prompts_in_point": [0.0, 1.0, 0.0, 0.0],
+        "prompts_in_box": [0.5] * 8,
+        "prompts_in_text": [0.5] * 8,
+        "prompts_in_point": [0.0, 1.0] * 4,
+        "prompts_in_naming": [0.0] * 8,
     }
     after = {
-        "prompts_in_box": [0.7, 0.8, 0.9, 0.8],
-        "prompts_in_text": [0.3] * 4,
-        "prompts_in_point": [1.0, 0.0, 0.0, 0.0],
+        "prompts_in_box": [0.7, 0.8, 0.9, 0.8] * 2,
+        "prompts_in_text": [0.3] * 8,
+        "prompts_in_point": [1.0, 0.0] * 4,
+        "prompts_in_naming": [1.0] + [0.0] * 7,
     }
     report = compare_evaluations(evaluated(images, **before), evaluated(images, **after))
     axes = draw_differences(report).axes[0]
     points = [
         line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())
     ]
-    assert points == [[pytest.approx(0.3), 0], [0, 1], [pytest.approx(-0.2), 2]]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["box prompt", "point prompt", "text prompt"]
-    assert [text.get_text() for text in axes.texts] == ["0.500 → 0.800", "0.250 → 0.250", "0.500 → 0.300"]
+    assert points == [[pytest.approx(0.3), 0], [0, 1], [pytest.approx(-0.2), 2], [0.125, 3]]
+    labels = ["box prompt", "point prompt", "text prompt", "naming"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == labels
+    means = ["0.500 → 0.800", "0.500 → 0.500", "0.500 → 0.300", "0.000 → 0.125"]
+    assert [text.get_text() for text in axes.texts] == means
     colours = [line.get_color() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
-    assert len(set(colours)) == 3, "better, unclear, worse"
+    assert len(set(colours)) == 4, "better, unclear, worse, of too few images"
+    bars = [line.get_xdata().tolist() for line in axes.lines if line.get_linewidth() == 2.5]
+    assert bars[1] == report["figures"]["prompts.point"]["ci95"]
+    assert bars[1][0] < 0 < bars[1][1]
     save_differences(report, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as page:
         assert np.ptp(np.asarray(page.convert("L"))) == 255
@@ -316,6 +354,40 @@ def test_what_no_evaluation_wrote_is_refused(scenes: Path, capsys: pytest.Captur
     for expected in ("report.json cannot be read", "expected the report of", "queries.csv cannot be read"):
         assert expected in said
     assert run(["eval", "compare", str(scenes / "one"), str(scenes / "nowhere")]) == 2
+
+
+def test_files_of_two_runs_in_one_folder_are_refused(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(scenes, "one", "--category", "kind", "--no-ablations") == 0
+    monkeypatch.setattr(wiring, "load_encoder", lambda *_, **__: fake_encoder(regions=1))
+    assert evaluate(scenes, "two", "--category", "kind", "--no-ablations") == 0
+    two = [str(scenes / "two"), str(scenes / "two")]
+    stored = (scenes / "two" / "queries.csv").read_bytes()
+    (scenes / "two" / "queries.csv").write_bytes(b"\xef\xbb\xbf" + stored.replace(b"\r\n", b"\n"))
+    assert run(["eval", "compare", *two]) == 0, "as some editors leave it"
+    assert "the same preset, hash layer, settings and annotated images" in capsys.readouterr().out
+    (scenes / "one" / "report.json").replace(scenes / "two" / "report.json")
+    assert run(["eval", "compare", *two]) == 2
+    assert "report.json and queries.csv are not of one run" in capsys.readouterr().err
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(scenes: Path) -> None:
+    assert evaluate(scenes, "out", "--category", "kind", "--no-ablations") == 0
+    assert (scenes / "out" / "figures.png").exists()
+    assert evaluate(scenes, "out", "--instance", "kind", verb="instances") == 0
+    assert sorted(path.name for path in (scenes / "out").iterdir()) == ["queries.csv", "report.json"]
+
+
+def test_an_image_that_failed_in_one_run_is_named_as_the_reason(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(scenes, "one", "--no-ablations") == 0
+    (scenes / "3.png").unlink()
+    assert evaluate(scenes, "two", "--no-ablations") == 3
+    assert run(["eval", "compare", str(scenes / "one"), str(scenes / "two")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 query in the first alone, 0 in the second; 0 images failed in the first, 1 in the second" in said
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_models_are_loaded(

@@ -218,6 +218,7 @@ def voc(folder: Path, *, xml: str | None = VOC_XML) -> Path:
 
 def test_voc_objects_are_the_numbers_of_the_palette(tmp_path: Path) -> None:
     (image,) = read_voc(voc(tmp_path), attributes=("pose",)).images
+    assert [one.annotation for one in image.instances] == ["1", "2"]
     assert (image.file_name, image.height, image.width) == ("JPEGImages/2007_1.jpg", HEIGHT, WIDTH)
     assert [one.category for one in image.instances] == ["cat", "dog"]
     assert [one.box_xyxy for one in image.instances] == [(2, 2, 8, 8), (10, 10, 20, 18)]
