@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,7 @@ def evidence(seed: int, *, rows: int = 60, instances: int = 40, matched: float =
         ),
         np.array([[*pair, iou] for pair, iou in zip(pairs, ious, strict=True)], dtype=np.int64).reshape(-1, 3).T,
         IMAGES,
+        asked=(),
     )
 
 
@@ -105,7 +108,7 @@ def test_a_crowd_on_the_last_row_is_left_out_and_nothing_else() -> None:
     of = evidence(0, rows=3, instances=3)
     of.rows.image[:], of.instances.image[:] = [0, 1, 1], [0, 1, 1]
     of.instances.category[:], of.instances.crowd[:] = [2, 2, 4], [False, True, False]
-    of = Evidence(of.rows, of.instances, np.array([[0, 0, 900_000], [2, 1, 900_000]]).T, 2)
+    of = replace(of, matches=np.array([[0, 0, 900_000], [2, 1, 900_000]]).T, images=2)
     relevance = Relevance.of(of, np.array([0]))
     assert relevance.barred(np.array([0]), np.array([0, 1, 2])).tolist() == [[True, False, True]]
     assert relevance.barred(np.array([0]), np.array([1])).tolist() == [[False]]
