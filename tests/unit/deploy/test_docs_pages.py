@@ -117,6 +117,15 @@ def test_no_block_mixes_python_and_commands() -> None:
     assert mixed == {}
 
 
+def test_no_document_or_command_is_taken_for_a_further_paragraph_of_a_list() -> None:
+    """Four columns after a list continue its last point, so that lines run together: words stand between the two."""
+    code = re.compile(
+        r"^(?:[-*]|\d+\.) .*\n(?:  +\S.*\n)*\n    (?=\{|searchanything |python |pip |curl )", re.MULTILINE
+    )
+    assert code.search('- a point\n  and more\n\n    {"file"}\n')
+    assert not [name for name, text in pages().items() if code.search(text)]
+
+
 def test_the_proxy_of_the_docs_lets_through_what_the_server_takes() -> None:
     [nginx] = [block for block in blocks_of(pages()["docs/serve.md"]) if "proxy_pass" in block]
     largest, longest = (
