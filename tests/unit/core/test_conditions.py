@@ -98,7 +98,7 @@ def test_true_and_false_have_no_order(comparison: str) -> None:
     if comparison in ("==", "!=", "in", "not in"):
         assert Where("a", comparison, (True, False) if several else True).values[0] is True  # type: ignore[arg-type]
         return
-    with pytest.raises(FilterError, match="where a: (true and false|`begins with`)"):
+    with pytest.raises(FilterError, match=r"where a: (true and false|`begins with`)"):
         Where("a", comparison, (False, True) if several else True)  # type: ignore[arg-type]
 
 
