@@ -39,7 +39,7 @@ def test_the_newest_row_of_each_image_is_known(rows: list[ImageState], asked: li
     assert len(numbers) == len(agreeing) == len(generations) == len(asked)
     for place, (image, etag, modified) in enumerate(asked):
         row = newest.get(image)
-        assert (numbers[place] >= 0) == (row is not None)
+        assert (numbers[place] == -1) == (row is None)
         good = row is not None and row.outcome is not Outcome.FAILED
         assert agreeing[place] == (good and (row.etag, row.modified_at_ms) == (etag, modified))
         assert row is None or generations[place] == row.generation
