@@ -82,6 +82,27 @@ def test_how_much_a_copy_shows() -> None:
     assert shape("cut", slice(0, 60), slice(150, 220)) == (90, 105)  # rows -30 to 90, columns 115 to 255
 
 
+def test_a_turn_is_one_of_ten_degrees_about_the_middle_and_leaves_no_black_corners() -> None:
+    height, width = 150, 220
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[70:80, 30:190] = True  # a bar through the middle
+    ((copy, moved),) = ALTERATIONS["turned"](np.full((height, width, 3), 90, dtype=np.uint8), [mask])
+    assert (copy == 90).all()
+    rows, columns = np.nonzero(moved)
+    assert (rows.mean(), columns.mean()) == pytest.approx((height / 2, width / 2), abs=1)
+    slope = np.polyfit(columns, rows, 1)[0]
+    assert np.degrees(np.arctan(abs(slope))) == pytest.approx(10, abs=0.5)
+    assert moved.sum() == pytest.approx(mask.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1)])
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_an_image_of_a_pixel_has_copies(name: str, shape: tuple[int, int]) -> None:
+    ((copy, moved),) = ALTERATIONS[name](np.full((*shape, 3), 90, dtype=np.uint8), [np.ones(shape, dtype=np.bool_)])
+    assert min(copy.shape) >= 1
+    assert copy.shape[:2] == moved.shape
+
+
 def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
     mask = np.zeros((40, 50), dtype=np.bool_)
     mask[:3, 47:] = True
