@@ -410,6 +410,15 @@ def test_one_compaction_at_a_time(keeping: Keeping, monkeypatch: pytest.MonkeyPa
     assert (keeping.names(LEASE), len(keeping.names())) == ([], 1)
 
 
+def test_a_small_file_alone_stays_as_it_is(keeping: Keeping) -> None:
+    ParquetKeeper(keeping.cache).keep([many_regions(1, 2)])
+    names = keeping.names()
+    done = keeping.compact()
+    assert keeping.names() == names
+    assert (done.files_before, done.files_after, done.rows_dropped) == (1, 1, 0)
+    assert done.bytes_after == done.bytes_before == (keeping.folder / names[0]).stat().st_size
+
+
 def test_a_running_compaction_is_seen_by_another(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
     keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
     keeping.run()
