@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fakes.machine import Machine
 from fakes.models import CHANNELS, FakeEmbedder, drawn
+from fakes.segmentations import rectangle, segmented
 from PIL import Image
 
 from searchanything.cli.app import run
@@ -18,9 +19,12 @@ from searchanything.client.consistency import Consistency
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import box_of_mask
+from searchanything.evaluation import mine
 from searchanything.evaluation.copies import ALTERATIONS
 from searchanything.evaluation.mine import MineOptions, evaluate_mine
 from searchanything.models.hashing import HashLayer
+from searchanything.prompts.choose import choose
+from searchanything.prompts.prompt import Box
 
 WIDE, TALL = (8, 8, 120, 60), (140, 20, 180, 130)
 # No two regions are alike: other colours, and other shares of their boxes' crops.
@@ -164,6 +168,40 @@ def test_what_changed_or_is_gone_is_listed_and_left_out(client: Client, tmp_path
     assert report["images"] == 1
     assert len(report["failures"]) == 2
     assert any("changed since it was indexed" in one["message"] for one in report["failures"])
+
+
+def test_four_regions_of_an_image_are_tried(client: Client, tmp_path: Path) -> None:
+    colours = ("red", "green", "blue", "yellow", "cyan", "magenta")
+    parts = {colour: (8 + 30 * at, 8, 30 + 30 * at, 100 + 8 * at) for at, colour in enumerate(colours)}
+    Image.fromarray(drawn(160, 200, **parts)).save(tmp_path / "z.png")
+    client.index(tmp_path)
+    context = client.operations.search_context()
+    assert evaluate_mine(context, MineOptions(key_prefix="z"))["regions"] == 4 < len(parts)
+
+
+@pytest.mark.parametrize(("left", "lies"), [(8, True), (20, True), (30, False), (60, False), (None, False)])
+def test_what_a_box_selects_lies_on_what_was_asked_if_half_of_both_is_the_same(left: int | None, lies: bool) -> None:
+    thing = (8, 8, 48, 40)
+    scene = segmented(64, [rectangle(64, thing)])
+    choice = choose(Box(*map(float, thing)), scene, box_min_iou=0.5)
+    wanted = np.zeros((64, 64), dtype=np.bool_)
+    if left is not None:  # 20: 28 columns of 52 in common, 30: 18 of 62
+        wanted[8:40, left : left + 40] = True
+    assert mine._lies_on(choice, scene, wanted) == lies
+
+
+def test_no_more_images_are_read_than_are_needed(client: Client) -> None:
+    steps: list[tuple[int, int, int]] = []
+    context = client.operations.search_context()
+    evaluate_mine(context, MineOptions(regions=3), progress=lambda *step: steps.append(step))
+    assert steps == [(2, 3, 0), (3, 3, 0)], "two regions an image; of the second one the first"
+
+
+def test_where_nothing_can_be_read_the_first_reason_is_said(client: Client, tmp_path: Path) -> None:
+    for name in IMAGES:
+        (tmp_path / name).unlink()
+    with pytest.raises(UsageError, match=r"no indexed region to try; 3 images failed, the first: .*\.png"):
+        evaluate_mine(client.operations.search_context(), MineOptions())
 
 
 class Kept(Client):
