@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import region_row
 from fakes.machine import Machine
 from fakes.models import CHANNELS, FakeEmbedder, drawn
 from fakes.segmentations import rectangle, segmented
@@ -19,6 +20,7 @@ from searchanything.client.consistency import Consistency
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import box_of_mask
+from searchanything.core.types import ImageRef
 from searchanything.evaluation import mine
 from searchanything.evaluation.copies import ALTERATIONS
 from searchanything.evaluation.mine import MineOptions, evaluate_mine
@@ -188,6 +190,24 @@ def test_what_a_box_selects_lies_on_what_was_asked_if_half_of_both_is_the_same(l
     if left is not None:  # 20: 28 columns of 52 in common, 30: 18 of 62
         wanted[8:40, left : left + 40] = True
     assert mine._lies_on(choice, scene, wanted) == lies
+
+
+def test_a_copy_that_left_nothing_of_a_region_counts_for_nothing() -> None:
+    image = ImageRef("b", "a.png")
+    rows = [region_row(image, number, generation=1) for number in range(2)]
+    names = ("smaller", "turned")
+    tried = [
+        mine._Tried(
+            rows[0], dict(zip(names, (0, None), strict=True)), {"smaller": 3, "turned": 9}, dict.fromkeys(names, True)
+        ),
+        mine._Tried(rows[1], {"smaller": 4}, {"smaller": 5}, {"smaller": False}),
+    ]
+    report = mine._figures(tried, seed=0)
+    assert (report["recall_1"], report["recall_10"], report["selected"]) == (0.25, 0.75, 0.5)
+    by_copy = {name: report["by_copy"][name] for name in (*names, "dark")}
+    assert [one["median_bits"] for one in by_copy.values()] == [4, 9, None]
+    assert [one["recall_10"] for one in by_copy.values()] == [1.0, 0.0, None]
+    assert np.isnan(mine._row_means(np.full((2, 3), np.nan))).all()
 
 
 def test_no_more_images_are_read_than_are_needed(client: Client) -> None:
