@@ -147,8 +147,8 @@ def _keep_notes(indexes: IndexStore, notes: Mapping[str, bytes]) -> None:
         logger.warning("there are standing queries already: those of the backup are left out")
         return
     indexes.remember(_KEEPING_NOTES, b"begun")
-    for name, data in reversed(list(notes.items())):
-        indexes.remember(name, data)
+    for name in sorted(notes, key=lambda one: one.startswith(_QUERIES)):
+        indexes.remember(name, notes[name])
     indexes.remember(_KEEPING_NOTES, b"")
 
 

@@ -42,7 +42,7 @@ _SHOWN: Final = {
     "retrieval.codes_rescored.precision_1": "precision@1 codes rescored",
     "retrieval.codes_rescored.recall_10": "recall@10 codes rescored",
     "retrieval_other.codes_rescored.map_10": "mAP@10 codes rescored, other",
-    **{f"regions.{space}.map_10": f"mAP@10 {label}" for space, label in _SPACES.items()},
+    **{f"regions.{space}.map_10": f"mAP@10 {_SPACES[space]}" for space in ("float", "codes", "codes_rescored")},
     "regions.codes_rescored.precision_1": "precision@1 codes rescored",
     "regions.codes_rescored.located_map_10": "mAP@10 codes rescored, region on the instance",
     "grid.codes_rescored.map_10": "mAP@10 codes rescored, grid of patches",

@@ -22,7 +22,7 @@ _LEAST_SIDE_PX: Final = 32
 
 
 def _smaller(image: RGBImage, masks: Sequence[BoolMask]) -> list[Copy]:
-    height, width = (max(1, round(side * SCALE)) for side in image.shape[:2])
+    height, width = (round(side * SCALE) for side in image.shape[:2])
     small = _pixels(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return [(small, _resized(mask, height, width)) for mask in masks]
 

@@ -10,15 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import image_row, region_row
 from fakes.answers import PIXELS, RLE, SELECTION, THING, hit, read, results
 from PIL import Image
 
-from searchanything.answers.questions import pixels_digest, receipt_prompt
+from searchanything.answers.questions import (
+    filter_of,
+    image_of_receipt,
+    kept_name,
+    pixels_digest,
+    prompt_of_receipt,
+    receipt_prompt,
+    stored_question_document,
+    words_document,
+)
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults
+from searchanything.core.conditions import Where
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Filter, ImageRef, SizeClass
+from searchanything.core.types import Filter, ImageRef, RegionRef, SizeClass
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
 from searchanything.search.search import PageRequest
 
@@ -31,8 +42,11 @@ FULL_FILTER = Filter(
     size_class=SizeClass.MEDIUM,
     metadata={"year": 2024, "album": "sea", "ok": True, "ratio": 0.1},
     indexed_at_ms=(None, 9),
+    within=(("b", "k/"), ("c", "")),
     expression="area_px > 3",
+    where=(Where("year", ">=", 2020), Where("city", "in", ("Marburg", "é")), Where("stars", "between", (3, 5.5))),
 )
+A, B = ImageRef("b", "k/ä.jpg"), ImageRef("c", "2.jpg")
 
 
 def replayed(then: SearchResults, now: SearchResults) -> Replay:
@@ -90,6 +104,54 @@ def test_an_image_with_a_name_is_found_again(image: object, expected: object) ->
     found = read(results(image=image))
     assert found.image_to_ask(None) == expected
     assert found.image_to_ask("other.png") == "other.png"
+
+
+@pytest.mark.parametrize(
+    ("refs", "kind"),
+    [
+        ((RegionRef(A, 0),), "region"),
+        ((RegionRef(A),), "image"),
+        ((RegionRef(A, 3), RegionRef(B, 1)), "regions"),
+        ((RegionRef(B), RegionRef(A)), "images"),
+    ],
+    ids=str,
+)
+def test_what_is_indexed_is_found_again(refs: tuple[RegionRef, ...], kind: str) -> None:
+    codes = [bytes([number]) * 32 for number in range(len(refs))]
+    rows = [
+        image_row(ref.image, generation=1, code=code) if ref.region is None
+        else region_row(ref.image, ref.region, generation=1, code=code)
+        for ref, code in zip(refs, codes, strict=True)
+    ]  # fmt: skip
+    rows = [replace(row, etag=f"e{at}", image_width=30 + at, image_height=20 + at) for at, row in enumerate(rows)]
+    asked = json.loads(json.dumps(stored_question_document(refs, rows, PageRequest(7, rescore=5), FULL_FILTER)))
+    assert image_of_receipt(asked["image"]) == (refs[0] if len(refs) == 1 else refs)
+    assert asked["prompt"] == {"kind": kind}
+    assert prompt_of_receipt(asked["prompt"], (20, 30), 1000) == WholeImage()
+    assert filter_of(asked["filter"]) == FULL_FILTER
+    assert asked["page"] == {"limit": 7, "offset": 0, "group_by_image": False, "rescore": 5}
+    assert asked["image"]["pixels_sha256"] == sha256(b"".join(codes)).hexdigest()
+    assert (asked["image"]["width"], asked["image"]["height"]) == (30, 20)
+    assert asked["image"].get("etag") == ("e0" if len(refs) == 1 else None)
+
+
+def test_words_alone_are_found_again() -> None:
+    for text in ("ein „roter“ Apfel", "\ud800"):
+        asked = json.loads(json.dumps(words_document(text, PageRequest(7), None)))
+        assert prompt_of_receipt(asked["prompt"], (0, 0), 1000) == Text(text)
+        assert (asked["prompt"]["kind"], asked["image"]["source"], asked["filter"]) == ("words", "words", None)
+        assert (asked["image"]["width"], asked["image"]["height"]) == (0, 0)
+        digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        assert asked["image"]["pixels_sha256"] == digest
+        assert image_of_receipt(asked["image"]) is None
+
+
+def test_a_kept_name_holds_wherever_the_process_goes_and_no_bytes() -> None:
+    for name in ("q.png", Path("q.png")):
+        assert kept_name(name) == Path("q.png").absolute()
+    assert kept_name("s3://b/k/1.jpg") == kept_name(ImageRef("b", "k/1.jpg")) == ImageRef("b", "k/1.jpg")
+    assert kept_name(b"...") == b""
+    assert kept_name(PIXELS) is PIXELS
 
 
 @pytest.mark.parametrize(

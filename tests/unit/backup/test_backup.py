@@ -79,6 +79,21 @@ def test_a_backup_is_plain_files_that_any_program_reads(store: MemoryIndexStore,
     assert [path.name for path in tmp_path.iterdir()] == ["b.tar"]
 
 
+def test_each_part_is_a_step_of_as_many_images_as_are_there(tmp_path: Path) -> None:
+    store, steps, place = MemoryIndexStore(), list[tuple[str, int, int | None]](), TarPlace(tmp_path / "b.tar")
+    index = store.create(manifest_of(F), HASH_LAYER)
+    for number in range(300):  # the first 256 are a part
+        put(index, ImageRef("b", str(number)), number % 2)
+    store.switch(F)
+    back_up(store, place, on_step=lambda *step: steps.append(step))
+    restore(MemoryIndexStore(), place, on_step=lambda *step: steps.append(step))
+    parts = [data for name, data in members(tmp_path / "b.tar").items() if name.startswith("images-")]
+    sizes = [len(gzip.decompress(data).splitlines()) for data in parts]
+    assert (len(sizes) > 1, sum(sizes)) == (True, 300)
+    done = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+    assert steps == [("backing up", one, 300) for one in done] + [("restoring", one, None) for one in done]
+
+
 @pytest.mark.parametrize("before", [["pico"], {"pico": 3}, 3])
 def test_models_of_before_that_no_program_wrote_are_damage(
     store: MemoryIndexStore, tmp_path: Path, before: object

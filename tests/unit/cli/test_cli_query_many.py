@@ -23,6 +23,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import IndexUnavailableError, PromptError, UsageError
 from searchanything.core.settings import Settings
+from searchanything.prompts.prompt import Points
 
 RED, BLUE = (4, 4, 40, 60), (50, 8, 90, 40)
 Typed = Callable[..., tuple[int, str, str]]
@@ -84,8 +85,8 @@ def test_answers_are_those_of_query_and_errors_have_their_place(shell: Typed, cl
     single = client.query("a.png", (20, 30), limit=2).to_dict()
     same = ("prompt", "selection", "hits", "fingerprint", "collection", "exact", "matching")
     assert {name: found[0]["answer"][name] for name in same} == {name: single[name] for name in same}
-    assert found[1]["answer"]["prompt"]["kind"] == "region"
-    assert found[7]["answer"]["prompt"]["kind"] == "words"
+    kinds = [one["answer"]["prompt"]["kind"] for one in found if one["answer"]]
+    assert kinds == ["point", "region", "points", "box", "text", "words"]
     assert [one.name for one in Path().glob("*a.jsonl*")] == ["a.jsonl"]
 
 
@@ -99,6 +100,12 @@ def test_a_row_for_each_hit(shell: Typed) -> None:
     ]  # fmt: skip
     assert [float(rows[0][name]) for name in ("bits", "x1", "y1", "x2", "y2")] == [0, *RED]
     assert {row["bucket"] for row in rows if row["rank"]} == {str(Path.cwd())}
+    header = "id,image,rank,match,bits,similarity,false_match,bucket,key,region,x1,y1,x2,y2,error"
+    assert list(rows[0]) == header.split(",")
+    assert shell("list.csv", "--out", "none.csv", "--key-prefix", "z")[0] == 3
+    lines = Path("none.csv").read_text().splitlines()
+    assert [one.split(",")[0] for one in lines[1:]] == [row["id"] for row in rows], "a row where nothing is found, too"
+    assert lines[1] == "red,a.png" + "," * 13
 
 
 def test_lines_of_json_say_the_same(shell: Typed) -> None:
@@ -350,6 +357,27 @@ def test_rows_are_read_with_their_own_errors(tmp_path: Path) -> None:
             question.image  # noqa: B018 - it raises
     assert questions[-1].prompt().foreground == ((1, 2), (3, 4))  # type: ignore[union-attr]
     assert questions[-1].id == "0"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_of_a_table_end_as_any_program_ends_them(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "q.csv").write_bytes(
+        b"\xef\xbb\xbf" + end.join([b"id,image,point", b'7,"a\nb.png","1,2"', b",c.png,", b""])
+    )
+    questions, _ = read_questions(tmp_path / "q.csv")
+    assert [(one.id, one.image) for one in questions] == [("7", "a\nb.png"), ("2", "c.png")]
+    assert (questions[0].prompt(), questions[1].prompt()) == (Points([(1, 2)], []), None)
+
+
+def test_lists_may_be_empty_and_hold_empty_lines_and_fields(tmp_path: Path) -> None:
+    for name, data in (("q.csv", b""), ("q.csv", b"image,point\n"), ("q.jsonl", b""), ("q.jsonl", b" \r\n\n")):
+        (tmp_path / name).write_bytes(data)
+        assert read_questions(tmp_path / name)[0] == []
+    for empty in ("", None, []):
+        row = {"image": "a.png", "point": empty, "background": empty, "box": empty, "text": empty or None}
+        (tmp_path / "q.jsonl").write_text(f" \r\n{json.dumps(row)}\r\n\t\r\n")
+        [question] = read_questions(tmp_path / "q.jsonl")[0]
+        assert (question.id, question.prompt()) == ("1", None)
 
 
 def test_a_full_disk_is_said_and_not_said_again_by_closing(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from fakes.standing import RED, Hook, add_noise, draw, fetched, forget_noise, in
 from PIL import Image
 
 from searchanything.answers.standing_answers import StandingDelivery
+from searchanything.backup.backup import back_up, restore
+from searchanything.backup.files import ObjectsPlace, TarPlace
 from searchanything.cli.app import run
 from searchanything.client import standing_looks
 from searchanything.client.client import Client
@@ -29,6 +31,7 @@ from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
+from searchanything.stores.files import FolderFiles
 from searchanything.stores.memory import MemoryIndexStore
 
 
@@ -551,6 +554,39 @@ def test_a_restore_that_was_killed_at_any_note_is_ended_by_the_next(
         assert other.standing.list() == client.standing.list()
         memory = StandingMemory(other._parts.connection.indexes)
         assert all(memory.kept(one).features for one in memory.queries())
+
+
+class Noting(MemoryIndexStore):
+    """An index store that says in which order notes were kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[str] = []
+
+    def remember(self, name: str, data: bytes) -> None:
+        self.kept.append(name)
+        super().remember(name, data)
+
+
+@pytest.mark.parametrize("kind", ["file", "bucket"])
+def test_a_restored_query_comes_after_what_it_was_made_of(
+    client: Client, images: Path, tmp_path: Path, kind: str
+) -> None:
+    """Killed in between, a restore leaves no query without its features, nor one that seems never to have looked."""
+    for name, point in (("red", RED), ("blue", (50.0, 20.0))):
+        client.standing.add(name, images / "0.png", point)
+    draw(images / "new.png")
+    client.index(images)
+    assert fetched(client)
+    indexes, other = client._parts.connection.indexes, Noting()
+    place = TarPlace(tmp_path / "b.tar") if kind == "file" else ObjectsPlace(FolderFiles(tmp_path / "bucket"))
+    notes = StandingMemory(indexes).notes()
+    back_up(indexes, place, notes)
+    restore(other, place)
+    kept = [name for name in other.kept if name.startswith("standing")]
+    assert sorted(kept) == sorted(notes)
+    assert {FETCHED} < set(kept[:-2])
+    assert all(name.startswith("standing-query-") for name in kept[-2:])
 
 
 def test_lists_that_cannot_be_read_are_said_to_be_so(client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,7 @@ def test_what_is_written_is_what_is_meant(text: str, expected: Where) -> None:
         ("year=5..3", "low <= high"),
         ("year=5..x", "of one kind"),
         ('year="abc', "ends with one"),
+        ('year="', "ends with one"),
         ("year>2..3", None),
     ],
 )
@@ -84,9 +86,40 @@ def test_values_are_checked() -> None:
         ("a", "==", None),
         ("a", "begins with", 3),
         ("a", "in", tuple(range(257))),
+        (3, "==", 1),
     ):
         with pytest.raises(FilterError, match="where"):
             Where(name, comparison, value)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_true_and_false_have_no_order(comparison: str) -> None:
+    several = comparison in ("in", "not in", "between")
+    if comparison in ("==", "!=", "in", "not in"):
+        assert Where("a", comparison, (True, False) if several else True).values[0] is True  # type: ignore[arg-type]
+        return
+    with pytest.raises(FilterError, match=r"where a: (true and false|`begins with`)"):
+        Where("a", comparison, (False, True) if several else True)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_s_are_python_s() -> None:
+    for given_value, value in ((np.int64(3), 3), (np.float32(0.5), 0.5), (np.bool_(True), True), (np.array(4), 4)):
+        for one in (Where("a", "==", given_value).value, Where("a", "in", [given_value]).values[0]):
+            assert (one, type(one)) == (value, type(value))
+    for array in (np.array([3]), np.array([3, 4])):
+        with pytest.raises(FilterError, match="where a"):
+            Where("a", "==", array)  # type: ignore[arg-type]
+
+
+def test_a_set_of_several_kinds_has_one_order() -> None:
+    made = Where("a", "in", {3, "x", 0.5, "3"})
+    assert made == Where("a", "in", frozenset(["3", 0.5, "x", 3]))
+    assert set(made.values) == {3, "x", 0.5, "3"}
+
+
+def test_a_condition_is_shown_as_people_write_it() -> None:
+    for text in ("year >= 2020", 'city in "A", "B"', "stars = 3..5", '"a b" == true', 'city begins with "M"'):
+        assert str(Where.parse(text)) == text
 
 
 @given(
@@ -138,6 +171,9 @@ def test_conditions_narrow_the_other_parts() -> None:
     for where in (["size_class=small", "size_class=large"], "size_class > small", "size_class = 3", "area_px = big"):
         with pytest.raises(FilterError):
             Filter(where=where)  # type: ignore[arg-type]
+    for where in ("size_class > small", "size_class = 3", "size_class in small,large"):
+        with pytest.raises(FilterError, match="takes = and one of small, medium, large"):
+            conditions_of(where)
     with pytest.raises(FilterError, match="one size_class"):
         Filter(size_class=SizeClass.SMALL, where="size_class = large")  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from fakes.segmentations import rectangle, segmented
 from searchanything.core.geometry import encode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.evaluation.clicking import CLICKS, Clicks, click
-from searchanything.evaluation.overlaps import MIN_IOU, region_ious
+from searchanything.evaluation.overlaps import MIN_IOU, paired, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
 from searchanything.prompts.choose import choose_by_points
 from searchanything.prompts.prompt import Points
@@ -28,6 +28,35 @@ def clicked(scene: Segmentation, *things: Instance) -> Clicks:
     truth = TrueImage("a.png", SIDE, SIDE, things)
     on = region_ious(scene.letterbox, scene.masks, truth) >= MIN_IOU
     return click(scene, truth, np.vstack([on, np.zeros((1, len(things)), np.bool_)]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 20, 33])
+def test_overlaps_are_those_of_pixels(count: int) -> None:
+    rng = np.random.default_rng(count)
+    masks = [rng.random((SIDE, SIDE)) < 0.5 for _ in range(count)]
+    things = (instance("shirt", SHIRT), instance("jeans", JEANS, crowd=True), instance("bag", BAG))
+    void = rng.random((SIDE, SIDE)) < 0.3
+    scene = segmented(SIDE, [rectangle(SIDE, BAG)])
+    stacked = np.array(masks, dtype=np.bool_).reshape(count, SIDE, SIDE)
+    found = region_ious(scene.letterbox, stacked, TrueImage("a.png", SIDE, SIDE, things, encode_rle(void)))
+    assert found.shape == (count, 3)
+    for row, mask in enumerate(masks):
+        seen = scene.letterbox.image_masks(mask[None])[0] & ~void
+        for column, box in enumerate((SHIRT, JEANS, BAG)):
+            true = rectangle(SIDE, box).astype(np.bool_)
+            of = seen.sum() if things[column].crowd else (seen | true).sum()
+            assert found[row, column] == pytest.approx((seen & true).sum() / of)
+    assert region_ious(scene.letterbox, stacked, TrueImage("a.png", SIDE, SIDE, ())).shape == (count, 0)
+
+
+def test_pairing_leaves_the_overlaps_as_they_are() -> None:
+    ious = np.random.default_rng(1).random((4, 3))
+    before = ious.copy()
+    found = paired(ious)
+    np.testing.assert_array_equal(ious, before)
+    assert len(set(found)) == 3
+    assert all(found[column] in ious[:, column] for column in range(3))
+    assert found.max() == ious.max()
 
 
 def test_each_rule_says_what_it_selects() -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.core.errors import UsageError
-from searchanything.evaluation.comparing import compare_evaluations, differing
+from searchanything.evaluation import comparing
+from searchanything.evaluation.comparing import compare_evaluations, differing, shown_figures
 from searchanything.evaluation.difference_plot import draw_differences, save_differences
 from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.query_table import JudgedQuery, QueryTable
@@ -195,6 +196,20 @@ def test_one_annotation_twice_is_refused() -> None:
         compare_evaluations(Evaluated({"bits": 64}, twice), Evaluated({"bits": 64}, twice))
 
 
+def test_what_two_evaluations_do_not_have_in_common_is_said() -> None:
+    one = {"bits": 64, "preset": "pico", "hash": "a" * 64, "other_attribute": None, "seed": 0, "instance": "a b " * 9}
+    other = {"bits": 256, "preset": "pico", "hash": "b" * 64, "other_attribute": "style", "seed": 1, "instance": "id"}
+    made = [Evaluated(report, table(["a"], prompts_in_box=[1.0])) for report in (one, other)]
+    assert differing(compare_evaluations(made[0], made[1])) == (
+        f"hash {'a' * 12}… → {'b' * 12}…; bits 64 → 256; other attribute None → style; "
+        f"instance {one['instance']} → id; seed 0 → 1"
+    )
+    del other["seed"], other["hash"]
+    said = differing(compare_evaluations(made[0], made[1]))
+    assert "seed 0 → None" in said
+    assert f"hash {'a' * 12}… → None" in said
+
+
 def test_two_kinds_of_evaluation_are_refused() -> None:
     with pytest.raises(UsageError, match="no figure in common"):
         compare_evaluations(evaluated(["a"], prompts_in_box=[1.0]), evaluated(["a"], regions_in_float_in_map_10=[1.0]))
@@ -261,15 +276,27 @@ def test_a_line_says_what_a_query_asked_and_what_it_came_to(scenes: Path, capsys
 
 
 def test_the_means_of_a_table_are_those_of_its_report(scenes: Path) -> None:
+    figures, said = set[str](), set[str]()
     for verb, more in (("coco", ("--category", "kind", "--other", "style")), ("instances", ("--instance", "kind"))):
         assert evaluate(scenes, verb, *more, verb=verb) == 0
         read = Evaluated.read(scenes / verb)
+        with_itself = compare_evaluations(read, read)
+        known = [name for name in comparing._SHOWN if name in with_itself["figures"]]
+        assert list(shown_figures(with_itself).values()) == [with_itself["figures"][name] for name in known]
+        assert all(shown_figures(with_itself)), "each is called something, and no two the same"
+        assert with_itself["before"] == with_itself["after"]
+        assert differing(with_itself) == "the same preset, hash layer, settings and annotated images"
+        settings_of = {name: value for name, value in with_itself["before"].items() if name != "failed"}
+        assert all(read.report[name] == value for name, value in settings_of.items())
+        figures, said = figures | set(known), said | settings_of.keys()
         assert len(read.queries.figures) > 20
         for name, values in read.queries.figures.items():
             place = read.report
             for part in name.split("."):
                 place = place[part]
             assert place == (None if np.isnan(values).all() else pytest.approx(np.nanmean(values), abs=1e-5)), name
+    assert set(comparing._SHOWN) == figures
+    assert said == set(comparing._SETTINGS)
 
 
 def test_two_layers_are_compared(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import region_row
 from fakes.machine import Machine
 from fakes.models import CHANNELS, FakeEmbedder, drawn
+from fakes.segmentations import rectangle, segmented
 from PIL import Image
 
 from searchanything.cli.app import run
@@ -18,9 +20,13 @@ from searchanything.client.consistency import Consistency
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import box_of_mask
+from searchanything.core.types import ImageRef
+from searchanything.evaluation import mine
 from searchanything.evaluation.copies import ALTERATIONS
 from searchanything.evaluation.mine import MineOptions, evaluate_mine
 from searchanything.models.hashing import HashLayer
+from searchanything.prompts.choose import choose
+from searchanything.prompts.prompt import Box
 
 WIDE, TALL = (8, 8, 120, 60), (140, 20, 180, 130)
 # No two regions are alike: other colours, and other shares of their boxes' crops.
@@ -80,6 +86,27 @@ def test_how_much_a_copy_shows() -> None:
     assert shape("cut", *wide) == (100, 215)
     assert shape("cut", slice(70, 74), slice(100, 106)) == (32, 32)  # no less than 32 px
     assert shape("cut", slice(0, 60), slice(150, 220)) == (90, 105)  # rows -30 to 90, columns 115 to 255
+
+
+def test_a_turn_is_one_of_ten_degrees_about_the_middle_and_leaves_no_black_corners() -> None:
+    height, width = 150, 220
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[70:80, 30:190] = True  # a bar through the middle
+    ((copy, moved),) = ALTERATIONS["turned"](np.full((height, width, 3), 90, dtype=np.uint8), [mask])
+    assert (copy == 90).all()
+    rows, columns = np.nonzero(moved)
+    assert (rows.mean(), columns.mean()) == pytest.approx((height / 2, width / 2), abs=1)
+    slope = np.polyfit(columns, rows, 1)[0]
+    assert np.degrees(np.arctan(abs(slope))) == pytest.approx(10, abs=0.5)
+    assert moved.sum() == pytest.approx(mask.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1)])
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_an_image_of_a_pixel_has_copies(name: str, shape: tuple[int, int]) -> None:
+    ((copy, moved),) = ALTERATIONS[name](np.full((*shape, 3), 90, dtype=np.uint8), [np.ones(shape, dtype=np.bool_)])
+    assert min(copy.shape) >= 1
+    assert copy.shape[:2] == moved.shape
 
 
 def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
@@ -143,6 +170,58 @@ def test_what_changed_or_is_gone_is_listed_and_left_out(client: Client, tmp_path
     assert report["images"] == 1
     assert len(report["failures"]) == 2
     assert any("changed since it was indexed" in one["message"] for one in report["failures"])
+
+
+def test_four_regions_of_an_image_are_tried(client: Client, tmp_path: Path) -> None:
+    colours = ("red", "green", "blue", "yellow", "cyan", "magenta")
+    parts = {colour: (8 + 30 * at, 8, 30 + 30 * at, 100 + 8 * at) for at, colour in enumerate(colours)}
+    Image.fromarray(drawn(160, 200, **parts)).save(tmp_path / "z.png")
+    client.index(tmp_path)
+    context = client.operations.search_context()
+    assert evaluate_mine(context, MineOptions(key_prefix="z"))["regions"] == 4 < len(parts)
+
+
+@pytest.mark.parametrize(("left", "lies"), [(8, True), (20, True), (30, False), (60, False), (None, False)])
+def test_what_a_box_selects_lies_on_what_was_asked_if_half_of_both_is_the_same(left: int | None, lies: bool) -> None:
+    thing = (8, 8, 48, 40)
+    scene = segmented(64, [rectangle(64, thing)])
+    choice = choose(Box(*map(float, thing)), scene, box_min_iou=0.5)
+    wanted = np.zeros((64, 64), dtype=np.bool_)
+    if left is not None:  # 20: 28 columns of 52 in common, 30: 18 of 62
+        wanted[8:40, left : left + 40] = True
+    assert mine._lies_on(choice, scene, wanted) == lies
+
+
+def test_a_copy_that_left_nothing_of_a_region_counts_for_nothing() -> None:
+    image = ImageRef("b", "a.png")
+    rows = [region_row(image, number, generation=1) for number in range(2)]
+    names = ("smaller", "turned")
+    tried = [
+        mine._Tried(
+            rows[0], dict(zip(names, (0, None), strict=True)), {"smaller": 3, "turned": 9}, dict.fromkeys(names, True)
+        ),
+        mine._Tried(rows[1], {"smaller": 4}, {"smaller": 5}, {"smaller": False}),
+    ]
+    report = mine._figures(tried, seed=0)
+    assert (report["recall_1"], report["recall_10"], report["selected"]) == (0.25, 0.75, 0.5)
+    by_copy = {name: report["by_copy"][name] for name in (*names, "dark")}
+    assert [one["median_bits"] for one in by_copy.values()] == [4, 9, None]
+    assert [one["recall_10"] for one in by_copy.values()] == [1.0, 0.0, None]
+    assert np.isnan(mine._row_means(np.full((2, 3), np.nan))).all()
+
+
+def test_no_more_images_are_read_than_are_needed(client: Client) -> None:
+    steps: list[tuple[int, int, int]] = []
+    context = client.operations.search_context()
+    evaluate_mine(context, MineOptions(regions=3), progress=lambda *step: steps.append(step))
+    assert steps == [(2, 3, 0), (3, 3, 0)], "two regions an image; of the second one the first"
+
+
+def test_where_nothing_can_be_read_the_first_reason_is_said(client: Client, tmp_path: Path) -> None:
+    for name in IMAGES:
+        (tmp_path / name).unlink()
+    with pytest.raises(UsageError, match=r"no indexed region to try; 3 images failed, the first: .*\.png"):
+        evaluate_mine(client.operations.search_context(), MineOptions())
 
 
 class Kept(Client):

@@ -341,6 +341,46 @@ def test_compaction_merges_small_files_and_leaves_large_ones(keeping: Keeping) -
     assert keeping.names() == large
 
 
+@pytest.mark.parametrize("file_rows", [1, 6, 9, 20, 1000])
+def test_what_a_compaction_says_is_what_the_disk_shows(keeping: Keeping, file_rows: int) -> None:
+    """Files of 2 and 7 regions; of 9, of which 4 are dead; and of nothing but 5 dead ones."""
+    keeper, parts = ParquetKeeper(keeping.cache), ([2], [2], [2], [2], [7], [5, -4], [-5])
+    live = {}
+    for number, part in enumerate(parts):
+        images = [many_regions(10 * number + place, abs(rows)) for place, rows in enumerate(part)]
+        keeper.keep(images)
+        gone = {one.image: one.generation + 1 for one, rows in zip(images, part, strict=True) if rows < 0}
+        if gone:
+            keeper.add_tombstones(gone)
+        live |= {one.image.key: rows for one, rows in zip(images, part, strict=True) if rows > 0}
+    before = {name: (keeping.folder / name).stat().st_size for name in keeping.names()}
+    done = keeping.compact(file_rows=file_rows)
+    assert (done.files_before, done.rows_before, done.rows_dropped) == (len(before), 29, 9)
+    assert done.bytes_before == sum(before.values())
+    assert done.files_after == len(keeping.names())
+    assert done.bytes_after == sum(path.stat().st_size for path in keeping.folder.iterdir())
+    found = {}
+    for file in open_files(keeping.cache, list(keeping.files.list())):
+        rows = sum(image.regions for image in file.images)
+        assert file.stored.name in before or rows < file_rows + 7, "no larger than by a part of the last file"
+        assert len(file.table([True] * len(file.images))) == rows
+        found |= {image.key: image.regions for image in file.images}
+    assert found == live
+    assert sum(2 * rows < file_rows for rows in sizes(keeping)) <= 1, "small files were merged"
+    assert {"files": done.to_dict()["files"], "bytes": done.to_dict()["bytes"]} == {
+        "files": {"before": done.files_before, "after": done.files_after},
+        "bytes": {"before": done.bytes_before, "after": done.bytes_after},
+    }
+
+
+def test_a_file_is_full_at_its_number_of_rows(keeping: Keeping) -> None:
+    keeper = ParquetKeeper(keeping.cache)
+    for number in range(5):
+        keeper.keep([many_regions(number, 2)])
+    keeping.compact(file_rows=6)
+    assert sorted(sizes(keeping)) == [4, 6]
+
+
 def test_a_killed_compaction_is_done_with_by_the_next(keeping: Keeping) -> None:
     keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
     keeping.run()
@@ -368,6 +408,33 @@ def test_one_compaction_at_a_time(keeping: Keeping, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("searchanything.features.compact.LEASE_S", 0.0)
     keeping.compact()
     assert (keeping.names(LEASE), len(keeping.names())) == ([], 1)
+
+
+def test_a_small_file_alone_stays_as_it_is(keeping: Keeping) -> None:
+    ParquetKeeper(keeping.cache).keep([many_regions(1, 2)])
+    names = keeping.names()
+    done = keeping.compact()
+    assert keeping.names() == names
+    assert (done.files_before, done.files_after, done.rows_dropped) == (1, 1, 0)
+    assert done.bytes_after == done.bytes_before == (keeping.folder / names[0]).stat().st_size
+
+
+def test_a_running_compaction_is_seen_by_another(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    newest, refused = keeping.index.newest, []
+
+    def ask(images: list[ImageRef]) -> object:
+        with pytest.raises(StoreError, match="another compaction is running") as caught:
+            keeping.compact()
+        refused.append(caught.value)
+        return newest(images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.index, "newest", ask)
+        assert keeping.compact().files_after == 1
+    assert refused
+    assert keeping.names(LEASE) == []
 
 
 def test_a_compaction_that_runs_out_of_time_leaves_the_rest(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
