@@ -29,7 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
-from searchanything.images.file_parts import EXIF, MAX_PROFILE_BYTES, jpeg_exif_parts, jpeg_scans, png_parts
+from searchanything.images.file_parts import EXIF, MAX_PROFILE_BYTES, jpeg_exif_parts, jpeg_scans, own_exif, png_parts
 from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
 from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
 from searchanything.images.samples import has_colour, in_own_range, is_wide, to_8_bits, white_of
@@ -136,7 +136,7 @@ def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBIm
     _check_pixels(image.size, name, max_pixels)
     with _quiet_pillow(), mapped(name, kind):
         image.load()  # which turns a TIFF
-        exif = image.getexif()
+        exif = image.getexif() if image.format != "AVIF" else own_exif(image)
         if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
             return np.array(image)
         storable = image.convert(_STORABLE_AS[image.mode]) if image.mode in _STORABLE_AS else image

@@ -11,6 +11,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from PIL import Image
+
 MAX_PROFILE_BYTES: Final = 4 << 20  # printers' profiles reach 3 MB
 _MAX_ORIENTING_BYTES: Final = 16 << 20  # of a text that may hold the EXIF orientation, inflated
 
@@ -130,3 +132,10 @@ def _inflated(data: bytes, most: int) -> bytes | None:
     except zlib.error:
         return None
     return None if stream.unconsumed_tail else inflated
+
+
+def own_exif(image: Image.Image) -> Image.Exif:
+    """EXIF alone: where it has no orientation, Pillow takes that of XMP, which turns no AVIF."""
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return exif

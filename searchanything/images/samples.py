@@ -75,10 +75,18 @@ def in_own_range(loaded: ImageFile, again: Callable[[], ImageFile], declared: in
 
 def has_colour(loaded: ImageFile, again: Callable[[], ImageFile], colour: tuple[int, ...]) -> NDArray[np.bool_]:
     """Where a loaded wide image of RGB has a colour of 16 bits: (H, W). `again` is as for `in_own_range`."""
-    samples = np.array(colour)
-    found: NDArray[np.bool_] = (np.asarray(loaded) == samples >> 8).all(axis=2)
+    upper, lower = ([value >> shift & 255 for value in colour] for shift in (8, 0))
+    found = _has_colour(loaded, upper)
     if found.any():
-        found &= (_lower_half(again()) == samples & 255).all(axis=2)
+        found &= _has_colour(_loaded_lower(again()), lower)
+    return found
+
+
+def _has_colour(image: Image.Image, colour: list[int]) -> NDArray[np.bool_]:
+    """Where an image has a colour of 8 bits: (H, W). A band at a time, as all together take several times the room."""
+    found = np.ones((image.height, image.width), np.bool_)
+    for band, value in enumerate(colour):
+        found &= np.asarray(image.getchannel(band)) == value
     return found
 
 
@@ -103,11 +111,15 @@ def _joined(upper: NDArray[np.uint8], lower: NDArray[np.uint8], top: int, bands:
 def _lower_half(image: ImageFile) -> NDArray[np.uint8]:
     """The lower bytes of an opened file's samples, at the places where loading puts the upper ones."""
     grey = any(raw_mode(tile.args) == "LA;16B" for tile in image.tile)
-    image.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in image.tile]
-    image.load()
-    pixels = np.asarray(image)
+    pixels = np.asarray(_loaded_lower(image))
     # Grey and opacity are read as four bytes: two of grey, upper one first, two of opacity.
     return pixels[..., [1, 1, 1, 3]] if grey else pixels
+
+
+def _loaded_lower(image: ImageFile) -> ImageFile:
+    image.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in image.tile]
+    image.load()
+    return image
 
 
 def raw_mode(args: object) -> str:

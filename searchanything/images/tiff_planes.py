@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import PIL
 from PIL.TiffImagePlugin import TiffImageFile
 
 from searchanything.images.samples import raw_mode
 
 _BITS, _PLANAR_CONFIGURATION, _SEPARATE = 258, 284, 2
 _RAW: Final = "raw"
+_BEFORE_13: Final = int(PIL.__version__.partition(".")[0]) < 13  # its libtiff was given the compression as well
 
 
 def name_planes(image: TiffImageFile) -> None:
@@ -33,6 +35,7 @@ def _leave_to_libtiff(image: TiffImageFile) -> None:
     """Have libtiff join the planes."""
     extents = [tile.extents for tile in image.tile if tile.extents is not None]
     whole = (0, 0, max(one[2] for one in extents), max(one[3] for one in extents))
-    layout = (f"{image.mode};16N", False, image.tag_v2.offset)
+    compression = (_RAW,) if _BEFORE_13 else ()
+    layout = (f"{image.mode};16N", *compression, False, image.tag_v2.offset)
     image.tile = [image.tile[0]._replace(codec_name="libtiff", extents=whole, offset=0, args=layout)]
     image.use_load_libtiff = True

@@ -129,12 +129,15 @@ class Probe:
         """Codes (N, B), and words codes (N, V) if there are any, -> (N,) float32: the higher, the better; at most 1."""
         both = words is not None and self.words is not None
         seen = codes if words is None or not both else np.concatenate([codes, words], axis=1)
-        right, wrong = self._judged if both else (code_signs(self.right), code_signs(self.wrong))
+        marks = self._judged if both else (code_signs(self.right), code_signs(self.wrong))
+        summed = np.stack([one.sum(axis=0) for one in marks], axis=1)
+        most = [np.float32(max(1, one.size)) for one in marks]
         found = np.empty(len(codes), dtype=np.float32)
         for start in range(0, len(codes), _CODES_AT_ONCE):  # as signs, a code takes 32 times its room
             part = slice(start, start + _CODES_AT_ONCE)
-            signs = code_signs(seen[part])
-            found[part] = _agreement(signs, right) - WRONG_SHARE * _agreement(signs, wrong)
+            # Sums of signs are whole numbers, exact in whatever order a library adds them: equal codes agree equally.
+            agreeing = code_signs(seen[part]) @ summed
+            found[part] = agreeing[:, 0] / most[0] - WRONG_SHARE * (agreeing[:, 1] / most[1])
         return found
 
     @property
@@ -237,14 +240,6 @@ def taught(
         raise UsageError("words have no region of their own: mark at least one hit as right")
     parts = Marked.joined([*before, *given], layer)
     return Probe(parts.right, parts.wrong, fingerprint, parts.words)
-
-
-def _agreement(signs: FloatArray, marks: FloatArray) -> FloatArray:
-    """Signs (N, L), and those of marks (M, L) -> (N,) float32 from -1 to 1, the mean agreement; 0 without marks.
-
-    Sums of signs are whole numbers, exact in whatever order a library adds them: equal codes agree equally.
-    """
-    return np.asarray(signs @ marks.sum(axis=0) / np.float32(max(1, marks.size)), dtype=np.float32)
 
 
 def _weights(right: FloatArray, wrong: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from minio import Minio
 from minio.datatypes import Object
 from minio.error import S3Error
+from urllib3 import BaseHTTPResponse
 
 from searchanything.core.errors import StoreError
 
@@ -19,6 +20,7 @@ DEFAULT_REGION: Final = "us-east-1"  # of S3 and of servers that are not told an
 _NO_LOCATION: Final = frozenset(
     {"AccessDenied", "AuthorizationHeaderMalformed", "InvalidRegion", "MethodNotAllowed", "NoSuchKey", "NotImplemented"}
 )
+_WRONG_REGION: Final = frozenset({"AuthorizationHeaderMalformed", "BadRequest"})  # BadRequest: of a HEAD, by minio
 _REGION: Final = re.compile(rb"<Region>([A-Za-z0-9-]+)</Region>")
 
 
@@ -45,8 +47,21 @@ class S3Client(Minio):
         except S3Error as error:
             if error.code not in _NO_LOCATION or bucket_name is None:
                 raise
-            self._region_map[bucket_name] = region = _named_region(error)
+            self._region_map[bucket_name] = region = _named_region(error) or DEFAULT_REGION
             return region
+
+    def _execute(self, method: str, bucket_name: str | None = None, *args: Any, **options: Any) -> BaseHTTPResponse:  # noqa: ANN401
+        """As minio's. Where another region's signature is refused with that region's name, it is asked once more."""
+        try:
+            return super()._execute(method, bucket_name, *args, **options)
+        except S3Error as error:
+            named = _named_region(error)
+            if error.code not in _WRONG_REGION or bucket_name is None or self._base_url.region or named is None:
+                raise
+            if named == self._region_map.get(bucket_name):
+                raise
+            self._region_map[bucket_name] = named
+        return super()._execute(method, bucket_name, *args, **options)
 
 
 class _Page(dict[str, Any]):
@@ -71,7 +86,8 @@ class _Page(dict[str, Any]):
             self._token = token
 
 
-def _named_region(error: S3Error) -> str:
-    """The region that an error asks for."""
-    named = _REGION.search(error.response.data or b"")
-    return named[1].decode() if named else DEFAULT_REGION
+def _named_region(error: S3Error) -> str | None:
+    """The region that an error asks for, or says that the bucket is in."""
+    if named := _REGION.search(error.response.data or b""):
+        return named[1].decode()
+    return error.response.headers.get("x-amz-bucket-region")

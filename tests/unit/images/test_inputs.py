@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import exif_orientation
-from PIL import Image
+from PIL import ExifTags, Image
 
 from searchanything import wiring
 from searchanything.core.errors import ImageError, ModelError, UsageError
@@ -69,6 +69,18 @@ def test_a_pil_image_of_a_tiff_is_turned_once(mode: str, orientation: int) -> No
 def test_samples_without_a_range_are_no_image(mode: str) -> None:
     with pytest.raises(ImageError, match="32-bit samples"):
         from_pil(Image.new(mode, (4, 3)))
+
+
+@pytest.mark.parametrize("orientation", [None, 8])
+def test_a_pil_image_of_an_avif_is_turned_as_its_file(orientation: int | None) -> None:
+    """By its own properties: XMP's orientation does not count, and is there as well."""
+    file, exif = io.BytesIO(), Image.Exif()
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.new("RGB", (16, 8)).save(file, "AVIF", exif=exif, xmp=xmp)
+    with Image.open(io.BytesIO(file.getvalue())) as image:
+        assert from_pil(image).shape == ((8, 16, 3) if orientation is None else (16, 8, 3))
 
 
 def test_a_transparent_colour_lies_over_white_as_in_its_file() -> None:

@@ -13,7 +13,7 @@ from fakes.http_servers import Answer, Asked, WebServer, web_server
 from pydantic import SecretStr
 from urllib3 import PoolManager, ProxyManager
 
-from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
+from searchanything.core.errors import ObjectNotFoundError, SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.settings import Settings, StorageSettings
 from searchanything.stores import s3_access, s3_credentials
 from searchanything.stores.s3 import S3Store
@@ -73,6 +73,24 @@ class TestAws:
         with web_server(aws) as server:
             assert listed(at_aws(server)) == ["a.jpg"]
         assert [signer(asked) for asked in server.asked] == ["", ""]
+
+    def test_a_region_counts_where_the_bucket_is_sent_on_to(self) -> None:
+        def sending_on(asked: Asked) -> Answer:
+            status, headers, body = aws(asked)
+            sent_on = {**headers, "Location": "http://open-data.s3.eu-central-1.amazonaws.com/"}
+            return (307, sent_on, body) if asked.method == "HEAD" else (status, headers, body)
+
+        with web_server(sending_on) as server:
+            assert listed(at_aws(server)) == ["a.jpg"]
+        assert len(server.asked) == 2
+
+    def test_an_error_is_one_by_either_name_of_xml_by_a_proxy_as_well(self) -> None:
+        missing = b"<Error><Code>NoSuchBucket</Code></Error>"
+        with (
+            web_server(lambda _: (404, {"Content-Type": "text/xml"}, missing)) as server,
+            pytest.raises(ObjectNotFoundError, match="no such bucket"),
+        ):
+            listed(at_aws(server, region="eu-central-1"))
 
     def test_the_region_is_asked_for_once(self) -> None:
         with web_server(aws) as server:
