@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
+from operator import index as whole
 from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
 from searchanything.backup.whole_images import WholeImages, whole_images
 from searchanything.core.batching import batches
-from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.errors import BackupError, IndexDamagedError, UsageError
 from searchanything.core.extras import package_version
+from searchanything.core.geometry import check_rle
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
@@ -42,6 +44,8 @@ _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no
 _QUERIES: Final = f"{_NOTES}-query-"
 _KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be there
 _RESTORING: Final = "restoring-index"  # the fingerprint of one that only a restore wrote, and that was never live
+_WHOLE: Final = {one.name for kind in (RegionRow, ImageRow) for one in fields(kind) if one.type == "int"}
+_MOST_PX: Final = 2**31
 _ROWS_AT_ONCE: Final = 1000  # into the index
 Hold: TypeAlias = Callable[[IndexStore, tuple[str, ...]], AbstractContextManager[Callable[[], None]]]
 
@@ -99,10 +103,21 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on_step: OnStep = unseen) -> BackupReport:
+def _unchecked(_notes: Mapping[str, bytes]) -> None:
+    """Notes are what they are."""
+
+
+def restore(
+    indexes: IndexStore,
+    place: BackupPlace,
+    *,
+    check_notes: Callable[[Mapping[str, bytes]], None] = _unchecked,
+    hold: Hold = _unheld,
+    on_step: OnStep = unseen,
+) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
-    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
+    `check_notes` raises for notes that are none; `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
     given the images that are there; a backup says at its end how many it has.
 
     Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
@@ -125,6 +140,8 @@ def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
             notes = dict[str, bytes]()
             report = _fill(index, members, checked, place.location, notes, on_step)
+            with _understood(place.location, f"{NOTE}{_NOTES}"):
+                check_notes(notes)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             indexes.remember(_RESTORING, b"")
@@ -252,7 +269,7 @@ def _fill(
         if name.startswith(NOTE + _NOTES):
             notes[name.removeprefix(NOTE)] = data
             continue
-        try:
+        with _understood(location, name):
             documents = unzipped(name, data, location)
             for some in batches(documents, _ROWS_AT_ONCE):
                 if name.startswith("regions-"):
@@ -261,14 +278,19 @@ def _fill(
                     index.insert_images([_image_of(one) for one in some])
                     images += len(some)
                     on_step("restoring", images, None)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BackupError(
-                f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"
-            ) from error
     held = {"images": _images_of(index), "regions": index.count_regions()}
     if held != checked.totals:
         raise BackupError(f"{location} holds {checked.totals}, but {held} arrived in the index; restore again")
     return BackupReport(location, **held)
+
+
+@contextmanager
+def _understood(location: str, part: str) -> Iterator[None]:
+    """Raises: BackupError for what a part holds that no part does."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, IndexDamagedError) as error:
+        raise BackupError(f"{location}: its part {part} does not hold what it should ({error!r}); {CURE}") from error
 
 
 def _images_of(index: RegionIndex) -> int:
@@ -316,10 +338,15 @@ def _bits_of(layer: bytes, location: str) -> int:
 
 def _region_of(document: Mapping[str, Any]) -> RegionRow:
     height, width, counts = document["mask"]
-    mask = MaskRLE((height, width), counts)
+    mask = MaskRLE((whole(height), whole(width)), counts)
     words = base64.b64decode(document["words_code"], validate=True)
     values = _values(document) | {"words_code": words}
-    return RegionRow(**values | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
+    x1, y1, x2, y2 = document["box_xyxy"]
+    row = RegionRow(**values | {"mask": mask, "box_xyxy": (x1, y1, x2, y2)})
+    check_rle(mask)
+    if min(row.image_width, row.image_height, *mask.size) < 1 or max(map(abs, row.box_xyxy)) > _MOST_PX:
+        raise ValueError(f"expected an image and a mask that have pixels, and a box of it, got {row.box_xyxy}")
+    return row
 
 
 def _image_of(document: Mapping[str, Any]) -> ImageRow:
@@ -327,5 +354,8 @@ def _image_of(document: Mapping[str, Any]) -> ImageRow:
 
 
 def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    odd = [name for name in _WHOLE & document.keys() if type(document[name]) is not int]
+    if odd:
+        raise TypeError(f"expected a whole number as {odd[0]}, got {document[odd[0]]!r}")
     code = base64.b64decode(document["code"], validate=True)
     return {**document, "code": code, "image": ImageRef(*document["image"])}

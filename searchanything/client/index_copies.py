@@ -55,9 +55,10 @@ def restore_index(connection: Connection, source: str | Path, *, progress: OnPro
     with importing():
         from searchanything.backup.backup import restore
         from searchanything.client.change_lease import change_lease
+        from searchanything.client.standing_memory import StandingMemory
 
     check_progress(progress)
     indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
     on_step = steps_of(progress)
     hold = partial(change_lease, command=f"searchanything restore {shlex.quote(str(source))}")
-    return restore(indexes, place, hold=hold, on_step=on_step)
+    return restore(indexes, place, check_notes=StandingMemory(indexes).check_notes, hold=hold, on_step=on_step)
