@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -23,7 +24,8 @@ from typing import Any, Final, TypeAlias
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
 from searchanything.backup.whole_images import WholeImages, whole_images
 from searchanything.core.batching import batches
-from searchanything.core.errors import BackupError, IndexDamagedError, UsageError
+from searchanything.core.errors import BackupError, IndexDamagedError, ModelError, UsageError
+from searchanything.core.escaping import printable
 from searchanything.core.extras import package_version
 from searchanything.core.geometry import check_rle
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
@@ -46,6 +48,8 @@ _KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be
 _RESTORING: Final = "restoring-index"  # the fingerprint of one that only a restore wrote, and that was never live
 _WHOLE: Final = {one.name for kind in (RegionRow, ImageRow) for one in fields(kind) if one.type == "int"}
 _MOST_PX: Final = 2**31
+_MOST_BITS: Final = 32_768  # that Milvus takes
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]")
 _ROWS_AT_ONCE: Final = 1000  # into the index
 Hold: TypeAlias = Callable[[IndexStore, tuple[str, ...]], AbstractContextManager[Callable[[], None]]]
 
@@ -103,21 +107,30 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def _unchecked(_notes: Mapping[str, bytes]) -> None:
-    """Notes are what they are."""
+def _any(*_parts: object) -> None:
+    """Nothing is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What looks at parts of a backup that are made elsewhere; each raises for what is none."""
+
+    head: Callable[[IndexManifest, bytes], object] = _any  # with the hash layer
+    words: Callable[[bytes], object] = _any
+    notes: Callable[[Mapping[str, bytes]], object] = _any
 
 
 def restore(
     indexes: IndexStore,
     place: BackupPlace,
     *,
-    check_notes: Callable[[Mapping[str, bytes]], None] = _unchecked,
+    checks: Checks = Checks(),  # noqa: B008 - a value
     hold: Hold = _unheld,
     on_step: OnStep = unseen,
 ) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
-    `check_notes` raises for notes that are none; `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
+    `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
     given the images that are there; a backup says at its end how many it has.
 
     Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
@@ -128,6 +141,8 @@ def restore(
     name, hash_layer = next(members, ("", b""))
     if name != "hash.safetensors":
         raise BackupError(f"{place.location} has no hash layer; {CURE}")
+    with _understood(place.location, name):
+        checks.head(manifest, hash_layer)
     with hold(indexes, (manifest.fingerprint,)) as renew:
         _make_room(indexes, manifest.fingerprint)
         index = indexes.create(manifest, hash_layer)
@@ -135,13 +150,15 @@ def restore(
             members = _undisturbed(members, indexes, manifest.fingerprint, renew)
             name, layer = next(members, ("", b""))
             if name == WORDS_MEMBER:
+                with _understood(place.location, name):
+                    checks.words(layer)
                 index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
             else:
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
             notes = dict[str, bytes]()
             report = _fill(index, members, checked, place.location, notes, on_step)
             with _understood(place.location, f"{NOTE}{_NOTES}"):
-                check_notes(notes)
+                checks.notes(notes)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             indexes.remember(_RESTORING, b"")
@@ -208,19 +225,20 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]]) -> tuple[Inde
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
     if head.get("version") != FORMAT_VERSION:
         raise BackupError(
-            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION}: "
-            f"restore it with searchanything {head.get('program')}"
+            f"{location} is of format {head.get('version')!r}, this program reads {FORMAT_VERSION}: "
+            f"restore it with searchanything {printable(str(head.get('program')))}"
         )
     try:
         manifest = IndexManifest(**head["manifest"])
         noted = head["presets_before"].items()
         before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted}
-    except (AttributeError, KeyError, TypeError) as error:
+        _check_head(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise BackupError(
             f"{location} holds rows of schema {manifest.schema_version}, this program writes {SCHEMA_VERSION}: "
-            f"restore it with searchanything {head.get('program')}, or index the images again"
+            f"restore it with searchanything {printable(str(head.get('program')))}, or index the images again"
         )
     return manifest, before
 
@@ -289,7 +307,7 @@ def _understood(location: str, part: str) -> Iterator[None]:
     """Raises: BackupError for what a part holds that no part does."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, IndexDamagedError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexDamagedError, ModelError) as error:
         raise BackupError(f"{location}: its part {part} does not hold what it should ({error!r}); {CURE}") from error
 
 
@@ -331,9 +349,29 @@ def _bits_of(layer: bytes, location: str) -> int:
     """The bits of a words layer, a safetensors file: in its metadata. Raises: BackupError."""
     try:
         (length,) = struct.unpack_from("<Q", layer)
-        return int(json.loads(layer[8 : 8 + length])["__metadata__"]["bits"])
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+        return _checked_bits(int(json.loads(layer[8 : 8 + length])["__metadata__"]["bits"]))
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BackupError(f"{location}: its {WORDS_MEMBER} does not hold what it should ({error!r}); {CURE}") from error
+
+
+def _checked_bits(bits: int) -> int:
+    """Raises: ValueError for more than any index takes, or none."""
+    if bits % 8 or not 0 < bits <= _MOST_BITS:
+        raise ValueError(f"expected codes of up to {_MOST_BITS:,} bits, a multiple of 8, got {bits}")
+    return bits
+
+
+def _check_head(manifest: IndexManifest) -> None:
+    """Raises: TypeError, ValueError for values that no manifest has."""
+    texts = (manifest.fingerprint, manifest.feature_fingerprint, manifest.preset, manifest.hash_digest)
+    if not all(isinstance(one, str) and _NAME.fullmatch(one) for one in texts):  # files are called after some
+        raise ValueError(f"expected fingerprints, a preset and a digest, got {texts}")
+    kinds = {"bits": int, "hash_trained": bool, "created_at_ms": int, "details": dict}
+    if odd := [name for name, kind in kinds.items() if type(getattr(manifest, name)) is not kind]:
+        raise TypeError(f"{odd[0]} is no {kinds[odd[0]].__name__}")
+    if not 0 <= manifest.created_at_ms < 2**63:
+        raise ValueError(f"created_at_ms is {manifest.created_at_ms}")
+    _checked_bits(manifest.bits)
 
 
 def _region_of(document: Mapping[str, Any]) -> RegionRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
 def forged(
     served: Served,
     *,
+    head: Mapping[str, Any] | None = None,
+    layers: Mapping[str, bytes] | None = None,
     rows: Mapping[str, Mapping[str, Any]] | None = None,
     notes: Mapping[str, bytes] | None = None,
 ) -> Path:
@@ -45,7 +48,9 @@ def forged(
     with tarfile.open(honest) as tar:
         members = {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
     end = json.loads(members.pop("end.json"))
-    for name, data in members.items():
+    start = json.loads(members.pop("manifest.json"))
+    sealed.write("manifest.json", json.dumps(start | {"manifest": start["manifest"] | (head or {})}).encode())
+    for name, data in ({"hash.safetensors": members.pop("hash.safetensors")} | (layers or {}) | members).items():
         change = (rows or {}).get(name.partition("-")[0], {})
         lines = gzip.decompress(data).splitlines() if change else []
         sealed.write(name, packed([json.loads(line) | change for line in lines]) if change else data)
@@ -76,6 +81,40 @@ def archive(**arrays: object) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *({"feature_fingerprint": one} for one in ("../../escape", "/etc", "..", "", None)),
+        *({"fingerprint": one} for one in ("../x", 5)),
+        *({"preset": one} for one in ("\x1b[2J", 5, ["a"], "pico\n")),
+        *({"bits": one} for one in ("x", -8, 0, 7, 2**40, True)),
+        *({"details": one} for one in (5, {"a": 1})),
+        *({"created_at_ms": one} for one in ("x", 10**30, -1)),
+        *({"hash_trained": "x"}, {"hash_digest": 5}, {"more": 1}),
+    ],
+)
+def test_manifests_of_no_index(served: Served, head: dict[str, Any]) -> None:
+    assert "does not hold what it should" in refused(forged(served, head=head))
+
+
+def safetensors(head: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(head) if length is None else length) + head + bytes(4)
+
+
+@pytest.mark.parametrize("name", ["hash.safetensors", "words.safetensors"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(b"", b"garbage", b"\x80\x04K\x01.", safetensors(b"[]"), safetensors(b"[" * 100_000)),
+        *(safetensors(b'{"__metadata__":{"bits":"%s"}}' % one) for one in (b"256", b"99999999999", b"-8", b"1e999")),
+        *(safetensors(b'{"__metadata__":{"bits":1e999}}'), safetensors(b"{}", 2**62)),
+        safetensors(b'{"w":{"dtype":"F32","shape":[100000000000,100],"data_offsets":[0,4]}}'),
+    ],
+)
+def test_layers_that_make_no_codes(served: Served, name: str, layer: bytes) -> None:
+    assert f"{name} does not hold" in refused(forged(served, layers={name: layer}))
 
 
 @pytest.mark.parametrize(
