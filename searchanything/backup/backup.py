@@ -124,7 +124,7 @@ def restore(
     indexes: IndexStore,
     place: BackupPlace,
     *,
-    checks: Checks = Checks(),  # noqa: B008 - a value
+    checks: Checks = Checks(),
     hold: Hold = _unheld,
     on_step: OnStep = unseen,
 ) -> BackupReport:
