@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +87,7 @@ def read_questions(path: Path) -> tuple[list[ListedQuestion], str]:
 def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     names = reader.fieldnames or ()
-    if twice := [name for name in names if names.count(name) > 1]:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise ValueError(f"two columns are called {twice[0]!r}")
     for row in reader:
         if "" in row or None in row.values():

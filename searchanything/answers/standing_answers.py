@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple, Self, cast
+from typing import Any, Final, Literal, NamedTuple, Self, cast, get_args
 from urllib.parse import urlsplit
 
 from searchanything.answers.questions import filter_of
 from searchanything.core.arguments import check_kind
 from searchanything.core.documents import filter_document, hit_document, mask_document, mask_of
 from searchanything.core.errors import UsageError
+from searchanything.core.geometry import check_rle
 from searchanything.core.types import Filter, ImageRef, MaskRLE, Place
 from searchanything.search.new_matches import NewMatch
 
 MOST_NAME_LETTERS: Final = 100
+_ID: Final = re.compile(r"[0-9a-f]{16}")
 # Python 3.11 reads host fd00::7 out of evil.example[fd00::7], and sends to another.
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]@:\\]+)(:\d*)?")
 StandingKind = Literal["regions", "images", "words"]
@@ -78,7 +80,9 @@ class StandingQuery:
             "filter": filter_of(document["filter"]),
             "places": tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document["places"]),
         }
-        return cls(**{**document, **read})
+        query = cls(**{**document, **read})
+        _check_sound(query)
+        return query
 
     def to_dict(self) -> dict[str, Any]:
         """As it is listed: without the paths of webhooks, which are often their secrets."""
@@ -185,6 +189,25 @@ def match_digest(match: NewMatch) -> str:
     """16 digits for an image in its content."""
     image = match.hit.image
     return blake2b(f"{image.bucket}\0{image.key}\0{match.hit.etag}".encode(), digest_size=8).hexdigest()
+
+
+def _check_sound(query: StandingQuery) -> None:
+    """Raises: ValueError, TypeError for values that no query has, as one of somebody else's backup may."""
+    checked_name(query.name)
+    checked_webhook(query.webhook)
+    numbers = (query.created_at_ms, query.new_from_ms, *query.known.values())
+    texts = (query.image, query.added_by, query.prompt["text"] if query.kind == "words" else None)
+    if (
+        not _ID.fullmatch(query.id)
+        or query.kind not in get_args(StandingKind)
+        or (query.mask is None) == (query.kind == "regions")
+        or not 0 < query.max_false_match <= 1
+        or any(type(one) is not int or not 0 <= one < 2**63 for one in numbers)
+        or any(not isinstance(one, str | None) for one in texts)
+    ):
+        raise ValueError(f"no query has the values of {query.name!r}")
+    if query.mask is not None:
+        check_rle(query.mask)
 
 
 def checked_name(name: object) -> str:

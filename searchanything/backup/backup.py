@@ -12,18 +12,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
+from operator import index as whole
 from typing import Any, Final, TypeAlias
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
 from searchanything.backup.whole_images import WholeImages, whole_images
 from searchanything.core.batching import batches
-from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.errors import BackupError, IndexDamagedError, ModelError, UsageError
+from searchanything.core.escaping import printable
 from searchanything.core.extras import package_version
+from searchanything.core.geometry import check_rle
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.models_before import Before, note_before, replaced_models
 from searchanything.core.on_step import OnStep, unseen
@@ -42,6 +46,10 @@ _NOTES: Final = "standing"  # what names of notes begin with: a backup writes no
 _QUERIES: Final = f"{_NOTES}-query-"
 _KEEPING_NOTES: Final = "restoring-notes"  # as long as only some of them may be there
 _RESTORING: Final = "restoring-index"  # the fingerprint of one that only a restore wrote, and that was never live
+_WHOLE: Final = {one.name for kind in (RegionRow, ImageRow) for one in fields(kind) if one.type == "int"}
+_MOST_PX: Final = 2**31
+_MOST_BITS: Final = 32_768  # that Milvus takes
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]")
 _ROWS_AT_ONCE: Final = 1000  # into the index
 Hold: TypeAlias = Callable[[IndexStore, tuple[str, ...]], AbstractContextManager[Callable[[], None]]]
 
@@ -99,7 +107,27 @@ def _unheld(_indexes: IndexStore, _fingerprints: tuple[str, ...]) -> Iterator[Ca
     yield lambda: None
 
 
-def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on_step: OnStep = unseen) -> BackupReport:
+def _any(*_parts: object) -> None:
+    """Nothing is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What looks at parts of a backup that are made elsewhere; each raises for what is none."""
+
+    head: Callable[[IndexManifest, bytes], object] = _any  # with the hash layer
+    words: Callable[[bytes], object] = _any
+    notes: Callable[[Mapping[str, bytes]], object] = _any
+
+
+def restore(
+    indexes: IndexStore,
+    place: BackupPlace,
+    *,
+    checks: Checks = Checks(),
+    hold: Hold = _unheld,
+    on_step: OnStep = unseen,
+) -> BackupReport:
     """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
 
     `hold` keeps others from making an index of this fingerprint meanwhile, and gives what renews that. `on_step` is
@@ -113,6 +141,8 @@ def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on
     name, hash_layer = next(members, ("", b""))
     if name != "hash.safetensors":
         raise BackupError(f"{place.location} has no hash layer; {CURE}")
+    with _understood(place.location, name):
+        checks.head(manifest, hash_layer)
     with hold(indexes, (manifest.fingerprint,)) as renew:
         _make_room(indexes, manifest.fingerprint)
         index = indexes.create(manifest, hash_layer)
@@ -120,11 +150,15 @@ def restore(indexes: IndexStore, place: BackupPlace, *, hold: Hold = _unheld, on
             members = _undisturbed(members, indexes, manifest.fingerprint, renew)
             name, layer = next(members, ("", b""))
             if name == WORDS_MEMBER:
+                with _understood(place.location, name):
+                    checks.words(layer)
                 index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
             else:
                 members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
             notes = dict[str, bytes]()
             report = _fill(index, members, checked, place.location, notes, on_step)
+            with _understood(place.location, f"{NOTE}{_NOTES}"):
+                checks.notes(notes)
             _check_replaceable(indexes, manifest.fingerprint)
         except _MadeLiveError:
             indexes.remember(_RESTORING, b"")
@@ -191,19 +225,20 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]]) -> tuple[Inde
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
     if head.get("version") != FORMAT_VERSION:
         raise BackupError(
-            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION}: "
-            f"restore it with searchanything {head.get('program')}"
+            f"{location} is of format {head.get('version')!r}, this program reads {FORMAT_VERSION}: "
+            f"restore it with searchanything {printable(str(head.get('program')))}"
         )
     try:
         manifest = IndexManifest(**head["manifest"])
         noted = head["presets_before"].items()
         before = {str(preset): {str(name): str(of[name]) for name in of} for preset, of in noted}
-    except (AttributeError, KeyError, TypeError) as error:
+        _check_head(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise BackupError(
             f"{location} holds rows of schema {manifest.schema_version}, this program writes {SCHEMA_VERSION}: "
-            f"restore it with searchanything {head.get('program')}, or index the images again"
+            f"restore it with searchanything {printable(str(head.get('program')))}, or index the images again"
         )
     return manifest, before
 
@@ -252,7 +287,7 @@ def _fill(
         if name.startswith(NOTE + _NOTES):
             notes[name.removeprefix(NOTE)] = data
             continue
-        try:
+        with _understood(location, name):
             documents = unzipped(name, data, location)
             for some in batches(documents, _ROWS_AT_ONCE):
                 if name.startswith("regions-"):
@@ -261,14 +296,19 @@ def _fill(
                     index.insert_images([_image_of(one) for one in some])
                     images += len(some)
                     on_step("restoring", images, None)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BackupError(
-                f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"
-            ) from error
     held = {"images": _images_of(index), "regions": index.count_regions()}
     if held != checked.totals:
         raise BackupError(f"{location} holds {checked.totals}, but {held} arrived in the index; restore again")
     return BackupReport(location, **held)
+
+
+@contextmanager
+def _understood(location: str, part: str) -> Iterator[None]:
+    """Raises: BackupError for what a part holds that no part does."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, IndexDamagedError, ModelError) as error:
+        raise BackupError(f"{location}: its part {part} does not hold what it should ({error!r}); {CURE}") from error
 
 
 def _images_of(index: RegionIndex) -> int:
@@ -309,17 +349,42 @@ def _bits_of(layer: bytes, location: str) -> int:
     """The bits of a words layer, a safetensors file: in its metadata. Raises: BackupError."""
     try:
         (length,) = struct.unpack_from("<Q", layer)
-        return int(json.loads(layer[8 : 8 + length])["__metadata__"]["bits"])
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+        return _checked_bits(int(json.loads(layer[8 : 8 + length])["__metadata__"]["bits"]))
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BackupError(f"{location}: its {WORDS_MEMBER} does not hold what it should ({error!r}); {CURE}") from error
+
+
+def _checked_bits(bits: int) -> int:
+    """Raises: ValueError for more than any index takes, or none."""
+    if bits % 8 or not 0 < bits <= _MOST_BITS:
+        raise ValueError(f"expected codes of up to {_MOST_BITS:,} bits, a multiple of 8, got {bits}")
+    return bits
+
+
+def _check_head(manifest: IndexManifest) -> None:
+    """Raises: TypeError, ValueError for values that no manifest has."""
+    texts = (manifest.fingerprint, manifest.feature_fingerprint, manifest.preset, manifest.hash_digest)
+    if not all(isinstance(one, str) and _NAME.fullmatch(one) for one in texts):  # files are called after some
+        raise ValueError(f"expected fingerprints, a preset and a digest, got {texts}")
+    kinds = {"bits": int, "hash_trained": bool, "created_at_ms": int, "details": dict}
+    if odd := [name for name, kind in kinds.items() if type(getattr(manifest, name)) is not kind]:
+        raise TypeError(f"{odd[0]} is no {kinds[odd[0]].__name__}")
+    if not 0 <= manifest.created_at_ms < 2**63:
+        raise ValueError(f"created_at_ms is {manifest.created_at_ms}")
+    _checked_bits(manifest.bits)
 
 
 def _region_of(document: Mapping[str, Any]) -> RegionRow:
     height, width, counts = document["mask"]
-    mask = MaskRLE((height, width), counts)
+    mask = MaskRLE((whole(height), whole(width)), counts)
     words = base64.b64decode(document["words_code"], validate=True)
     values = _values(document) | {"words_code": words}
-    return RegionRow(**values | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
+    x1, y1, x2, y2 = document["box_xyxy"]
+    row = RegionRow(**values | {"mask": mask, "box_xyxy": (x1, y1, x2, y2)})
+    check_rle(mask)
+    if min(row.image_width, row.image_height, *mask.size) < 1 or max(map(abs, row.box_xyxy)) > _MOST_PX:
+        raise ValueError(f"expected an image and a mask that have pixels, and a box of it, got {row.box_xyxy}")
+    return row
 
 
 def _image_of(document: Mapping[str, Any]) -> ImageRow:
@@ -327,5 +392,8 @@ def _image_of(document: Mapping[str, Any]) -> ImageRow:
 
 
 def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    odd = [name for name in _WHOLE & document.keys() if type(document[name]) is not int]
+    if odd:
+        raise TypeError(f"expected a whole number as {odd[0]}, got {document[odd[0]]!r}")
     code = base64.b64decode(document["code"], validate=True)
     return {**document, "code": code, "image": ImageRef(*document["image"])}

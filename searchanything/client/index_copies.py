@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from searchanything import wiring
 from searchanything.client.connection import Connection
 from searchanything.core.arguments import check_kind, check_progress
+from searchanything.core.errors import ModelError
 from searchanything.core.libraries import importing
 from searchanything.core.patience import long_work
 from searchanything.ingest.progress import steps_of
@@ -20,6 +21,7 @@ from searchanything.ingest.reports import OnProgress
 
 if TYPE_CHECKING:
     from searchanything.backup.backup import BackupReport
+    from searchanything.core.manifest import IndexManifest
 
 
 @long_work()
@@ -53,11 +55,24 @@ def back_up_index(connection: Connection, target: str | Path, *, progress: OnPro
 def restore_index(connection: Connection, source: str | Path, *, progress: OnProgress | None) -> BackupReport:
     """As `Client.restore`."""
     with importing():
-        from searchanything.backup.backup import restore
+        from searchanything.backup.backup import Checks, restore
         from searchanything.client.change_lease import change_lease
+        from searchanything.client.standing_memory import StandingMemory
+        from searchanything.models.words_layer import WordsLayer
 
     check_progress(progress)
     indexes, place = connection.whole(), wiring.backup_place(str(source), connection.settings)
     on_step = steps_of(progress)
     hold = partial(change_lease, command=f"searchanything restore {shlex.quote(str(source))}")
-    return restore(indexes, place, hold=hold, on_step=on_step)
+    checks = Checks(_check_head, WordsLayer.from_bytes, StandingMemory(indexes).check_notes)
+    return restore(indexes, place, checks=checks, hold=hold, on_step=on_step)
+
+
+def _check_head(manifest: IndexManifest, hash_layer: bytes) -> None:
+    """Raises: ModelError, UsageError, KeyError, TypeError for what no index was made with."""
+    from searchanything.encode.asked_regions import made_with
+    from searchanything.models.hashing import HashLayer
+
+    made_with(manifest)
+    if len(HashLayer.from_bytes(hash_layer).weight) != manifest.bits:
+        raise ModelError(f"the hash layer makes no codes of {manifest.bits} bits")

@@ -60,6 +60,15 @@ class Looked:
     error: str = ""
     not_before_ms: int = 0
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Looked:
+        """What was noted. Raises: TypeError, ValueError, AttributeError for anything else."""
+        made = cls(**document)
+        numbers = (made.until_ms, made.new_from_ms, made.failures, made.not_before_ms, *made.seen.values())
+        if any(type(one) is not int for one in numbers) or not isinstance(made.error, str):
+            raise ValueError("expected how far a query has come")
+        return made
+
     def with_seen(self, matches: Mapping[str, int]) -> Looked:
         """The same with further matches that are dealt with, after a try that succeeded."""
         return Looked(self.until_ms, self.new_from_ms, {**self.seen, **matches})
@@ -117,6 +126,8 @@ class Kept:
         """Raises: ValueError, KeyError for anything that `to_bytes` did not write."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                if sum(one.file_size for one in archive.zip.infolist()) > len(data):
+                    raise ValueError("its arrays are packed")  # whatever they unpack to
                 arrays = {name: archive[name] for name in archive.files}
         except Exception as error:  # `zipfile` has half a dozen for what is damaged
             raise ValueError(f"no NumPy archive: {error}") from error
@@ -175,7 +186,7 @@ class StandingMemory:
                     f"{_FORMAT}: update it"
                 )
             return StandingQuery.from_json(document["query"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise IndexDamagedError(
                 f"{self.indexes.uri}: a standing query cannot be read ({type(error).__name__}: {error})"
             ) from error
@@ -215,10 +226,19 @@ class StandingMemory:
         names = [*(f"{_QUERY}{one.id}" for one in queries), *map(_note_of, queries), DELIVERED, FETCHED]
         return {name: kept for name in names if (kept := self.indexes.recall(name))} if queries else {}
 
+    def check_notes(self, notes: Mapping[str, bytes]) -> None:
+        """See that notes are such as `notes` gives. Raises: ValueError, IndexDamagedError."""
+        queries = [self._query(kept) for name, kept in notes.items() if name.startswith(_QUERY)]
+        made_of = {_note_of(one) for one in queries}
+        if odd := notes.keys() - {f"{_QUERY}{one.id}" for one in queries} - made_of - {DELIVERED, FETCHED}:
+            raise ValueError(f"no note of standing queries is called {min(odd)!r}")
+        for name in made_of & notes.keys():  # it lacks where a query was removed while the backup was taken
+            Kept.from_bytes(notes[name])
+
     def looked(self, note: str) -> dict[str, Looked]:
         """How far the queries of a note have come, by their ids; nothing for what cannot be read."""
         try:
-            return {name: Looked(**one) for name, one in json.loads(self.indexes.recall(note) or b"{}").items()}
+            return {name: Looked.of(one) for name, one in json.loads(self.indexes.recall(note) or b"{}").items()}
         except (ValueError, TypeError, AttributeError):
             return {}
 

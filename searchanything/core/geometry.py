@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.counting import counted
+from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, MaskRLE, RGBImage
 
@@ -335,10 +336,10 @@ def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
     """A stored mask at another size (usually the image's), smooth outline, (height, width) bool; of one that is too
     small for any pixel there, the pixel in its middle.
 
-    Raises: ValueError for a damaged mask, or one of more than `MAX_MASK_CELLS`.
+    Raises: ValueError for a damaged mask; UsageError for one of more than `MAX_MASK_CELLS`.
     """
     if height * width > MAX_MASK_CELLS:
-        raise ValueError(f"expected a mask of at most {MAX_MASK_CELLS:,} cells, got {height} x {width}")
+        raise UsageError(f"expected a mask of at most {MAX_MASK_CELLS:,} cells, got {height} x {width}")
     grid = decode_rle(rle)
     found = cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
     if grid.any() and not found.any():

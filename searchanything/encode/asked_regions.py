@@ -44,10 +44,17 @@ def tile_side_of(settings: Settings, manifest: IndexManifest | None) -> int | No
 
 def regions_beside(settings: Settings, live: IndexManifest) -> tuple[RegionPolicy, int | None]:
     """Region policy and side of tiles of an index that is to replace the live one: what no setting names stays."""
-    made = _made_with_tiles(live)
+    kept, made = made_with(live)
     if made is None and settings.ingest.tiles is not None:
         return policy_of(settings, None), settings.ingest.tiles
-    return _asked(settings, RegionPolicy.described(live.details["regions"])), settings.ingest.tiles or made
+    return _asked(settings, kept), settings.ingest.tiles or made
+
+
+def made_with(manifest: IndexManifest) -> tuple[RegionPolicy, int | None]:
+    """Region policy and side of tiles of an index. Raises: SettingsError for a policy that this version does not know;
+    AttributeError, KeyError, ValueError for a manifest that no index has.
+    """
+    return RegionPolicy.described(manifest.details["regions"]), _made_with_tiles(manifest)
 
 
 def _asked(settings: Settings, kept: RegionPolicy) -> RegionPolicy:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from searchanything.features.newest_copies import ListedImages, newest_rows
 from searchanything.features.parquet import FeatureBatch, FeatureFile
 
 BATCH_ROWS: Final = 8192
+_MOST_COLUMNS: Final = 2**16  # a batch of them is read into memory
 _LARGEST: Final = 1e15  # the square of a longer row would be no float32
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
@@ -201,9 +203,9 @@ def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[An
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:  # it is read as Python
         raise UsageError(f"{name} is no .npy file: {error}") from error
-    if len(shape) != 2 or is_fortran or dtype.kind != "f" or not shape[1]:
+    if len(shape) != 2 or is_fortran or dtype.kind != "f" or shape[0] < 0 or not 0 < shape[1] <= _MOST_COLUMNS:
         order = "Fortran" if is_fortran else "C"
         raise UsageError(
             f"{name}: expected a matrix (N, C + D) of floats in C order, got {shape} {dtype} in {order} order"

@@ -46,6 +46,7 @@ def make_app(desk: Desk) -> ASGIApp:
         for gate in desk.gates:
             gate.close()
 
+    form_bytes = desk.settings.upload_bytes + MAX_JSON_BYTES
     app = FastAPI(
         title="Search Anything",
         summary="Point at a thing in an image and find every image that shows one like it.",
@@ -67,7 +68,8 @@ def make_app(desk: Desk) -> ASGIApp:
         metrics=desk.metrics,
         admit=desk.caller,
         body_s=desk.settings.body_timeout_s,
-        held_bytes=_UPLOADS_AT_ONCE * (desk.settings.upload_bytes + MAX_JSON_BYTES),
+        form_bytes=form_bytes,
+        held_bytes=_UPLOADS_AT_ONCE * form_bytes,
     )
 
 

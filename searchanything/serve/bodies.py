@@ -42,6 +42,21 @@ class HeldBytes:
             self._held -= taken
 
 
+def limited(receive: Receive, max_bytes: int) -> Receive:
+    """`receive`, which raises TooLargeError where more comes than an upload or a form may have."""
+    taken = 0
+
+    async def part() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > max_bytes:
+            raise TooLargeError(f"expected a form of at most {max_bytes:,} bytes")
+        return message
+
+    return part
+
+
 def in_time(receive: Receive, seconds: float) -> Receive:
     """`receive`, which raises BodyTimeoutError where `PROGRESS_BYTES` more, or the body's end, take too long."""
     deadline, taken, ended = asyncio.get_running_loop().time() + seconds, 0, False

@@ -56,7 +56,7 @@ class FormRoute(APIRoute):
 async def _plain(request: Request, *, is_upload: bool) -> Request:
     """The request without its form. Raises: as `Uploads.keep`; UsageError."""
     desk = desk_of(request)
-    data, question = await _parts(_limited(request, desk.settings.upload_bytes + MAX_JSON_BYTES), desk)
+    data, question = await _parts(request, desk)
     if is_upload:
         return _with_body(request, data, "application/octet-stream")
     if not isinstance(question, dict) or "image" in question:
@@ -105,21 +105,6 @@ async def _text(part: str | UploadFile) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"the part question: {json_fault(error)}") from None
-
-
-def _limited(request: Request, max_bytes: int) -> Request:
-    """The request, whose body ends in an error where it is too large."""
-    taken = 0
-
-    async def receive() -> Message:
-        nonlocal taken
-        message = await request.receive()
-        taken += len(message.get("body", b""))
-        if taken > max_bytes:
-            raise TooLargeError(f"expected a form of at most {max_bytes:,} bytes")
-        return message
-
-    return Request(request.scope, receive)
 
 
 def _with_body(request: Request, body: bytes, kind: str) -> Request:

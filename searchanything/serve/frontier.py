@@ -4,7 +4,7 @@
   with another one.
 - A browser that sends a request for another site's page is refused, so such a page cannot even make us work.
 - Where a key is demanded, it is checked before anything of the body is read.
-- Bodies come in time. JSON is read up to a limit; uploads and forms are streamed, and count for themselves.
+- Bodies come in time. JSON is read up to a limit; uploads and forms are streamed, up to one of their own.
 - Each answer carries an id, which the log has too, and the headers that keep a browser strict.
 """
 
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searchanything.core.errors import AccessError, SearchAnythingError
 from searchanything.core.public_texts import numbered
-from searchanything.serve.bodies import HeldBytes, in_time, whole
+from searchanything.serve.bodies import HeldBytes, in_time, limited, whole
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.problems import defect_response, problem_response
 
@@ -70,10 +70,11 @@ class Frontier:
         metrics: Metrics,
         admit: Callable[[Scope, str], object],
         body_s: float,
+        form_bytes: int,
         held_bytes: int,
     ) -> None:
         self._app, self._admit, self._body_s = app, admit, body_s
-        self._uploads = HeldBytes(held_bytes)
+        self._form_bytes, self._uploads = form_bytes, HeldBytes(held_bytes)
         self._names = frozenset(name.lower().rstrip(".") for name in names) | _NO_NAME
         self._metrics = metrics
 
@@ -135,7 +136,7 @@ class Frontier:
             return receive
         self._admit(scope, headers.get("authorization", ""))
         if scope["path"] == UPLOADS or is_form(headers):
-            return in_time(counted, self._body_s)
+            return limited(in_time(counted, self._body_s), self._form_bytes)
         return await whole(in_time(receive, self._body_s), MAX_JSON_BYTES, headers.get("content-length", ""))
 
     def _check(self, headers: Headers) -> None:

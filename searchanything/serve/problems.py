@@ -153,6 +153,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, SearchAnythingError):  # what ended the body, as FastAPI says it
+            return problem_response(error.__cause__, _id(request))
         if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
             return _formless(json_fault(error.__cause__), _id(request))
         kind = {404: "ObjectNotFoundError", 405: "UsageError"}.get(error.status_code, "ServeError")

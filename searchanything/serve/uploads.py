@@ -23,6 +23,7 @@ from searchanything.images.decoding import decode_image, image_size
 logger = logging.getLogger(__name__)
 
 UPLOAD_ID: Final = re.compile(r"[0-9a-f]{32}")
+MOST_UPLOADS: Final = 16_384  # a folder of very many small ones takes seconds to look through
 _NAME: Final = re.compile(r"([0-9a-f]{32})-(\d+)x(\d+)")
 
 
@@ -38,7 +39,10 @@ class Upload:
 
 
 class Uploads:
-    """The uploads in a folder; of more than `max_bytes` the oldest go. Thread-safe, and safe between processes."""
+    """The uploads in a folder; of more than `max_bytes`, or `MOST_UPLOADS`, the oldest go.
+
+    Thread-safe, and safe between processes.
+    """
 
     def __init__(self, folder: Path, *, max_bytes: int, max_pixels: int, age_s: float) -> None:
         self._folder = folder
@@ -79,9 +83,9 @@ class Uploads:
     def tidy(self) -> None:
         """Delete what is too old, and the oldest of too much."""
         kept, now = 0, time.time()
-        for path, age_s, size in sorted(self._files(now), key=lambda one: one[1]):
+        for number, (path, age_s, size) in enumerate(sorted(self._files(now), key=lambda one: one[1])):
             kept += size
-            if age_s > self._age_s or kept > self._max_bytes:
+            if age_s > self._age_s or kept > self._max_bytes or number >= MOST_UPLOADS:
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -42,7 +42,7 @@ def region_row(image: ImageRef, region: int = 0, *, generation: int, **changes: 
         "etag": f"etag-{generation}",
         "box_xyxy": (1.5, 2.0, 41.25 + region, 60.0),
         "area_px": 900 + region,
-        "mask": MaskRLE((120, 160), "Rg^1:f30P1"),
+        "mask": MaskRLE((120, 160), "0?Y300]1cN000000000000000h^a0"),
         "score": 0.75,
         "image_width": 640,
         "image_height": 480,

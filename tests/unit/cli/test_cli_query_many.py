@@ -410,3 +410,12 @@ def test_odd_letters_stay(tmp_path: Path) -> None:
     answers.finish()
     answers.close()
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().split(b"\n")[:-1]] == documents
+
+
+def test_very_many_columns_are_looked_through_once(tmp_path: Path) -> None:
+    """Each beside each other would take hours."""
+    (tmp_path / "wide.csv").write_text(",".join(f"a{number}" for number in range(400_000)) + "\n")
+    assert read_questions(tmp_path / "wide.csv")[0] == []
+    (tmp_path / "twice.csv").write_text("image,text,text\n")
+    with pytest.raises(UsageError, match="two columns are called 'text'"):
+        read_questions(tmp_path / "twice.csv")

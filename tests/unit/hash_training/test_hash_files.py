@@ -135,6 +135,27 @@ def test_files_that_are_no_features(tmp_path: Path) -> None:
             read(tmp_path / name, dimension)
 
 
+def npy_of(header: bytes) -> bytes:
+    """A `.npy` file of this header, with hardly any rows."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            b"{'descr':'<f4','fortran_order':False,'shape':(%s)}" % one
+            for one in (b"-5,4", b"1,10**12", b"1,9" + 11 * b"0")
+        ),
+        *(b"(" * 3000, b"1/", b"\x00", b"-" * 9000, b"[" * 60_000),
+    ],
+)
+def test_headers_that_no_matrix_has(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "f.npy").write_bytes(npy_of(header))
+    with pytest.raises(UsageError, match=r"no \.npy file|expected a matrix"):
+        read(tmp_path / "f.npy", 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
 def test_a_row_without_a_length_is_named(tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features_module, "BATCH_ROWS", 6)

@@ -24,6 +24,7 @@ from searchanything.core.files import png_bytes
 from searchanything.core.geometry import encode_rle
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import ImageRef, RegionRef
+from searchanything.serve.uploads import MOST_UPLOADS
 from searchanything.serve.wire import SheetRequest
 from searchanything.stores.folder import FolderStore
 
@@ -95,6 +96,17 @@ def test_uploads_make_room_and_grow_old(tmp_path: Path, monkeypatch: pytest.Monk
     for path in (tmp_path / "serve" / "uploads").iterdir():
         os.utime(path, (0, 0))
     assert served.post("/v1/segment", {"image": {"upload": second}}).status_code == 404
+
+
+def test_very_many_small_uploads_do_not_stay(served: Served) -> None:
+    folder = served.desk.uploads._folder
+    folder.mkdir(parents=True)
+    for number in range(MOST_UPLOADS + 10):
+        (small := folder / f"{number:032x}-1x1").write_bytes(b"small")
+        os.utime(small, (time.time() - 60,) * 2)
+    upload = served.upload(IMAGES["a/red.png"])
+    assert served.desk.uploads.find(upload).id == upload
+    assert len(list(folder.iterdir())) == MOST_UPLOADS
 
 
 def test_an_upload_that_cannot_be_written_is_the_servers_fault(

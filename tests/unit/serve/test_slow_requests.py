@@ -159,6 +159,18 @@ def test_uploads_together_hold_no_more_than_eight_of_the_largest(
         assert one_more() == 422
 
 
+@pytest.mark.parametrize("path", ["/v1/standing/matches/taken", "/v1/standing", "/v1/query", "/v1/uploads"])
+def test_what_calls_itself_a_form_has_the_limit_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    small = PATIENT.model_copy(update={"upload_bytes": MIB})
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=small)
+    token, _ = served.desk.ring.add("one", rights=("read", "standing"))
+    with asked(served) as send:
+        key = f"Authorization: Bearer {token}\r\nConnection: close\r\n".encode()
+        assert send(head(path, FORM, key, length=100 * MIB) + PART.ljust(2 * MIB + 1)).startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize(("part", "limit_s"), [(PROGRESS_BYTES, 1.0), (1, 0.1)])
 def test_a_body_has_time_as_long_as_it_goes_on(part: int, limit_s: float) -> None:
     async def read() -> int:
