@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-computing test-commands test-services test-histories test-indexes test-rows check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-clients test-computing test-commands test-services test-histories test-indexes test-rows check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -32,17 +32,21 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Seven runs side by side: two compute, most of the others waits for servers. Each test is in one of them. Those that
+# Eight runs side by side: three compute, most of the others waits for servers. Each test is in one of them. Those that
 # compute give way: so the others, which take as long as they wait, end with them and not after them.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=7 --keep-going --output-sync=target \
-		test-services test-histories test-commands test-indexes test-rows test-parts test-computing
+	$(MAKE) --jobs=8 --keep-going --output-sync=target \
+		test-services test-histories test-commands test-indexes test-rows test-clients test-parts test-computing
 
-# The parts that compute, which take as long as all the rest together.
+# The parts that compute, which take as long as all the rest together; and who asks and is asked, as long as what is left.
 COMPUTING := $(addprefix tests/unit/,drawing encode evaluation explain features hash_training images ingest models prompts search training)
+CLIENTS := tests/unit/client tests/unit/serve
 
 test-parts: .venv/.ready
-	nice $(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%)
+	nice $(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%) $(CLIENTS:%=--ignore=%)
+
+test-clients: .venv/.ready
+	nice $(BIN)/pytest -o cache_dir=.pytest_cache/clients $(CLIENTS)
 
 # Folders of their own for what pytest remembers of failures: the other runs write one, too.
 test-computing: .venv/.ready

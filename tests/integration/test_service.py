@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from contracts.index_rows import image_row, random_codes, region_row
 from fakes.http_servers import web_server
@@ -25,6 +26,7 @@ from urllib3 import make_headers
 from searchanything.answers.standing_answers import StandingQuery
 from searchanything.client.standing_features import picture_of
 from searchanything.client.standing_memory import Kept, StandingMemory
+from searchanything.core.geometry import encode_rle
 from searchanything.core.rows import Outcome
 from searchanything.core.types import ImageRef
 from searchanything.prompts.prompt import Points
@@ -77,8 +79,9 @@ def test_what_matches_a_standing_query_is_sent(bench: Bench) -> None:
     memory = StandingMemory(bench.client._parts.connection.indexes)
     with web_server(lambda _: (200, {}, b"")) as hook:
         address = f"http://{hook.endpoint}/matches"
+        mask = encode_rle(np.ones((64, 64), dtype=np.bool_))
         query = StandingQuery(
-            "a" * 16, "red", "regions", 1e-3, time.time_ns() // 10**6, {"kind": "points"}, webhook=address
+            "a" * 16, "red", "regions", 1e-3, time.time_ns() // 10**6, {"kind": "points"}, mask=mask, webhook=address
         )
         memory.keep(query, Kept(picture_of(picture), {bench.client.manifest.feature_fingerprint: features}))
         memory.keep_query(query)
