@@ -382,7 +382,8 @@ def _region_of(document: Mapping[str, Any]) -> RegionRow:
     x1, y1, x2, y2 = document["box_xyxy"]
     row = RegionRow(**values | {"mask": mask, "box_xyxy": (x1, y1, x2, y2)})
     check_rle(mask)
-    if min(row.image_width, row.image_height, *mask.size) < 1 or max(map(abs, row.box_xyxy)) > _MOST_PX:
+    sides = (abs(side) <= _MOST_PX for side in row.box_xyxy)  # which no NaN is
+    if min(row.image_width, row.image_height, *mask.size) < 1 or not all(sides):
         raise ValueError(f"expected an image and a mask that have pixels, and a box of it, got {row.box_xyxy}")
     return row
 

@@ -221,10 +221,12 @@ class StandingMemory:
         self.indexes.remember(_note_of(query), b"")
 
     def notes(self) -> dict[str, bytes]:
-        """All notes, for a backup: the queries first."""
-        queries = self.queries()
-        names = [*(f"{_QUERY}{one.id}" for one in queries), *map(_note_of, queries), DELIVERED, FETCHED]
-        return {name: kept for name in names if (kept := self.indexes.recall(name))} if queries else {}
+        """All notes, for a backup: the queries first, and nothing of one that is removed meanwhile."""
+        named = [(one, f"{_QUERY}{one.id}") for one in self.queries()]
+        queries = [(one, name, kept) for one, name in named if (kept := self.indexes.recall(name))]
+        names = [*(_note_of(one) for one, _, _ in queries), DELIVERED, FETCHED] if queries else []
+        further = {name: kept for name in names if (kept := self.indexes.recall(name))}
+        return {name: kept for _, name, kept in queries} | further
 
     def check_notes(self, notes: Mapping[str, bytes]) -> None:
         """See that notes are such as `notes` gives. Raises: ValueError, IndexDamagedError."""

@@ -8,6 +8,7 @@ import json
 import struct
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ from searchanything.answers.standing_answers import StandingQuery
 from searchanything.backup.files import Sealed, packed
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
+from searchanything.client.standing_memory import Kept, StandingMemory
 from searchanything.core.errors import BackupError, SearchAnythingError
 from searchanything.core.types import MaskRLE
+from searchanything.stores.memory import MemoryIndexStore
 
 ID: Final = "0123456789abcdef"
 QUERY: Final = StandingQuery(ID, "red", "words", 1e-4, 1, {"kind": "words", "text": "red"})
@@ -126,6 +129,7 @@ def test_layers_that_make_no_codes(served: Served, name: str, layer: bytes) -> N
         {"mask": [0, 0, ""]},
         {"box_xyxy": [1, 2]},
         {"box_xyxy": [-1e300, 0, 1e300, 1]},
+        {"box_xyxy": [0, 0, float("nan"), 1]},
         {"image_width": 0},
         {"image_width": "7"},
         {"indexed_at_ms": 1.5},
@@ -174,6 +178,20 @@ def test_standing_queries_that_nobody_could_have_added(served: Served, values: d
 )
 def test_notes_that_belong_to_no_query(served: Served, notes: dict[str, bytes]) -> None:
     assert "note-standing does not hold" in refused(forged(served, notes=notes))
+
+
+def test_nothing_of_a_query_that_is_removed_meanwhile_is_in_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own note went just before it was read, and what it was made of is about to."""
+    indexes = MemoryIndexStore()
+    memory = StandingMemory(indexes)
+    for query in (QUERY, replace(QUERY, id="b" * 16)):
+        memory.keep(query, Kept(b"a picture", {}))
+        memory.keep_query(query)
+    recall = indexes.recall
+    monkeypatch.setattr(indexes, "recall", lambda name: b"" if name == f"standing-query-{ID}" else recall(name))
+    notes = memory.notes()
+    assert [*notes] == [f"standing-query-{'b' * 16}", f"standing-{'b' * 16}"]
+    memory.check_notes(notes)
 
 
 def test_looks_that_are_none_are_looked_at_again(served: Served) -> None:

@@ -18,11 +18,13 @@ from PIL import Image
 from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.core.errors import UsageError
+from searchanything.core.types import MaskRLE
 from searchanything.evaluation import comparing
 from searchanything.evaluation.comparing import compare_evaluations, differing, shown_figures
 from searchanything.evaluation.difference_plot import draw_differences, save_differences
 from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.query_table import JudgedQuery, QueryTable
+from searchanything.evaluation.truth import Instance
 
 SIDE = 320
 PLACES = {"left": (20, 20, 140, 140), "right": (180, 20, 300, 140), "low": (20, 180, 120, 280)}
@@ -48,6 +50,12 @@ def table(images: list[str], **figures: list[float]) -> QueryTable:
 
 def evaluated(images: list[str], bits: int = 256, **figures: list[float]) -> Evaluated:
     return Evaluated({"bits": bits}, table(images, **figures))
+
+
+def test_a_box_is_written_as_the_option_takes_it() -> None:
+    pixels = MaskRLE((50, 60), "0")
+    said = JudgedQuery.about("a.jpg", Instance("cup", (0.126, 2.0, 30.5, 1234.004), 2.25, pixels, annotation="7"))
+    assert said == JudgedQuery("a.jpg", "7", "cup", "0.13,2,30.5,1234", "2.25")
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
