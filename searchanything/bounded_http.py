@@ -1,8 +1,10 @@
 """HTTP connections that cannot pile up: a limit for requests that never end, which uvicorn has not.
 
-A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next. There
-are `CONNECTIONS` at most: one more, and the oldest that is not being answered, or does not read its answer, is closed.
-So who opens thousands and sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
+A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next, from
+its first byte on. Between requests it stays open for longer than the clients of S3 servers keep one: who closes second
+never closes in the moment in which the next request comes, which would be lost. There are `CONNECTIONS` at most: one
+more, and the oldest that is not being answered, or does not read its answer, is closed. So who opens thousands and
+sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
 
 A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
@@ -16,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
 HEADER_BYTES: Final = 16 * 2**10
+IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connection for 90 s; load balancers for 60
 REQUEST_S: Final = 15.0
 
 
@@ -41,6 +44,12 @@ class BoundedProtocol(H11Protocol):
         self._forget_deadline()
         super().connection_lost(exc)
 
+    def handle_events(self) -> None:
+        """A request that has begun must end."""
+        super().handle_events()
+        if self._deadline is None and not self._is_idle:
+            self._expect_request()
+
     def on_response_complete(self) -> None:
         """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.
 
@@ -49,6 +58,8 @@ class BoundedProtocol(H11Protocol):
         if not self.cycle.more_body:
             self._expect_request()
         super().on_response_complete()
+        if self._is_idle:
+            self._forget_deadline()
 
     @property
     def is_answered(self) -> bool:
@@ -63,9 +74,22 @@ class BoundedProtocol(H11Protocol):
         """How many connections there may be."""
         return CONNECTIONS
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether its last request was read and its answer sent, and nothing is here of another."""
+        if self.cycle is None or not self.cycle.response_complete or self.cycle.more_body:
+            return False
+        return not self.conn.trailing_data[0] and not self.transport.get_write_buffer_size()
+
     def _expect_request(self) -> None:
         self._forget_deadline()
-        self._deadline = self.loop.call_later(self.longest_s(), self.transport.abort)
+        self._deadline = self.loop.call_later(self.longest_s(), self._end_unless_idle)
+
+    def _end_unless_idle(self) -> None:
+        """What was sent late, as to a slow reader, may be sent by now."""
+        self._deadline = None
+        if not self._is_idle:
+            self.transport.abort()
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
@@ -75,14 +99,14 @@ class BoundedProtocol(H11Protocol):
 
 def bounded_options() -> dict[str, Any]:
     """What `uvicorn.Config` is to be given."""
-    return {"http": BoundedProtocol, "ws": "none", "h11_max_incomplete_event_size": HEADER_BYTES, "backlog": 128}
+    return _options(BoundedProtocol) | {"backlog": 128}
 
 
 def head_bounded_options(*, head_s: float, connections: int) -> dict[str, Any]:
     """What `uvicorn.Config` is to be given by a server that limits bodies itself: a head gets `head_s` seconds."""
 
     class HeadBoundedProtocol(BoundedProtocol):
-        """The deadline ends with the head, and begins again with the answer."""
+        """The deadline ends with the head, and begins again with the next, or with the rest of a body."""
 
         def longest_s(self) -> float:
             return head_s
@@ -99,4 +123,13 @@ def head_bounded_options(*, head_s: float, connections: int) -> dict[str, Any]:
             self._expect_request()  # also for the rest of a body that nobody reads any more
             super().on_response_complete()
 
-    return {"http": HeadBoundedProtocol, "ws": "none", "h11_max_incomplete_event_size": HEADER_BYTES}
+    return _options(HeadBoundedProtocol)
+
+
+def _options(protocol: type[BoundedProtocol]) -> dict[str, Any]:
+    return {
+        "http": protocol,
+        "ws": "none",
+        "h11_max_incomplete_event_size": HEADER_BYTES,
+        "timeout_keep_alive": IDLE_S,
+    }

@@ -7,6 +7,7 @@ import resource
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from typing import Any
 
 import pytest
@@ -27,7 +28,6 @@ HALF_OPEN = {
     "half a head": HEAD + b"X-Slow: 1\r\n",
     "no body, no token": HEAD + b"Content-Length: 100\r\n\r\nabc",
     "no body, wrong token": HEAD + b"Authorization: Bearer no\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "idle after an answer": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "pipelined": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3 + HEAD,
 }
 
@@ -94,6 +94,37 @@ def test_a_request_that_does_not_end_is_ended(
         except ConnectionResetError:
             pass
     assert hook[1] == []
+
+
+def status_of(one: socket.socket) -> int:
+    """Read an answer to its end."""
+    answer = HTTPResponse(one)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def test_who_is_idle_is_not_cut_off_before_he_sends_again(
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_http, "REQUEST_S", 0.2)
+    event = HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    with opened(hook[0], event) as one:
+        assert status_of(one) == 200
+        one.settimeout(1.0)
+        with pytest.raises(TimeoutError):  # and no end
+            one.recv(1)
+        one.settimeout(30.0)
+        one.sendall(event)
+        assert status_of(one) == 200
+        one.sendall(b"POST /ev")  # the next has begun, and must end
+        assert one.recv(4096) == b""
+    assert hook[1] == [{}, {}]
+
+
+def test_who_is_idle_is_waited_for_until_he_closes(hook: tuple[HttpThread, list[Mapping[str, Any]]]) -> None:
+    go_client_s = 90  # of net/http's IdleConnTimeout
+    assert hook[0]._server.config.timeout_keep_alive > go_client_s
 
 
 def trickled(one: socket.socket) -> bool:
