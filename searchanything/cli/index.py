@@ -47,7 +47,9 @@ Prune = Annotated[
 AddWords = Annotated[
     bool,
     typer.Option(
-        "--add-words", help="Make SOURCE searchable by words alone. Images that lack words codes are indexed again."
+        "--add-words",
+        help="Make SOURCE searchable by words alone. Images that lack words codes are indexed again, unless their "
+        "features are kept.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]

@@ -45,7 +45,7 @@ from searchanything.ingest.missing_words import lacking_words, words_from_featur
 from searchanything.ingest.nested_folders import FirstOfFolders
 from searchanything.ingest.pipeline import forgetting_images, index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.progress import in_notebooks
+from searchanything.ingest.progress import in_notebooks, steps_of
 from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
 from searchanything.ingest.vanished import Said
@@ -243,7 +243,7 @@ class Ingestion:
         prefix = job.scope.prefix
         if job.keeper is not None and (words := wiring.words_hasher(job.index.words)) is not None:
             cache = self.connection.feature_cache(job.store, job.index)
-            filled = words_from_features(job.index, cache, words, key_prefix=prefix)
+            filled = words_from_features(job.index, cache, words, key_prefix=prefix, on_step=steps_of(progress))
             logger.info("words codes of %s are made of kept features", counted(filled, "region"))
         lacking = list(lacking_words(job.index, bucket=job.store.bucket, key_prefix=prefix))
         numbers = known.find(lacking)

@@ -16,6 +16,7 @@ from searchanything.core import codes
 from searchanything.core.errors import IndexNotFoundError, ObjectNotFoundError, SettingsError, StoreError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.settings import Settings
+from searchanything.ingest.reports import IndexProgress
 from searchanything.wiring import open_feature_cache
 
 
@@ -156,8 +157,11 @@ def test_words_codes_are_made_of_what_is_kept(tmp_path: Path, machine: Machine) 
     with searchanything.connect(settings=settings) as client:
         client.index(tmp_path / "images")
         machine.segmenter.batch_sizes.clear()
-        report = client.index(tmp_path / "images", add_words=True)
+        shown: list[IndexProgress] = []
+        report = client.index(tmp_path / "images", add_words=True, progress=shown.append)
         assert machine.segmenter.batch_sizes == [], "no image is encoded again"
+        steps = [(one.done, one.total) for one in shown if one.stage == "words codes of kept features"]
+        assert (steps[0], steps[-1]) == ((0, None), (6, None))
         assert (report.indexed, client.status().words_regions) == (0, 6)
         assert client.query(text="red", limit=1)[0].box_xyxy[0] == 4.0
         by_features = [(hit.ref, hit.distance_bits) for hit in client.query(text="blue")]
