@@ -3,8 +3,8 @@
 A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next, from
 its first byte on. Between requests it stays open for longer than the clients of S3 servers keep one: who closes second
 never closes in the moment in which the next request comes, which would be lost. There are `CONNECTIONS` at most: one
-more, and the oldest that is not being answered, or does not read its answer, is closed. So who opens thousands and
-sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
+more, and the one that waits longest, without being answered or without reading its answer, is closed. So who opens
+thousands and sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
 
 A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
@@ -25,19 +25,19 @@ REQUEST_S: Final = 15.0
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with those limits; give it to `uvicorn.Config` as `http`."""
 
-    opened = 0.0
+    waits_since = 0.0  # by the loop's clock: opened, or answered last
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and make room for it."""
         super().connection_made(transport)
-        self.opened = self.loop.time()
+        self.waits_since = self.loop.time()
         self._expect_request()
         while len(self.connections) > self.most_connections():
             waiting = (one for one in self.connections if isinstance(one, BoundedProtocol) and not one.is_answered)
-            oldest = min(waiting, key=lambda one: one.opened, default=self)
-            self.connections.discard(oldest)
-            oldest.transport.abort()
+            longest = min(waiting, key=lambda one: one.waits_since, default=self)
+            self.connections.discard(longest)
+            longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget its deadline."""
@@ -55,6 +55,7 @@ class BoundedProtocol(H11Protocol):
 
         Closing at once would reset the connection, and the answer would be lost with it.
         """
+        self.waits_since = self.loop.time()
         if not self.cycle.more_body:
             self._expect_request()
         super().on_response_complete()

@@ -50,7 +50,10 @@ class ServeSettings(BaseModel):
         description="Longest time without progress (16 KiB, or the end) of a request's body, in seconds.",
     )
     connections: int = Field(
-        512, ge=1, le=100_000, description="Connections at once; one more closes the oldest that waits for a request."
+        512,
+        ge=1,
+        le=100_000,
+        description="Connections at once; one more closes the one that waits longest for a request.",
     )
     max_hits: int = Field(200, ge=1, le=10_000, description="Most hits of one answer.")
     upload_bytes: int = Field(32 * 2**20, ge=1, description="Larger uploads are refused.")

@@ -127,6 +127,22 @@ def test_who_is_idle_is_waited_for_until_he_closes(hook: tuple[HttpThread, list[
     assert hook[0]._server.config.timeout_keep_alive > go_client_s
 
 
+def test_the_one_that_has_waited_longest_makes_room(
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_http, "CONNECTIONS", 2)
+    asking = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with opened(hook[0], asking) as first, opened(hook[0], asking) as second:
+        assert status_of(first) == status_of(second) == 200
+        first.sendall(asking)
+        assert status_of(first) == 200
+        with opened(hook[0], asking) as third:
+            assert status_of(third) == 200
+            assert second.recv(1) == b""
+            first.sendall(asking)
+            assert status_of(first) == 200
+
+
 def trickled(one: socket.socket) -> bool:
     """Send one more byte; True if the other side has ended the connection."""
     try:
