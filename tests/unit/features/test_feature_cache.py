@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.codes import hamming, next_generation
 from searchanything.core.errors import StoreError, StoreUnavailableError
-from searchanything.core.protocols import ImageFeatures
+from searchanything.core.protocols import ImageFeatures, StoredFile
 from searchanything.core.rows import Outcome, row_id
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -181,6 +182,32 @@ def test_regions_and_samples_are_of_this_index_alone(keeping: Keeping) -> None:
         assert sorted(found) == sorted(one for one, key in own.items() if key in names)
     sizes = [len(kept_sample(keeping.cache, most=most)) for most in (1, 3, 100)]
     assert sizes == [1, 3, 3]
+
+
+class Opened(FolderFiles):
+    """Files, and the names of those that were opened."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.names: list[str] = []
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        self.names.append(file.name)
+        return super().open(file)
+
+
+def test_a_sample_is_of_files_of_any_age_and_opens_no_more_than_it_needs(keeping: Keeping) -> None:
+    files = Opened(keeping.folder)
+    cache = FeatureCache(files, "memory", keeping.index.manifest)
+    assert kept_sample(cache, most=6) is None
+    names = [f"{cache.index}-{number:019d}-{'0' * 8}{FEATURES}" for number in range(12)]
+    for name in names:
+        table, listed = batch_table([many_regions(1, 1)])
+        files.write(name, file_bytes(cache, [table], listed))
+    found = kept_sample(cache, most=6)
+    assert found is not None
+    assert len(found) == len(files.names) == 6
+    assert set(files.names) not in ({*names[:6]}, {*names[6:]})
 
 
 def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:
