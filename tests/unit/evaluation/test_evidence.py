@@ -22,9 +22,7 @@ def annotated(name: str, *categories: str) -> TrueImage:
         4,
         4,
         tuple(
-            Instance(
-                one, (0, 0, 1 + at, 4), 10.0 + at, MASK, one == categories[-1], {"style": f"{name} {one}"}, str(at)
-            )
+            Instance(one, (0, 0, 1 + at, 4), 10.0 + at, MASK, one == categories[-1], {"style": f"in {one}"}, str(at))
             for at, one in enumerate(categories)
         ),
     )
@@ -60,6 +58,7 @@ def test_rows_and_instances_of_all_images_are_numbered_on() -> None:
     assert found.images == 2
     expected = [[0, 0, 900_000], [1, 0, 500_000], [1, 1, 500_000], [2, 1, 750_000], [3, 3, 600_000], [4, 4, 987_654]]
     assert found.matches.T.tolist() == expected
+    assert found.matches.dtype == np.int64
     assert [(one.image, one.annotation, one.category) for one in found.asked] == [
         (truth.file_name, one.annotation, one.category) for truth in truths for one in truth.instances
     ]
@@ -86,6 +85,7 @@ def test_rows_and_instances_of_all_images_are_numbered_on() -> None:
     assert instances.area_px.tolist() == [10, 11, 10, 11, 12]
     assert instances.longest_side_px.tolist() == [4] * 5
     levels = instances.attribute_values["style"]
+    assert levels == ("in cup", "in jug", "in mug")
     assert [levels[number] for number in instances.attributes["style"]] == [
         one.attributes["style"] for truth in truths for one in truth.instances
     ]
