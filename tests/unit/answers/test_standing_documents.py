@@ -115,6 +115,8 @@ def test_where_queries_share_a_name_reports_have_their_ids() -> None:
     ("query", "change"),
     [
         (IMAGE, {"max_false_match": 1.0000001}),
+        (IMAGE, {"max_false_match": 0}),
+        (IMAGE, {"kind": "other"}),
         (IMAGE, {"created_at_ms": True}),
         (IMAGE, {"new_from_ms": -1}),
         (IMAGE, {"known": {"0" * 16: 2**63}}),
@@ -128,6 +130,21 @@ def test_where_queries_share_a_name_reports_have_their_ids() -> None:
 )
 def test_what_no_query_has_is_not_read(query: StandingQuery, change: Mapping[str, Any]) -> None:
     with pytest.raises(ValueError, match="no query has the values of"):
+        StandingQuery.from_json(query.to_json() | change)
+
+
+@pytest.mark.parametrize(
+    ("query", "change", "message"),
+    [
+        (IMAGE, {"name": "a\nb"}, "^name: expected"),
+        (IMAGE, {"webhook": "file:///etc/passwd"}, "^webhook: expected"),
+        (REGION, {"mask": {"size": [120, 160], "counts": "0"}}, "mask"),
+    ],
+)
+def test_values_that_nobody_could_have_given_are_not_read(
+    query: StandingQuery, change: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         StandingQuery.from_json(query.to_json() | change)
 
 
