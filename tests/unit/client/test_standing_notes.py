@@ -147,6 +147,23 @@ def test_queries_come_in_the_order_they_were_added() -> None:
     assert memory.queries() == queries
 
 
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        (b"{", "cannot be read"),
+        (b"[]", "cannot be read"),
+        (b'{"format": 1, "query": 5}', "cannot be read"),
+        (json.dumps({"format": 1, "query": QUERY.to_json() | {"kind": "other"}}).encode(), "cannot be read"),
+        (json.dumps({"format": 2, "query": QUERY.to_json()}).encode(), "is of format 2, this program reads 1: update"),
+    ],
+)
+def test_a_query_that_cannot_be_read_is_damage(note: bytes, message: str) -> None:
+    memory = StandingMemory(MemoryIndexStore())
+    memory.indexes.remember(f"standing-query-{QUERY.id}", note)
+    with pytest.raises(IndexDamagedError, match=message):
+        memory.queries()
+
+
 def test_of_a_query_that_was_removed_nothing_is_left_whatever_is_made_of_it_later() -> None:
     memory = StandingMemory(MemoryIndexStore())
     memory.keep(QUERY, some_kept())
@@ -154,12 +171,11 @@ def test_of_a_query_that_was_removed_nothing_is_left_whatever_is_made_of_it_late
     memory.keep_again(QUERY, Kept(b"another", {}))
     assert memory.kept(QUERY).picture == b"another"
     memory.forget(QUERY)
+    names = f"standing-{QUERY.id}", f"standing-query-{QUERY.id}"
+    assert [memory.indexes.recall(name) for name in names] == [b"", b""]
     assert memory.queries() == []
     memory.keep_again(QUERY, some_kept())
-    assert [memory.indexes.recall(name) for name in (f"standing-{QUERY.id}", f"standing-query-{QUERY.id}")] == [
-        b"",
-        b"",
-    ]
+    assert [memory.indexes.recall(name) for name in names] == [b"", b""]
 
 
 def test_notes_are_all_of_the_queries_and_nothing_else() -> None:

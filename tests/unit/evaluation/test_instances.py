@@ -129,6 +129,7 @@ def test_what_is_counted(folder: Path) -> None:
     assert "regions_less_grid.float.map_10" in report["ci95"]
     assert report["by_size"]["large"]["regions"]["float"]["map_10"] == report["regions"]["float"]["map_10"]
     assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
+    assert {*report["by_size"]["large"]["regions"]["float"]} == {"map_10", "precision_1"}
 
 
 def annotate(folder: Path, **changes: object) -> None:
