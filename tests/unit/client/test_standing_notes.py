@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from searchanything.answers.standing_answers import StandingQuery
+from searchanything.client.lease import CheckLease
 from searchanything.client.standing_memory import (
     DELIVERED,
     FETCHED,
@@ -194,3 +195,21 @@ def test_notes_are_all_of_the_queries_and_nothing_else() -> None:
             memory.check_notes(notes | {name: b"?"})
     with pytest.raises(ValueError, match="no NumPy archive"):
         memory.check_notes(notes | {f"standing-{QUERY.id}": b"?"})
+
+
+def test_a_change_is_made_again_where_another_one_took_over_after_it_had_looked() -> None:
+    """Which may have read before this one wrote, and write after it."""
+    memory, made = StandingMemory(MemoryIndexStore()), list[bytes]()
+    lease = f"{FETCHED}-lease"
+    another = {"by": "another", "at": 0.0, "of": [], "machine": "elsewhere", "pid": 1}  # and was killed
+
+    def change(check: CheckLease) -> None:
+        made.append(memory.indexes.recall(FETCHED))
+        check(now=True)
+        memory.indexes.remember(FETCHED, b"%d" % len(made))
+        if len(made) == 1:
+            memory.indexes.remember(lease, json.dumps(another).encode())
+
+    memory.edit(change, FETCHED)
+    assert made == [b"", b"1"]
+    assert memory.indexes.recall(lease) == b""
