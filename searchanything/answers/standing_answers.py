@@ -204,6 +204,7 @@ def _check_sound(query: StandingQuery) -> None:
         or not 0 < query.max_false_match <= 1
         or any(type(one) is not int or not 0 <= one < 2**63 for one in numbers)
         or any(not isinstance(one, str | None) for one in texts)
+        or not isinstance(query.prompt["kind"], str)
     ):
         raise ValueError(f"no query has the values of {query.name!r}")
     if query.mask is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import report_text
+from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress, passing_progress
 from searchanything.cli.session import answer, client_of, plain
@@ -104,4 +104,4 @@ def _text(failed: list[FailedImage]) -> RenderableType:
 
 
 def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(" ", "seconds")
+    return utc_text(at_ms, "%Y-%m-%d %H:%M:%S+00:00")

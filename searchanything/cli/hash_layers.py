@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, answer_pairs, client_of, figure_table, plain
@@ -87,7 +87,7 @@ def _shown(found: Sequence[LayerStatus]) -> RenderableType:
 def _table(found: Sequence[LayerStatus]) -> Table:
     table = figure_table("layer", "index", "models", "method", "bits", "regions", "made", "")
     for one in found:
-        made = datetime.fromtimestamp(one.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        made = utc_text(one.created_at_ms, "%Y-%m-%d %H:%M")
         regions = "not loaded" if one.regions is None else counted(one.regions, "region").split()[0]
         state = "live" if one.live else "being filled" if one.filling else "a part" if one.goes_on else ""
         if not state and not one.same_features:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import answer, plain, session_of, settings_of
 from searchanything.core.errors import UsageError
@@ -116,7 +116,7 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 
 def _line(key: ApiKey) -> str:
-    made = datetime.fromtimestamp(key.created_at_ms / 1000, UTC).strftime("%Y-%m-%d")
+    made = utc_text(key.created_at_ms, "%Y-%m-%d")
     scope = ", ".join("/".join(place) for place in key.places) or "everything"
     state = "" if key.revoked_at_ms is None else "  revoked"
     return f"{key.id}  {key.name}  {', '.join(key.rights)}  {scope}  since {made}{state}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, OptionalImage, expanded, option
 from searchanything.cli.prompting import PAGE, FilterOptions, PromptOptions
 from searchanything.cli.questions import indexed_question, words_alone
@@ -158,7 +158,7 @@ def _table(found: Sequence[StandingStatus]) -> RenderableType:
     for one in found:
         query = one.query
         asked = query.text if query.text is not None else f"{query.prompt['kind']} of {query.image or 'a picture'}"
-        until = datetime.fromtimestamp(one.looked_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        until = utc_text(one.looked_until_ms)
         webhook = query.to_dict()["webhook"] or ""
         cells = [query.name, printable(asked), f"{query.max_false_match:g}", webhook, until]
         cells += [query.added_by or ""] if by_keys else []

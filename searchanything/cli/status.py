@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
+from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, plain
 from searchanything.core.counting import counted
@@ -55,7 +55,7 @@ def _consistency(measured: dict[str, Any] | None) -> str:
     """What `eval mine` measured last, in words."""
     if measured is None:
         return "not measured; searchanything eval mine"
-    day = datetime.fromtimestamp(measured["measured_at_ms"] / 1000, tz=UTC).date().isoformat()
+    day = utc_text(measured["measured_at_ms"], "%Y-%m-%d")
     return (
         f"copies of {counted(measured['regions'], 'region')} find their own first in {measured['recall_1']:.0%}, among "
         f"ten in {measured['recall_10']:.0%} ({measured['among_regions']:,} regions, {day})"

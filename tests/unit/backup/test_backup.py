@@ -141,6 +141,23 @@ def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> N
         assert region.generation == rows[region.image.key].generation
 
 
+def test_an_image_of_which_a_killed_commit_left_two_rows_is_there_once(tmp_path: Path) -> None:
+    """Its rows are far apart: it would be asked for twice."""
+    store = MemoryIndexStore()
+    index = store.create(manifest_of(F), HASH_LAYER)
+    images = [ImageRef("b", str(number)) for number in range(300)]
+    for image in images:
+        put(index, image, 1)
+    generation = next_generation()
+    index.insert_regions([region_row(images[0], number, generation=generation) for number in range(2)])
+    index.insert_images([image_row(images[0], generation=generation, regions=2)])
+    store.switch(F)
+    report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (report.images, report.regions, report.left_out) == (300, 301, 0)
+    restore(other := MemoryIndexStore(), TarPlace(tmp_path / "b.tar"))
+    assert (other.open(F).counts().images, other.open(F).counts().regions) == (300, 301)
+
+
 class Failing(MemoryRegionIndex):
     """An index that is asked patiently, as a server is: it answers, and is away every second time."""
 
@@ -546,3 +563,25 @@ def test_so_many_images_are_asked_for_as_their_metadata_leave_room_for(
         assert sum(asked) == len(refs)
         assert asked[0] == expected[0]
         assert len(asked) == len(expected)
+
+
+def test_where_all_that_was_asked_for_is_gone_no_more_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+    newest = MemoryRegionIndex.newest
+
+    def deleted(index: MemoryRegionIndex, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        if not asked:
+            index.delete_images(images)
+        asked.append(len(images))
+        return newest(index, images)
+
+    store = MemoryIndexStore()
+    index = store.create(manifest_of(F), HASH_LAYER)
+    refs = [ImageRef("b", f"{number}.jpg") for number in range(600)]
+    index.insert_images([image_row(ref, generation=1, regions=0) for ref in refs])
+    store.switch(F)
+    monkeypatch.setattr(MemoryRegionIndex, "newest", deleted)
+    assert back_up(store, TarPlace(tmp_path / "b.tar")).images == 344
+    assert asked[:2] == [256, 256]

@@ -18,6 +18,7 @@ from fakes.serving import Served
 
 from searchanything.answers.standing_answers import StandingQuery
 from searchanything.backup.files import Sealed, packed
+from searchanything.cli.app import run
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.standing_memory import Kept, StandingMemory
@@ -157,6 +158,7 @@ def test_images_whose_values_are_of_other_kinds(served: Served, change: dict[str
         *({"max_false_match": one} for one in ("x", -1, 0, float("nan"))),
         *({"known": one} for one in (5, {"x": "y"})),
         *({"places": one} for one in (5, [["a"]])),
+        *({"kind": "images", "prompt": one} for one in (5, {}, {"kind": 5})),
         *({"kind": "other"}, {"kind": "regions"}, {"image": 5}, {"added_by": {}}, {"filter": {}}, {"more": 1}),
         {"kind": "regions", "mask": {"size": [100_000, 100_000], "counts": "0"}},
     ],
@@ -199,6 +201,17 @@ def test_looks_that_are_none_are_looked_at_again(served: Served) -> None:
     client = restored(forged(served, notes=note_of() | {"standing-fetched": looked, "standing-delivered": looked}))
     assert [one.looked_until_ms for one in client.standing.list()] == [QUERY.created_at_ms]
     assert list(client.standing.fetch().failed) == ["red"], "what it was made of is not there"
+
+
+def test_moments_that_no_calendar_has_are_shown_as_numbers(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    end = 2**62
+    images = {"outcome": "failed", "first_at_ms": end, "last_at_ms": end}
+    client = restored(
+        forged(served, head={"created_at_ms": end}, rows={"images": images}, notes=note_of(created_at_ms=end))
+    )
+    for verb in (["standing", "list"], ["hash", "layers"], ["failed", "list"]):
+        assert run(verb, connect=lambda *_: client) == 0, verb
+        assert str(end) in capsys.readouterr().out, verb
 
 
 def test_a_region_of_an_image_that_is_too_large_for_a_mask_is_a_usage_error(served: Served) -> None:

@@ -19,6 +19,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.evaluation import instances
 from searchanything.evaluation.coco import read_coco
 from searchanything.evaluation.instances import evaluate_instances, patch_boxes, patch_job
+from searchanything.evaluation.reading import Reading
 from searchanything.prompts.choose import choose
 from searchanything.prompts.prompt import Box
 
@@ -128,16 +129,57 @@ def test_what_is_counted(folder: Path) -> None:
     assert "regions_less_grid.float.map_10" in report["ci95"]
     assert report["by_size"]["large"]["regions"]["float"]["map_10"] == report["regions"]["float"]["map_10"]
     assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
+    assert {*report["by_size"]["large"]["regions"]["float"]} == {"map_10", "precision_1"}
+
+
+def annotate(folder: Path, **changes: object) -> None:
+    """Other values in all annotations."""
+    content = json.loads((folder / "annotations.json").read_text())
+    content["annotations"] = [one | changes for one in content["annotations"]]
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def test_each_query_has_a_line_with_its_figures(folder: Path) -> None:
+    truth = read_coco(folder / "annotations.json", category="instance_id")
+    found = evaluate_instances(truth, (folder, None), fake_encoder())
+    table, asked = found.queries, [(f"{number}.png", name) for number, scene in enumerate(SCENES) for name in scene]
+    assert [(one.image, one.category) for one in table.asked] == asked
+    named = [name for _, name in asked]
+    assert table.further == {"to_find": [str(named.count(name) - 1) for name in named]}
+    assert {name.partition(".")[0] for name in table.figures} == {"regions", "grid", "regions_less_grid"}
+    for name, values in table.figures.items():
+        kind, space, figure = name.split(".")
+        assert found.report[kind][space][figure] == pytest.approx(np.nanmean(values), abs=1e-5), name
+        assert np.isnan(values).tolist() == [name == "lamp" for name in named]
+        assert np.nanmax(np.abs(values)) <= 1, "an image that is not ranked is no answer"
+
+
+def test_a_crowd_is_neither_asked_nor_an_answer(folder: Path) -> None:
+    """One of all of an image, so that each of its patches lies on it."""
+    before = report_of(folder, fake_encoder())
+    content = json.loads((folder / "annotations.json").read_text())
+    thing = {"category_id": 1, "bbox": [0, 0, SIDE, SIDE], "iscrowd": 1}
+    content["annotations"] += [{"image_id": at, "instance_id": name, **thing} for at, name in ((1, "mug"), (4, "jug"))]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    after = report_of(folder, fake_encoder())
+    for name in ("dataset", "regions", "grid", "by_size"):
+        assert after[name] == before[name], name
+    annotate(folder, iscrowd=1)
+    with pytest.raises(UsageError, match="of 0 queries on 7 readable images"):
+        report_of(folder, fake_encoder())
+
+
+def test_images_are_read_as_it_is_said(folder: Path) -> None:
+    truth = read_coco(folder / "annotations.json", category="instance_id")
+    with pytest.raises(UsageError, match="on 0 readable images"):
+        evaluate_instances(truth, (folder, None), fake_encoder(), reading=Reading(max_pixels=SIDE * SIDE - 1))
 
 
 @pytest.mark.parametrize(
     ("area", "size"), [(0, "small"), (1024, "small"), (1025, "medium"), (9216, "medium"), (9217, "large")]
 )
 def test_sizes_go_by_the_area_that_is_stated(folder: Path, area: int, size: str) -> None:
-    content = json.loads((folder / "annotations.json").read_text())
-    for one in content["annotations"]:
-        one["area"] = area
-    (folder / "annotations.json").write_text(json.dumps(content))
+    annotate(folder, area=area)
     report = report_of(folder, fake_encoder())
     for name, part in report["by_size"].items():
         expected = report["grid"]["float"]["map_10"] if name == size else None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from contracts.index_rows import image_row
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, SMALL_BATCHES, all_regions, new_index, png
 from fakes.models import CHANNELS, PALETTE, drawn, fake_encoder
 from fakes.side_by_side import side_by_side
@@ -21,14 +23,14 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.codes import hamming, next_generation
 from searchanything.core.errors import StoreError, StoreUnavailableError
-from searchanything.core.protocols import ImageFeatures
-from searchanything.core.rows import Outcome
+from searchanything.core.protocols import ImageFeatures, StoredFile
+from searchanything.core.rows import Outcome, row_id
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.features.compact import Compaction, compact
-from searchanything.features.contents import CachedFile, batch_table, file_bytes
+from searchanything.features.contents import GROUP_ROWS, CachedFile, batch_table, file_bytes
 from searchanything.features.keep import ParquetKeeper, read_tombstones
-from searchanything.features.kept_regions import kept_regions, kept_sample
+from searchanything.features.kept_regions import kept_regions, kept_rows, kept_sample
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
 from searchanything.features.liveness import open_files
 from searchanything.features.status import CacheStatus, cache_status
@@ -122,6 +124,26 @@ def test_images_of_other_buckets_are_not_missing_here(keeping: Keeping) -> None:
     assert (keeping.status().images, keeping.status().missing) == (1, 0)
 
 
+def test_what_was_indexed_without_features_is_missing(keeping: Keeping) -> None:
+    """But for what has no region."""
+    keeping.put(a=RED, b=GREEN_BLUE, c=EMPTY, d=POISONED)
+    index_images(replace(keeping.job, keeper=None), keeping.store.list())
+    keeping.put(e=BLUE)
+    keeping.run()
+    assert (keeping.status().images, keeping.status().missing) == (1, 2)
+
+
+def test_a_deletion_or_a_later_attempt_ends_what_is_older_alone(keeping: Keeping) -> None:
+    images = [many_regions(number, 1) for number in range(4)]
+    keeper = ParquetKeeper(keeping.cache)
+    keeper.keep(images)
+    kept_on, deleted, unfinished, replaced = images
+    keeper.add_tombstones({kept_on.image: kept_on.generation, deleted.image: deleted.generation + 1})
+    for one, later in ((unfinished, -1), (replaced, 1)):
+        keeping.index.insert_images([image_row(one.image, generation=one.generation + later, code=bytes(8), regions=1)])
+    assert (keeping.status().rows, keeping.status().live_rows, keeping.status().young_rows) == (4, 0, 2)
+
+
 def test_a_deletion_that_was_done_meanwhile_hides_no_other(keeping: Keeping) -> None:
     """Whoever compacts deletes what says so, after this one listed it."""
     keeper, bucket = ParquetKeeper(keeping.cache), keeping.store.bucket
@@ -162,6 +184,32 @@ def test_regions_and_samples_are_of_this_index_alone(keeping: Keeping) -> None:
     assert sizes == [1, 3, 3]
 
 
+class Opened(FolderFiles):
+    """Files, and the names of those that were opened."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.names: list[str] = []
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        self.names.append(file.name)
+        return super().open(file)
+
+
+def test_a_sample_is_of_files_of_any_age_and_opens_no_more_than_it_needs(keeping: Keeping) -> None:
+    files = Opened(keeping.folder)
+    cache = FeatureCache(files, "memory", keeping.index.manifest)
+    assert kept_sample(cache, most=6) is None
+    names = [f"{cache.index}-{number:019d}-{'0' * 8}{FEATURES}" for number in range(12)]
+    for name in names:
+        table, listed = batch_table([many_regions(1, 1)])
+        files.write(name, file_bytes(cache, [table], listed))
+    found = kept_sample(cache, most=6)
+    assert found is not None
+    assert len(found) == len(files.names) == 6
+    assert set(files.names) not in ({*names[:6]}, {*names[6:]})
+
+
 def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:
     keeping.put(a=RED, b=GREEN_BLUE, c=EMPTY, d=POISONED, e=BLUE)
     keeping.run()
@@ -170,7 +218,9 @@ def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:
     status = keeping.status()
     assert (status.rows, status.live_rows, status.images, status.missing) == (4, 4, 3, 0)
     assert status.bytes == sum(path.stat().st_size for path in keeping.folder.iterdir())
-    assert status.to_dict()["bytes_per_region"] == pytest.approx(status.bytes / 4, abs=0.05)
+    per_region = status.to_dict()["bytes_per_region"]
+    assert per_region == pytest.approx(status.bytes / 4, abs=0.05)
+    assert status.to_dict() == asdict(status) | {"bytes_per_region": per_region}
     for name in keeping.names():
         schema = pq.read_schema(keeping.folder / name)
         fixed = [one for one in schema if pa.types.is_fixed_size_list(one.type)]
@@ -574,6 +624,40 @@ def test_values_beyond_half_floats_stay_finite(keeping: Keeping) -> None:
     keeping.files.write(keeping.cache.new_name(FEATURES), file_bytes(keeping.cache, [table], listed))
     [[kept, _]] = keeping.rows().values()
     assert kept == [65504.0, -65504.0, 0.5, 0.0]
+
+
+def test_the_whole_images_features_are_the_last_rows_of_each_image(keeping: Keeping) -> None:
+    generator = np.random.default_rng(8)
+    images = [
+        ImageFeatures(
+            ImageRef("memory", f"{number}.png"),
+            "e",
+            next_generation(),
+            *(generator.integers(0, 2048, (regions + 1, width)).astype(np.float32) for width in (CHANNELS, 6)),
+        )
+        for number, regions in enumerate((2, 1, 3))
+    ]
+    ParquetKeeper(keeping.cache).keep(images)
+    [file] = open_files(keeping.cache, list(keeping.files.list()))
+    with CachedFile(keeping.cache, file.stored) as again:
+        found = kept_rows(again, [True, False, True])
+    wanted = (images[0], images[2])
+    assert found.ids == [
+        row_id(one.image, one.generation, at) for one in wanted for at in range(len(one.mask_features) - 1)
+    ]
+    for part, name in ((found.regions, slice(None, -1)), (found.images, slice(-1, None))):
+        np.testing.assert_array_equal(part.mask, np.concatenate([one.mask_features[name] for one in wanted]))
+        np.testing.assert_array_equal(part.image, np.concatenate([one.image_features[name] for one in wanted]))
+
+
+def test_files_are_neither_compressed_nor_encoded_and_no_part_of_them_is_large(keeping: Keeping) -> None:
+    ParquetKeeper(keeping.cache).keep([many_regions(0, GROUP_ROWS + 10)])
+    [name] = keeping.names()
+    metadata = pq.ParquetFile(keeping.folder / name).metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    assert [group.num_rows for group in groups] == [GROUP_ROWS, 10]
+    for chunk in (group.column(number) for group in groups for number in range(group.num_columns)):
+        assert (chunk.compression, chunk.has_dictionary_page, chunk.is_stats_set) == ("UNCOMPRESSED", False, False)
 
 
 def test_a_large_batch_becomes_several_files(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import StoreError, UsageError
+from searchanything.core.protocols import StoredFile
 from searchanything.core.settings import Settings
 from searchanything.features.compact import compact
 from searchanything.features.contents import CachedFile
@@ -21,6 +24,7 @@ from searchanything.features.keep import ParquetKeeper
 from searchanything.features.kept_regions import kept_regions, kept_sample
 from searchanything.features.layout import FeatureCache
 from searchanything.features.parquet import IMAGE_COLUMN, MASK_COLUMN
+from searchanything.features.status import cache_status
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.stores.files import FolderFiles
@@ -128,6 +132,31 @@ def test_files_without_checksums_are_read_as_before(kept: KeptFolder) -> None:
     alter(kept.files[0], IMAGE_COLUMN)
     with pytest.raises(UsageError, match="is damaged"):  # the compaction gave them checksums
         kept.read()
+
+
+def test_a_file_that_lists_other_rows_than_it_holds_is_damaged(kept: KeptFolder) -> None:
+    """A status goes by the list alone."""
+    damaged = kept.files[0]
+    pq.write_table(pq.read_table(damaged).slice(1), damaged)  # keeps the list
+    with pytest.raises(StoreError, match=rf"{damaged.name}.* lists .* regions and holds .*index again with --force"):
+        cache_status(kept.cache, kept.index, age_s=OLD_S)
+
+
+class UnreadableDisk(FolderFiles):
+    """A folder on a disk that opens files, and reads none."""
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        class Unreadable(BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:  # noqa: ARG002
+                raise OSError(errno.EIO, "Input/output error")
+
+        return Unreadable(bytes(file.size_bytes))
+
+
+def test_a_file_on_a_disk_that_cannot_be_read_is_not_called_damaged(kept: KeptFolder) -> None:
+    cache = FeatureCache(UnreadableDisk(kept.folder), kept.cache.bucket, kept.index.manifest)
+    with pytest.raises(OSError, match="Input/output error"):
+        cache_status(cache, kept.index, age_s=OLD_S)
 
 
 def test_a_disk_that_cannot_be_read_is_no_damage(kept: KeptFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -427,6 +427,9 @@ def test_a_layer_is_trained_on_images_of_the_index_once(images: Path, tmp_path: 
         assert (again.layer, again.encoded) == (change.layer, 0)
         layer = HashLayer.from_bytes(store.hash_layer(client.manifest.fingerprint))
         assert layer.provenance["feature_fingerprint"] == client.manifest.feature_fingerprint
+        client.models.apply(OLD)
+        client.models.apply(NEW, hash_file="untrained")
+        assert not client.manifest.hash_trained, "as it was asked for, although there is one that is trained"
 
 
 @pytest.mark.usefixtures("untrained")

@@ -404,20 +404,21 @@ def test_a_repair_of_an_index_that_was_replaced_meanwhile_says_so(
     assert [one for one in caplog.messages if "became live during this run" in one]
 
 
+@pytest.mark.parametrize("given", [True, False])
 def test_a_part_of_an_index_is_listed_with_how_it_was_begun(
-    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
 ) -> None:
     def gone(*_: object) -> None:
         raise IndexUnavailableError("the server is gone")
 
-    layer = layer_file(tmp_path / "a layer.safetensors", bits=64, seed=3)
+    layer = layer_file(tmp_path / "a layer.safetensors", bits=64, seed=3) if given else None
     with monkeypatch.context() as broken:
         broken.setattr(MemoryIndexStore, "switch", gone)
         with pytest.raises(IndexUnavailableError):
             client.models.apply(NEW, hash_file=layer)
     assert [(one.preset, one.regions, one.goes_on) for one in client.hash_layers.list()] == [
         (OLD, 6, None),
-        (NEW, 6, f"searchanything models apply {NEW} --hash '{layer}'"),
+        (NEW, 6, f"searchanything models apply {NEW}" + (f" --hash '{layer}'" if given else "")),
     ]
     client.models.apply(NEW, hash_file=layer)
     client.models.apply(OLD)
