@@ -7,7 +7,8 @@ worker with the preset's models, an embedded index. Latency: from the end of an 
 index. Overhead: the flow `index` over one batch of 32 images (forced), by itself and in another run (as `watch` runs
 it), and over as many batches as there are waves, less the time the worker spent on them: what a lone wave waits for,
 and what a worker loses that always has a batch. A lone wave's overhead has three parts: until the flow hands its batch
-over; from there until the worker begins, with the answer's way back; and what is published then.
+over; from there until the worker begins, with the answer's way back; and what is published then. Without work: the
+processor time of each process that waits for an upload, in parts of a core.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 from pydantic import SecretStr
 
@@ -39,6 +41,7 @@ from searchanything.stores.s3 import S3Store
 BUCKET, SOURCE, TOKEN = "images", "s3://images", "benchmark"
 BATCH = 32
 LONGEST_S = 300.0  # the first upload waits for the models, too
+IDLE_S = 30.0  # how long a service without work is looked at
 NOTIFICATION = '[notification.webhook]\nenabled = true\nendpoint = "http://127.0.0.1:{}/events"\nbearer_token = "{}"\n'
 
 
@@ -90,6 +93,25 @@ def latencies(client: searchanything.Client, store: S3Store, images: dict[str, b
         found.append(time.perf_counter() - start)
         time.sleep(0.5)
     return found
+
+
+def idle_shares(tree: ServiceTree) -> dict[str, float]:
+    """Processor time of the service's processes while there is nothing to do, as parts of one core."""
+    coordinator, prefect = psutil.Process(int(tree.notes["pid"])), psutil.Process(tree.pids["prefect"])
+    groups = {
+        "coordinator": [coordinator],
+        "worker": coordinator.children(recursive=True),
+        "prefect": [prefect, *prefect.children(recursive=True)],
+    }
+    before = {name: processor_s(group) for name, group in groups.items()}
+    time.sleep(IDLE_S)
+    return {name: (processor_s(group) - before[name]) / IDLE_S for name, group in groups.items()}
+
+
+def processor_s(processes: list[psutil.Process]) -> float:
+    """Seconds that these processes have computed so far, in the kernel and outside."""
+    times = [one.cpu_times() for one in processes]
+    return float(sum(one.user + one.system for one in times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +188,7 @@ def main() -> None:
         latencies(client, store, {"first.jpg": images[0]})  # the models are loaded then
         uploads = {f"upload/{number}.jpg": data for number, data in enumerate(images[: options.uploads])}
         latency = latencies(client, store, uploads)
+        idle = idle_shares(tree)
         keys = [f"batch/{number:04}.jpg" for number in range(BATCH * options.waves)]
         for key, data in zip(keys, cycle(images[:BATCH]), strict=False):
             store.upload(key, data)
@@ -174,11 +197,13 @@ def main() -> None:
     result: dict[str, Any] = {
         "preset": options.preset,
         "upload_to_row_s": {"median": statistics.median(latency), "longest": max(latency), "uploads": len(latency)},
+        "idle_cores": idle,
         "batch_of_32": median_of(alone) | {"runs": len(alone)},
         "batch_of_32_in_a_parent_run": median_of(inside) | {"runs": len(inside)},
         "many_batches": {"run_s": many.run_s, "work_s": many.work_s, "overhead": many.overhead},
     }
     print(f"upload to row in the index: median {statistics.median(latency):.2f} s, longest {max(latency):.2f} s")
+    print("without work:", ", ".join(f"{name} {share:.1%} of a core" for name, share in idle.items()))
     for name, waves in (("by itself", alone), ("in a parent run", inside)):
         print(
             f"batch of 32, {name}: {shown(median_of(waves))}; each: {', '.join(f'{one.overhead:.1%}' for one in waves)}"

@@ -48,6 +48,9 @@ _DASK: Final[dict[str, Any]] = {
     "distributed.nanny.pre-spawn-environ": {},  # Dask would give each model a single thread
     "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
     "distributed.admin.low-level-log-length": 20,  # of messages among others: Dask keeps 1,000, with Prefect's tasks
+    # Statistics that nobody reads: a worker's stacks 100 times a second, the delay of each event loop 50 times.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
 }
 
 

@@ -18,6 +18,7 @@ import pytest
 from dask._task_spec import Task
 from distributed import Client, Future
 from distributed.comm import connect
+from distributed.core import Server
 from distributed.protocol.serialize import ToPickle
 from distributed.scheduler import TaskGroup
 from distributed.security import Security
@@ -251,3 +252,22 @@ def kept_of_scheduler(kind: type) -> list[Any]:
     """The objects of this kind in this process, in which the scheduler runs."""
     gc.collect()
     return [one for one in gc.get_objects() if type(one) is kind]
+
+
+def test_a_cluster_without_work_hardly_wakes(address: str, key: Path) -> None:
+    """Dask would look at the stacks of a worker every 10 ms, and at each event loop every 20: 4 % of a core."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
+        of_workers = client.run(often_of_worker)
+        assert [*of_workers.values(), *client.run(often_of_worker, nanny=True).values()] == [[], []]
+        assert client.run_on_scheduler(often_of_scheduler) == []
+
+
+def often_of_worker(dask_worker: Server) -> list[str]:
+    """What it does more than five times a second, by Dask's names."""
+    return [name for name, one in dask_worker.periodic_callbacks.items() if one.callback_time < 200]
+
+
+def often_of_scheduler(dask_scheduler: Server) -> list[str]:
+    """The same of a scheduler."""
+    return often_of_worker(dask_scheduler)
