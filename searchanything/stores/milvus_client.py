@@ -94,7 +94,9 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         timeout_s: float,
     ) -> list[Entity]:
         """Up to `MAX_LIMIT` rows for which an expression holds: at a consistency level, or as of a time by `now`."""
-        reading = {"consistency_level": level} if as_of is None else {"guarantee_timestamp": as_of}
+        reading: dict[str, str | int] = {"consistency_level": level}
+        if as_of is not None:  # which pymilvus leaves out of a message of any other level
+            reading = {"consistency_level": "Customized", "guarantee_timestamp": as_of}
         found = self.query(
             collection,
             filter=expression,
