@@ -1,67 +1,37 @@
-"""pymilvus' client, whose answers to a question are rows as tuples: what a server found, and what it holds."""
+"""pymilvus' client, which is asked for rows, and given some, in Milvus' wire format (`milvus_questions.py`)."""
 
 from __future__ import annotations
 
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from searchanything.stores.milvus_filters import quote
 from searchanything.stores.milvus_insertion import insert_request
-from searchanything.stores.milvus_library import MilvusClient, MilvusException
-from searchanything.stores.milvus_schema import Entity, FoundRow
+from searchanything.stores.milvus_library import (
+    MilvusClient,
+    MilvusException,
+    check_status,
+    construct_guarantee_ts,
+    retry_on_rpc_failure,
+)
+from searchanything.stores.milvus_questions import (
+    FoundRows,
+    RowPage,
+    RowSearch,
+    found_rows,
+    read_rows,
+    rows_request,
+    search_request,
+)
+from searchanything.stores.milvus_schema import Entity
 from searchanything.stores.row_checks import MAX_LIMIT
 
-FoundRows: TypeAlias = list[FoundRow]
-IN_ORDER_OF_IDS: Final = {"iterator": "True", "reduce_stop_for_best": "True"}
-"""Parameters of a query whose rows are the first ones by id, as pymilvus' own iterator has them."""
 _IN_THE_MESSAGE: Final[Mapping[str, Any]] = {
     "fields": []
 }  # what pymilvus would ask the server for, to make a message of rows
 _TOO_FAST: Final = 8  # Milvus' code for a rate that is exceeded: nothing was done
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.01, 3.0  # as pymilvus'
-_BY_DISTANCE_AND_ID: Final = itemgetter(0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class RowPage:
-    """Which rows are read: of those for which an expression holds the first ones by id, after one; up to `most`.
-
-    `fields` are what is wanted of each row; its id always comes along. What was written until `as_of` is there, a time
-    by `RowClient.now`.
-    """
-
-    collection: str
-    expression: str
-    fields: Sequence[str]
-    after: str
-    most: int
-    as_of: int
-
-    @property
-    def whole_expression(self) -> str:
-        """The expression, and that the id comes after."""
-        beyond = f"id > {quote(self.after)}"
-        return f"{beyond} and ({self.expression})" if self.expression else beyond
-
-
-@dataclass(frozen=True, slots=True)
-class RowSearch:
-    """What is searched for: the rows of a collection that are nearest to each of several codes.
-
-    `fields` are what is wanted of each row, its id first. `level` is a consistency level by Milvus' name.
-    """
-
-    collection: str
-    codes: Sequence[bytes]
-    expression: str
-    fields: Sequence[str]
-    limit: int
-    effort: Mapping[str, int]
-    level: str
 
 
 class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
@@ -69,19 +39,8 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
 
     def nearest(self, asked: RowSearch, timeout_s: float) -> list[FoundRows]:
         """For each code the rows, ordered by (distance, id)."""
-        found = self.search(
-            asked.collection,
-            data=list(asked.codes),
-            anns_field="code",
-            filter=asked.expression,
-            limit=asked.limit,
-            output_fields=list(asked.fields),
-            search_params={"metric_type": "HAMMING", "params": dict(asked.effort)},
-            timeout=timeout_s,
-            consistency_level=asked.level,
-        )
-        values = itemgetter(*asked.fields)
-        return [in_order((round(hit["distance"]), *values(hit["entity"])) for hit in hits) for hits in found]
+        answer = self._answer("Search", search_request(asked), timeout_s, level=asked.level)
+        return found_rows(answer, asked.fields)
 
     def rows(
         self,
@@ -94,16 +53,18 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         timeout_s: float,
     ) -> list[Entity]:
         """Up to `MAX_LIMIT` rows for which an expression holds: at a consistency level, or as of a time by `now`."""
-        reading = {"consistency_level": level} if as_of is None else {"guarantee_timestamp": as_of}
-        found = self.query(
-            collection,
-            filter=expression,
-            output_fields=list(fields),
-            limit=MAX_LIMIT,
-            timeout=timeout_s,
-            **reading,
-        )
-        return list(found)
+        request = rows_request(collection, expression, fields, most=MAX_LIMIT)
+        return read_rows(self._answer("Query", request, timeout_s, level=level, as_of=as_of), fields)
+
+    def page(self, asked: RowPage, timeout_s: float) -> list[Entity]:
+        """The rows, by id. Fewer than `most` may be followed by others; none are not.
+
+        pymilvus' own iterator takes a second more for each stream from servers that do not say as of when they read,
+        such as 2.3.
+        """
+        fields = list(dict.fromkeys(("id", *asked.fields)))
+        request = rows_request(asked.collection, asked.whole_expression, fields, most=asked.most, by_id=True)
+        return read_rows(self._answer("Query", request, timeout_s, as_of=asked.as_of), fields)
 
     def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> int:
         """Insert rows, of which there is at least one; how many the server says that it has taken.
@@ -137,24 +98,30 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
         """The server's time: who reads as of it sees all that anybody wrote before."""
         return int(self._get_connection().alloc_timestamp(timeout=timeout_s))
 
-    def page(self, asked: RowPage, timeout_s: float) -> list[Entity]:
-        """The rows, by id. Fewer than `most` may be followed by others; none are not.
+    def _answer(
+        self,
+        method: str,
+        request: Any,  # noqa: ANN401 - generated by protobuf
+        timeout_s: float,
+        *,
+        level: str = "",
+        as_of: int | None = None,
+    ) -> Any:  # noqa: ANN401 - generated by protobuf
+        """What a method of Milvus' service answers: at a consistency level by Milvus' name, or as of a time."""
+        connection, context = self._get_connection(), self._generate_call_context()
+        reading: dict[str, Any] = {"consistency_level": level}
+        if as_of is not None:
+            reading = {"consistency_level": "Customized", "guarantee_timestamp": as_of}
+        construct_guarantee_ts(request.collection_name, reading, connection.server_address, context.get_db_name())
+        for name, value in reading.items():
+            setattr(request, name, value)
+        return ask_milvus(connection, method, request, timeout=timeout_s, context=context)
 
-        pymilvus' own iterator takes a second more for each stream from servers that do not say as of when they read,
-        such as 2.3. The time counts, as our collections are of Session level.
-        """
-        found = self.query(
-            asked.collection,
-            filter=asked.whole_expression,
-            output_fields=list(asked.fields),
-            limit=asked.most,
-            timeout=timeout_s,
-            guarantee_timestamp=asked.as_of,
-            **IN_ORDER_OF_IDS,
-        )
-        return list(found)
 
-
-def in_order(rows: Any) -> FoundRows:  # noqa: ANN401 - an iterable of tuples
-    """Rows by (distance, id), the first two of their values."""
-    return sorted(rows, key=_BY_DISTANCE_AND_ID)
+@retry_on_rpc_failure()  # type: ignore[untyped-decorator]
+def ask_milvus(connection: Any, method: str, request: Any, *, timeout: float, context: Any) -> Any:  # noqa: ANN401
+    """The answer to a request, by pymilvus' connection, whose token, database and TLS it has. Raises as pymilvus."""
+    call = getattr(connection._stub, method)  # noqa: SLF001 - its methods make dictionaries of rows
+    answer = call(request, timeout=timeout, metadata=context.to_grpc_metadata())
+    check_status(answer.status)
+    return answer

@@ -22,7 +22,7 @@ from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import connection_arguments, shown_address
-from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
+from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import (
     CollectionReleasedError,
@@ -34,6 +34,7 @@ from searchanything.stores.milvus_errors import (
 from searchanything.stores.milvus_filters import one_of
 from searchanything.stores.milvus_library import LoadState, MilvusException, grpc
 from searchanything.stores.milvus_making import CollectionMaker
+from searchanything.stores.milvus_questions import FoundRows, RowPage, RowSearch
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, LivePointer, fields_of
 from searchanything.stores.row_pages import PAGE_ROWS, RowPages
 

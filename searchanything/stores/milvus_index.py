@@ -21,7 +21,6 @@ from searchanything.core.rows import (
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
-from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_errors import NotAllowedError
 from searchanything.stores.milvus_filters import (
@@ -34,6 +33,7 @@ from searchanything.stores.milvus_filters import (
     says_all,
 )
 from searchanything.stores.milvus_portions import Portions
+from searchanything.stores.milvus_questions import FoundRows
 from searchanything.stores.milvus_rows import RowsOfImages
 from searchanything.stores.milvus_schema import (
     IMAGE_HIT_OUTPUT,

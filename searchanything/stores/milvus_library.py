@@ -38,8 +38,10 @@ with _own_environment(), put_off(*_UNUSED, *(_AWAITED if questions_only() else (
     from pymilvus import DataType as DataType
     from pymilvus import MilvusClient as MilvusClient
     from pymilvus import MilvusException as MilvusException
+    from pymilvus.client.ts_utils import construct_guarantee_ts as construct_guarantee_ts
     from pymilvus.client.types import LoadState as LoadState
     from pymilvus.client.utils import check_status as check_status
+    from pymilvus.decorators import retry_on_rpc_failure as retry_on_rpc_failure
     from pymilvus.grpc_gen import common_pb2 as common_pb2
     from pymilvus.grpc_gen import milvus_pb2 as milvus_pb2
     from pymilvus.grpc_gen import schema_pb2 as schema_pb2

@@ -60,6 +60,18 @@ def test_the_alias_is_the_live_pointer_and_indexes_are_as_set(milvus_server: Mil
     client.close()
 
 
+def test_rows_of_images_are_all_that_others_wrote_before(milvus_server: MilvusServer) -> None:
+    settings = MilvusSettings(uri=milvus_server.uri, collection_prefix=f"t{uuid4().hex[:8]}_")
+    other = settings.model_copy(update={"uri": milvus_server.uri.replace("127.0.0.1", "localhost")})
+    with open_milvus(settings) as store, open_milvus(other) as others:
+        index = store.create(manifest_of("f" * 64), HASH_LAYER)
+        elsewhere = others.open("f" * 64)  # whose insertions pymilvus knows of under that name alone
+        for number in range(5):
+            image = ImageRef("b", f"{number}.jpg")
+            elsewhere.insert_regions([region_row(image, 0, generation=1)])
+            assert [row.image for row in index.regions_of([image])] == [image]
+
+
 def test_databases_have_live_indexes_of_their_own(milvus_server: MilvusServer) -> None:
     prefix, database = f"t{uuid4().hex[:8]}_", f"d{uuid4().hex[:8]}"
     client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)

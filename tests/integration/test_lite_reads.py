@@ -27,15 +27,10 @@ from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores import lite_connection, milvus_index, milvus_rows
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_connection import LiteConnection
-from searchanything.stores.milvus_client import RowClient, RowSearch
+from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_opening import open_milvus
 from searchanything.stores.milvus_schema import (
-    GENERATION_OUTPUT,
-    IMAGE_HIT_OUTPUT,
-    IMAGE_OUTPUT,
-    REGION_HIT_OUTPUT,
-    REGION_ROW_OUTPUT,
     image_entity,
 )
 
@@ -135,32 +130,6 @@ def write(file: Path, index: RegionIndex) -> Iterator[Callable[[dict[str, Any]],
             return answers.readline() == "done\n"
 
         yield order
-
-
-def test_rows_are_those_that_pymilvus_reads(index: RegionIndex) -> None:
-    assert isinstance(index, MilvusRegionIndex)
-    keys = ["é.jpg", "日本語/写真.jpg", 'quote".jpg', "z" * 3000]
-    metadata = [{}, {"n": 3, "f": 0.1, "t": "ä", "b": True}, {"n": -(2**62)}, {"t": ""}]
-    for number, (key, what) in enumerate(zip(keys, metadata, strict=True)):
-        image = ImageRef("b", key)
-        index.insert_regions([region_row(image, one, generation=7, metadata=what, score=0.1) for one in range(3)])
-        index.insert_images([image_row(image, generation=7 + number, metadata=what, message="m")])
-    regions, images = index.collections
-    client = index._connection._connected()
-    queries = [CODE.tobytes(), *(code.tobytes() for code in random_codes(2, seed=8))]
-    for collection, fields in ((regions, REGION_HIT_OUTPUT), (images, IMAGE_HIT_OUTPUT)):
-        for expression in ("", "generation >= 7", "generation == 1"):
-            asked = RowSearch(collection, queries, expression, fields, 9, {}, "Session")
-            expected = RowClient.nearest(client, asked, 10.0)
-            assert client.nearest(asked, 10.0) == expected
-            assert all(expected) == (expression != "generation == 1")
-    for collection, fields in ((regions, REGION_ROW_OUTPUT), (images, IMAGE_OUTPUT), (images, GENERATION_OUTPUT)):
-        for expression in ('bucket == "b"', "generation == 1"):
-            rows = RowClient.rows(client, collection, expression, fields, level="Session", timeout_s=10.0)
-            expected = [{name: row[name] for name in fields} for row in rows]
-            read = client.rows(collection, expression, fields, level="Session", timeout_s=10.0)
-            assert sorted(read, key=str) == sorted(expected, key=str)
-            assert bool(read) == (expression != "generation == 1")
 
 
 def test_answers_may_be_larger_than_grpc_allows_by_itself(index: RegionIndex) -> None:
