@@ -15,6 +15,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 HEADER_BYTES: Final = 16 * 2**10
 REQUEST_S: Final = 15.0
 
@@ -40,6 +41,12 @@ class BoundedProtocol(H11Protocol):
         """Forget its deadline."""
         self._forget_deadline()
         super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Answer a request of two lengths as the last one: a proxy may see another end of it (RFC 9112, 6.1)."""
+        super().handle_events()
+        if self.headers is not None and _LENGTHS.issubset(name for name, _ in self.headers):
+            self.headers.append((b"connection", b"close"))  # the scope's own list, which uvicorn asks when it answers
 
     def on_response_complete(self) -> None:
         """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.
