@@ -153,9 +153,7 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     shown = tiles[:SHOWN_TILES]
     linked = [f"![{in_table(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
     files = [
-        f"- {in_table(tile.key)}: {in_table(tile.address)}"
-        for tile in shown
-        if not _ADDRESS.fullmatch(tile.address)
+        f"- {in_table(tile.key)}: {in_table(tile.address)}" for tile in shown if not _ADDRESS.fullmatch(tile.address)
     ]
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
@@ -176,10 +174,7 @@ def skip_lines(skips: Sequence[Skipped]) -> list[str]:
     """A table of what was skipped, by reason and with examples."""
     if not skips:
         return []
-    rows = [
-        f"| {in_table(one.reason)} | {one.count:,} | {', '.join(map(in_table, one.examples))} |"
-        for one in skips
-    ]
+    rows = [f"| {in_table(one.reason)} | {one.count:,} | {', '.join(map(in_table, one.examples))} |" for one in skips]
     return ["", "| skipped, because | objects | for example |", "|---|---:|---|", *rows]
 
 

@@ -114,7 +114,9 @@ def test_keys_cannot_write_markdown() -> None:
     assert in_table(addresses) == r"https\://a.example www\.b.example WWW\.c.example d\@e.example"
 
 
-@given(st.text(st.sampled_from("aZ1 .-_*#>|[]()!`~:@&<=+\\/;\n\x1b") | st.characters(exclude_categories=()), max_size=30))
+@given(
+    st.text(st.sampled_from("aZ1 .-_*#>|[]()!`~:@&<=+\\/;\n\x1b") | st.characters(exclude_categories=()), max_size=30)
+)
 @example("1. x")
 @example("- - x")
 @example("---")
