@@ -83,7 +83,7 @@ def jpeg_head(data: bytes, most: int) -> tuple[int, int]:
 
 
 def tiff_values(data: bytes) -> int:
-    """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 where none can be read."""
+    """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 if none can be read."""
     order, wide = "<" if data[:2] == b"II" else ">", data[2:3] == b"+"
     entry = struct.Struct(f"{order}HHQ8x" if wide else f"{order}HHL4x")
     most = 0
@@ -93,7 +93,7 @@ def tiff_values(data: bytes) -> int:
         place += 8 if wide else 2
         for number in range(min(tags, MOST_TIFF_VALUES)):
             tag, kind, values = entry.unpack_from(data, place + number * entry.size)
-            if tag < _TIFF_OWN_TAGS and kind not in _TIFF_TEXTS and kind <= _LAST_TIFF_KIND:
+            if (tag < _TIFF_OWN_TAGS or tag in _TIFF_MORE_TAGS) and kind not in _TIFF_TEXTS and kind <= _LAST_TIFF_KIND:
                 most = max(most, values)
     except (struct.error, IndexError, OverflowError):  # cut off: the decoder says so
         pass
@@ -139,11 +139,11 @@ def png_parts(data: bytes) -> PngParts:
     rest: list[memoryview] = []
     profile, bits, seen_profile = None, None, False
     view, place, chunks = memoryview(data), _PNG_HEAD, 0
-    while place + 12 <= len(data) and chunks <= MOST_PNG_CHUNKS:
+    while place + 12 <= len(data):
         chunks += 1
         kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4], "big")
         needed = not kind[:1].islower() or kind in _KEPT
-        if end > len(data) or not (needed or _is_sound(view[place:end])):
+        if end > len(data) or chunks > MOST_PNG_CHUNKS or not (needed or _is_sound(view[place:end])):
             break
         body = view[place + 8 : end - 4]
         if needed:
@@ -161,11 +161,10 @@ def png_parts(data: bytes) -> PngParts:
             break
     else:
         place = min(place, len(data))
-    if chunks > MOST_PNG_CHUNKS:
-        return PngParts(b"", chunks)
     if not rest or bytes(rest[-1][4:8]) != b"IEND":
         rest.append(view[place:])
-    return PngParts(b"".join([view[:_PNG_HEAD], *ahead.values(), *rest]), chunks, profile, bits)
+    kept = [] if chunks > MOST_PNG_CHUNKS else [view[:_PNG_HEAD], *ahead.values(), *rest]
+    return PngParts(b"".join(kept), chunks, profile, bits)
 
 
 def _is_sound(chunk: memoryview) -> bool:
