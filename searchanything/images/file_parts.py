@@ -163,8 +163,8 @@ def png_parts(data: bytes) -> PngParts:
         place = min(place, len(data))
     if not rest or bytes(rest[-1][4:8]) != b"IEND":
         rest.append(view[place:])
-    kept = [] if chunks > MOST_PNG_CHUNKS else [view[:_PNG_HEAD], *ahead.values(), *rest]
-    return PngParts(b"".join(kept), chunks, profile, bits)
+    whole = b"" if chunks > MOST_PNG_CHUNKS else b"".join([view[:_PNG_HEAD], *ahead.values(), *rest])
+    return PngParts(whole, chunks, profile, bits)
 
 
 def _is_sound(chunk: memoryview) -> bool:
