@@ -17,6 +17,8 @@ from typing import Any, Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_CLOSE: Final = (b"connection", b"close")
 HEADER_BYTES: Final = 16 * 2**10
 IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connection for 90 s; load balancers for 60
 REQUEST_S: Final = 15.0
@@ -45,10 +47,15 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """A request that has begun must end."""
+        """A request that has begun must end, and one of two lengths is the last.
+
+        A proxy may see another end of it (RFC 9112, 6.1).
+        """
         super().handle_events()
         if self._deadline is None and not self._is_idle:
             self._expect_request()
+        if self.headers is not None and _CLOSE not in self.headers and _has_two_lengths(self.headers):
+            self.headers.append(_CLOSE)  # the scope's own list, which uvicorn asks when it answers
 
     def on_response_complete(self) -> None:
         """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.
@@ -134,3 +141,7 @@ def _options(protocol: type[BoundedProtocol]) -> dict[str, Any]:
         "h11_max_incomplete_event_size": HEADER_BYTES,
         "timeout_keep_alive": IDLE_S,
     }
+
+
+def _has_two_lengths(headers: list[tuple[bytes, bytes]]) -> bool:
+    return _LENGTHS.issubset(name for name, _ in headers)

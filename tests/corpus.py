@@ -243,6 +243,70 @@ def _bombs() -> Iterator[Case]:
     jpeg[at + 5 : at + 9] = struct.pack(">HH", 65_500, 65_500)
     yield Case("bomb.jpeg", bytes(jpeg), "error")
     yield Case("bomb-scans.jpeg", _many_scans(2_000), "error")
+    yield from _bombs_of_many_parts()
+
+
+def _bombs_of_many_parts() -> Iterator[Case]:
+    """Heads of so many parts that an object of each is fifty times as large, and what is repeated by a few bytes."""
+    jpeg = encode(Image.new("RGB", (16, 16)), format="jpeg")
+    frame = b"\x08\0\x10\0\x10\3" + b"\1\x11\0" * 6_000
+    frame = b"\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame
+    behind_end = b"\xff\xd9" + frame * 200
+    hidden = b"\xff\xf0\xff\xff" + (frame * 3).ljust(65_533, b"a")  # Pillow reads no length there, and so finds them
+    heads = {"comments": b"\xff\xfe\0\2" * 1_000_000, "frames": frame * 200, "end": behind_end, "hidden": hidden * 70}
+    for name, head in heads.items():
+        yield Case(f"bomb-{name}.jpeg", jpeg[:2] + head + jpeg[2:], "error")
+    run = jpeg[:2] + b"\xff" * 120_000 + b"\0" + jpeg[2:] + b"\xff\xda" * 30
+    yield Case("bomb-run.jpeg", run, "image", (16, 16))
+    for kind in (b"IDAT", b"PLTE", b"ABCD"):
+        chunks = png_chunk(kind, b"") * 400_000
+        yield Case(f"bomb-{kind.decode()}.png", png_file(1, 1, chunks, rows=bytes(4)), "error")
+    screen = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(6)
+    picture = b"," + struct.pack("<HHHHB", 0, 0, 8, 8, 0) + b"\2\2\x4c\1\0;"
+    yield Case("bomb-comment.gif", screen + b"!\xfe" + b"\2ab" * 1_500_000 + b"\0" + picture, "error")
+    yield Case("bomb-comments.gif", screen + b"!\xfe\1a\0" * 1_000_000 + picture, "error")
+    yield Case("bomb-strips.tiff", _tiff_of_strips(1_000_000), "error")
+    strip = jpeg[:-2] + b"\xff\xfe\0\2" * 50_000 + b"\xff\xda\0\2" * 30
+    yield Case("bomb-strips-over.tiff", _tiff_of_strips(2_000, compression=7, each=strip), "error")
+    for name, element, count in (("matrix", _MATRIX, 100_000), ("table", _TABLE, 2_000)):
+        profile = _profile_of_programs(element, count)
+        data = encode(Image.new("RGB", (16, 16)), format="png", icc_profile=profile)
+        yield Case(f"bomb-{name}.png", data, "image", (16, 16))
+
+
+_MATRIX = b"matf" + bytes(4) + struct.pack(">HH12f", 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
+_TABLE = b"clut" + bytes(4) + struct.pack(">HH", 3, 3) + bytes([16] * 3 + [0] * 13) + struct.pack(">f", 0.5) * 3 * 16**3
+
+
+def _tiff_of_strips(count: int, *, compression: int = 1, each: bytes = b"") -> bytes:
+    """A TIFF one pixel wide whose strips all lie in the same place, and are as long as `each`, or 8 bytes."""
+    offsets = struct.pack("<I", 8) * count
+    lengths = struct.pack("<I", len(each) or 8) * count
+    if each:  # they begin one byte after the other
+        offsets = b"".join(struct.pack("<I", 8 + number) for number in range(count))
+        each += bytes(count)
+    body = each + offsets + lengths
+    tags = {256: (4, 1), 257: (4, count), 258: (3, 8), 259: (3, compression), 262: (3, 1), 278: (4, 1)}
+    tags |= {273: (4, 8 + len(each)), 279: (4, 8 + len(each) + len(offsets))}
+    file = bytearray(tiff_file(tags, body))
+    for tag in (273, 279):
+        place = file.index(struct.pack("<HHI", tag, 4, 1), 8 + len(body))
+        file[place + 4 : place + 8] = struct.pack("<I", count)
+    return bytes(file)
+
+
+def _profile_of_programs(element: bytes, count: int) -> bytes:
+    """A profile of sRGB with a tag D2B0 that names one element `count` times (ICC.1:2022, 10.16)."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = int.from_bytes(profile[128:132], "big")
+    table, body = bytearray(profile[132 : 132 + 12 * tags]), profile[132 + 12 * tags :]
+    for at in range(4, len(table), 12):  # one more entry comes before them
+        table[at : at + 4] = struct.pack(">I", int.from_bytes(table[at : at + 4], "big") + 12)
+    program = b"mpet" + bytes(4) + struct.pack(">HHI", 3, 3, count)
+    program += struct.pack(">II", 16 + 8 * count, len(element)) * count + element
+    table += struct.pack(">4sII", b"D2B0", 132 + len(table) + 12 + len(body), len(program))
+    whole = profile[:128] + struct.pack(">I", tags + 1) + table + body + program
+    return struct.pack(">I", len(whole)) + whole[4:8] + b"\x04\x30" + whole[10:]
 
 
 def _many_scans(count: int) -> bytes:

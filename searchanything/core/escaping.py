@@ -18,7 +18,9 @@ from typing import Final
 _HIDDEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS: Final = "\u200c\u200d"  # Persian words and families of emoji need them
 _NEVER_HIDDEN: Final = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u05ff]*")
-_ENTITIES: Final = str.maketrans({letter: f"&#{ord(letter)};" for letter in "|`[]*\\~"} | {"&": "&amp;", "<": "&lt;"})
+# What Markdown may read as more than itself, also in lists, tables and addresses without brackets. Behind a backslash
+# it is itself to all; of entities Prefect's page shows most as they stand, and in code it would show both.
+_MARKDOWN: Final = re.compile(r"[!#$&()*+:<=>@\[\\\]^_`{|}~]|[-.](?!\w)|(?<=www)\.", re.IGNORECASE)
 
 
 def printable(text: str) -> str:
@@ -39,8 +41,8 @@ def html_text(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Inside Markdown, also inside a table, on one line."""
-    return printable(" ".join(text.split())).translate(_ENTITIES)
+    """Inside Markdown, also inside a table, on one line; not inside its code, where a backslash is one."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def json_text(document: str) -> str:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pi_heif.as_plugin import HeifImageFile
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -29,7 +28,18 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
-from searchanything.images.file_parts import EXIF, MAX_PROFILE_BYTES, jpeg_exif_parts, jpeg_scans, own_exif, png_parts
+from searchanything.images.colours import PROFILE_SPACES, srgb_transform, transformed
+from searchanything.images.file_parts import (
+    MAX_PROFILE_BYTES,
+    MOST_PNG_CHUNKS,
+    MOST_TIFF_VALUES,
+    FileHead,
+    jpeg_head,
+    jpeg_scans,
+    own_exif,
+    png_parts,
+    tiff_values,
+)
 from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
 from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
 from searchanything.images.samples import has_colour, in_own_range, is_wide, to_8_bits, white_of
@@ -71,7 +81,6 @@ _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 # Pillow's modes in memory alone, and YCbCr: before Pillow 13 it cannot read such a TIFF that it wrote
 _STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA", "YCbCr": "RGB"}
 _MODES_OF_TIFF = ("CMYK", "F", "I", "LAB")  # the others go through PNG
-_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 262, 322, 323
 _TIFF_COMPRESSION, _TIFF_JPEGS, _TIFF_ROWS = 259, (6, 7), 278
 _TIFF_PLACES = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
@@ -155,8 +164,10 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
         if kind == "PNG":
             return kind, _open_png(data, name=name, max_pixels=max_pixels)
         if kind == "JPEG":
-            _check_exif(data, name)
-        image = _PLUGINS[kind](BytesIO(data))
+            _check_head(data, name)
+        if kind == "TIFF" and (values := tiff_values(data)) > MOST_TIFF_VALUES:
+            raise ImageError(name, f"has a tag of {values:,} values; save it anew, with larger strips or tiles")
+        image = _opened(kind, data, name)
         _check_pixels(image.size, name, max_pixels)
         if kind == "AVIF":
             image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
@@ -174,7 +185,9 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
 def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
     """A PNG without the texts that no pixel needs: Pillow refuses more than 1 MB of one, and 64 MB of all."""
     parts = png_parts(data)
-    image = PngImageFile(BytesIO(parts.data))
+    if parts.chunks > MOST_PNG_CHUNKS:
+        raise ImageError(name, f"has more than {MOST_PNG_CHUNKS:,} chunks; save it anew")
+    image = _opened("PNG", parts.data, name)
     _check_pixels(image.size, name, max_pixels)
     if parts.icc_profile:
         image.info["icc_profile"] = parts.icc_profile
@@ -186,10 +199,21 @@ def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
     return image
 
 
-def _check_exif(data: bytes, name: str) -> None:
-    """Refuse a JPEG whose EXIF lies in very many segments."""
-    if data.count(EXIF) > _MAX_EXIF_PARTS and jpeg_exif_parts(data, _MAX_EXIF_PARTS) > _MAX_EXIF_PARTS:
+def _opened(kind: str, data: bytes, name: str) -> ImageFile:
+    """Pillow's image, which has read the head."""
+    file = FileHead(data, name)
+    image = _PLUGINS[kind](file)
+    file.opened()
+    return image
+
+
+def _check_head(data: bytes, name: str) -> None:
+    """Refuse a JPEG of very many segments of EXIF, or of frames that no JPEG has."""
+    exif, components = jpeg_head(data, _MAX_EXIF_PARTS)
+    if exif > _MAX_EXIF_PARTS:
         raise ImageError(name, f"has more than {_MAX_EXIF_PARTS} segments of EXIF; save it anew, without its metadata")
+    if components > _MAX_EXIF_PARTS:
+        raise ImageError(name, "is a damaged JPEG file (very many components)")
 
 
 def _check_scans(scans: int, pixels: int, name: str) -> None:
@@ -212,6 +236,8 @@ def _check_tiff_scans(data: bytes, image: TiffImageFile, name: str) -> None:
     ]
     if not places or (data.count(b"\xff\xda") <= _USUAL_SCANS and len(set(places)) == len(places)):
         return
+    if sum(min(length, len(data)) for _, length in set(places)) > 2 * len(data):  # each would be walked to its end
+        raise ImageError(name, "is a damaged TIFF file (strips or tiles that lie over one another)")
     scans = {place: jpeg_scans(data, place[0], sum(place)) for place in set(places)}
     mean = sum(scans[place] for place in places) / len(places)
     _check_scans(round(mean), image.width * image.height, name)
@@ -345,10 +371,10 @@ def _flattened(image: Image.Image) -> Image.Image:
     """Any 8-bit mode to sRGB, transparency over white."""
     profile = image.info.get("icc_profile")
     base, alpha = _split_alpha(image)
-    if base.mode not in _PROFILE_SPACES:
+    if base.mode not in PROFILE_SPACES:
         base = base.convert("RGB")
-    transform = _srgb_transform(profile, base.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
-    rgb = _transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
+    transform = srgb_transform(profile, base.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
+    rgb = transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb
     white = Image.new("RGB", rgb.size, "white")
@@ -367,34 +393,3 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.mode == "LA":
         return image.getchannel("L"), image.getchannel("A")
     return (image.convert("L") if image.mode == "1" else image), None
-
-
-@lru_cache(maxsize=8)
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from a profile to sRGB; None for a broken or foreign one, and for sRGB itself."""
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if source.profile.xcolor_space.strip() != _PROFILE_SPACES[mode]:
-            return None
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-        if mode == "CMYK":
-            return transform
-        probe = _probe(mode)
-        difference = np.array(_transformed(probe, transform), np.int16) - np.array(probe.convert("RGB"))
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
-    return transform if np.abs(difference).max() > 1 else None
-
-
-def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    if (result := ImageCms.applyTransform(image, transform)) is None:
-        raise ValueError("the colour profile gave no image")  # only ever so in place
-    return result
-
-
-def _probe(mode: str) -> Image.Image:
-    """Colours all over the space, to see what a transform does."""
-    if mode == "L":
-        return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
-    steps = np.linspace(0, 255, 9).astype(np.uint8)
-    return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3))

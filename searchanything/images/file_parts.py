@@ -2,24 +2,41 @@
 
 Decoders have limits for texts and profiles that no pixel needs, and none for scans. So the parts that a picture needs
 are found here by the file's own structure; what lies behind a file's end, or inside a comment, counts for nothing.
+Pillow keeps an object of each part of a head, which takes up to fifty times the part's own bytes: so parts are counted.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
 from PIL import Image
 
+from searchanything.core.errors import ImageError
+
+_ANEW: Final = "save it anew, without its metadata"
 MAX_PROFILE_BYTES: Final = 4 << 20  # printers' profiles reach 3 MB
 _MAX_ORIENTING_BYTES: Final = 16 << 20  # of a text that may hold the EXIF orientation, inflated
 
-# ITU-T T.81, B.1.1: fill bytes, and a code; FF 00 is data, FF D0 to FF D7 are marks inside a scan.
-_JPEG_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+MOST_READS: Final = 1 << 19  # of a head: 3 for each part or so; what files have is a few thousand
+MOST_PNG_CHUNKS: Final = 1 << 17  # 256 MB in the usual chunks of 8 kB are 2^15
+MOST_TIFF_VALUES: Final = 1 << 18  # of a tag: tiles of 20 x 20 px in 100 megapixels; a table of colours has 3 · 2^16
+
+# ITU-T T.81, B.1.1: a code behind a fill byte, the last of any number; FF 00 is data, FF D0 to D7 are marks in a scan.
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SOS, _SOI, _EOI, _TEM, _APP1 = 0xDA, 0xD8, 0xD9, 0x01, 0xE1
+_FRAMES: Final = frozenset({*range(0xC0, 0xD0), 0xDE}) - {0xC4, 0xC8, 0xCC}
+_PILLOW_ALONE: Final = frozenset({_TEM, _SOI, _EOI, 0xC8, *range(0xF0, 0xFE)})  # it reads no length behind these
 EXIF: Final = b"Exif\0\0"
+
+_TIFF_TEXTS: Final = (1, 2, 7)  # kinds of values that stay bytes
+_TIFF_OWN_TAGS: Final = 1024
+_TIFF_MORE_TAGS: Final = (34665, 50717)  # EXIF, WhiteLevel: nobody looks at the values of others
+_LAST_TIFF_KIND: Final = 18
 
 _PNG_HEAD: Final = 8 + 25  # signature and IHDR
 _ORIENTING: Final = (b"XML:com.adobe.xmp", b"Raw profile type exif")
@@ -27,32 +44,79 @@ _KEPT: Final = (b"tRNS",)  # of the chunks that a decoder may ignore
 
 
 def jpeg_scans(data: bytes, start: int = 0, end: int | None = None) -> int:
-    """How many scans a decoder of the JPEG at `data[start:end]` meets before the end of the image."""
+    """How many scans a decoder of the JPEG at `data[start:end]` meets before the end of the image.
+
+    One of very many segments is not walked to its end: these count as scans, which no decoder should be given.
+    """
     place, last = start + 2, len(data) if end is None else min(end, len(data))
     scans = 0
-    while (found := _JPEG_MARKER.search(data, place, last)) is not None:
+    for _ in range(MOST_READS):
+        found = _JPEG_MARKER.search(data, place, last)
+        if found is None or found[0][-1] == _EOI:
+            return scans
         marker, place = found[0][-1], found.end()
-        if marker == _EOI:
-            break
         if marker in (_TEM, _SOI):
             continue
         scans += marker == _SOS
         place += max(2, int.from_bytes(data[place : place + 2], "big"))
-    return scans
+    return MOST_READS
 
 
-def jpeg_exif_parts(data: bytes, most: int) -> int:
-    """How many segments of EXIF a JPEG has before its first scan; not counted beyond `most` + 1."""
-    place, parts = 2, 0
-    while parts <= most and (found := _JPEG_MARKER.search(data, place)) is not None:
-        marker, place = found[0][-1], found.end()
-        if marker in (_SOS, _EOI):
+def jpeg_head(data: bytes, most: int) -> tuple[int, int]:
+    """What Pillow would keep of a JPEG's head: how many segments of EXIF, and components of all frames.
+
+    Neither is counted much beyond `most`. The head goes up to the first scan, as Pillow reads it.
+    """
+    place, exif, components = 2, 0, 0
+    for _ in range(MOST_READS):
+        found = _JPEG_MARKER.search(data, place)
+        if found is None or found[0][-1] == _SOS or exif > most or components > most:
             break
-        if marker in (_TEM, _SOI):
+        marker, place = found[0][-1], found.end()
+        if marker in _PILLOW_ALONE:
             continue
-        parts += marker == _APP1 and data.startswith(EXIF, place + 2)
-        place += max(2, int.from_bytes(data[place : place + 2], "big"))
-    return parts
+        length = max(2, int.from_bytes(data[place : place + 2], "big"))
+        exif += marker == _APP1 and data.startswith(EXIF, place + 2)
+        components += (length - 6) // 3 if marker in _FRAMES else 0  # rounded up
+        place += length
+    return exif, components
+
+
+def tiff_values(data: bytes) -> int:
+    """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 if none can be read."""
+    order, wide = "<" if data[:2] == b"II" else ">", data[2:3] == b"+"
+    entry = struct.Struct(f"{order}HHQ8x" if wide else f"{order}HHL4x")
+    most = 0
+    try:
+        (place,) = struct.unpack_from(f"{order}Q" if wide else f"{order}L", data, 8 if wide else 4)
+        (tags,) = struct.unpack_from(f"{order}Q" if wide else f"{order}H", data, place)
+        place += 8 if wide else 2
+        for number in range(min(tags, MOST_TIFF_VALUES)):
+            tag, kind, values = entry.unpack_from(data, place + number * entry.size)
+            if (tag < _TIFF_OWN_TAGS or tag in _TIFF_MORE_TAGS) and kind not in _TIFF_TEXTS and kind <= _LAST_TIFF_KIND:
+                most = max(most, values)
+    except (struct.error, IndexError, OverflowError):  # cut off: the decoder says so
+        pass
+    return most
+
+
+class FileHead(BytesIO):
+    """A file of which at most `MOST_READS` pieces are read, until `opened`. Raises: ImageError, naming `name`."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self._name, self._left = name, MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError(self._name, f"has very many parts before its pixels; {_ANEW}")
+        return super().read(size)
+
+    def opened(self) -> None:
+        """What follows are pixels, which may lie in any number of pieces."""
+        self.read = super().read  # type: ignore[method-assign]  # the plain one: Pillow reads a BMP byte by byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +124,11 @@ class PngParts:
     """A PNG without what its pixels do not need. `data` is a PNG file, EXIF before the pixels.
 
     `icc_profile` is None where there is none that can be used; `significant_bits` is None where the file does not say.
+    `chunks` is how many there were; of more than `MOST_PNG_CHUNKS` nothing is kept.
     """
 
     data: bytes
+    chunks: int
     icc_profile: bytes | None = None
     significant_bits: int | None = None
 
@@ -72,11 +138,12 @@ def png_parts(data: bytes) -> PngParts:
     ahead: dict[bytes, bytes] = {}
     rest: list[memoryview] = []
     profile, bits, seen_profile = None, None, False
-    view, place = memoryview(data), _PNG_HEAD
+    view, place, chunks = memoryview(data), _PNG_HEAD, 0
     while place + 12 <= len(data):
+        chunks += 1
         kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4], "big")
         needed = not kind[:1].islower() or kind in _KEPT
-        if end > len(data) or not (needed or _is_sound(view[place:end])):
+        if end > len(data) or chunks > MOST_PNG_CHUNKS or not (needed or _is_sound(view[place:end])):
             break
         body = view[place + 8 : end - 4]
         if needed:
@@ -96,7 +163,8 @@ def png_parts(data: bytes) -> PngParts:
         place = min(place, len(data))
     if not rest or bytes(rest[-1][4:8]) != b"IEND":
         rest.append(view[place:])
-    return PngParts(b"".join([view[:_PNG_HEAD], *ahead.values(), *rest]), profile, bits)
+    whole = b"" if chunks > MOST_PNG_CHUNKS else b"".join([view[:_PNG_HEAD], *ahead.values(), *rest])
+    return PngParts(whole, chunks, profile, bits)
 
 
 def _is_sound(chunk: memoryview) -> bool:

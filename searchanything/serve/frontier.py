@@ -17,7 +17,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,6 +39,7 @@ OPEN: Final = PROBES | {"/", "/docs", "/openapi.json", "/v1/server"}
 _PAGE: Final = "/page/"
 CALLER: Final = "searchanything.caller"  # in the scope: the name of the key that was shown
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@\\]+)(?::\d*)?")  # RFC 9110, 7.2: no path, no user
 _NO_NAME: Final = frozenset({"localhost", "localhost.localdomain"})
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -161,10 +161,8 @@ def is_form(headers: Headers) -> bool:
 
 def _host_of(header: str) -> str:
     """The host without its port, in small letters; nothing where it is no host."""
-    try:
-        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(header)
+    return found[1].strip("[]").lower().rstrip(".") if found else ""
 
 
 def _is_address(host: str) -> bool:

@@ -141,7 +141,7 @@ def _held_lines(keys: Sequence[str]) -> list[str]:
         "a disk or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, "
         "or this flow with `forget`. Examples:",
         "",
-        *(f"- `{in_table(key)}`" for key in keys[:SHOWN_HELD]),
+        *(f"- {in_table(key)}" for key in keys[:SHOWN_HELD]),
         "",
     ]
 
@@ -153,9 +153,7 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     shown = tiles[:SHOWN_TILES]
     linked = [f"![{in_table(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
     files = [
-        f"- `{in_table(tile.key)}`: `{in_table(tile.address)}`"
-        for tile in shown
-        if not _ADDRESS.fullmatch(tile.address)
+        f"- {in_table(tile.key)}: {in_table(tile.address)}" for tile in shown if not _ADDRESS.fullmatch(tile.address)
     ]
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
@@ -165,7 +163,7 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     if not failures:
         return []
     rows = [
-        f"| `{in_table(one.key)}` | {in_table(one.error)} | {in_table(one.message)} |"
+        f"| {in_table(one.key)} | {in_table(one.error)} | {in_table(one.message)} |"
         for one in failures[:_SHOWN_FAILURES]
     ]
     more = len(failures) - len(rows)
@@ -176,10 +174,7 @@ def skip_lines(skips: Sequence[Skipped]) -> list[str]:
     """A table of what was skipped, by reason and with examples."""
     if not skips:
         return []
-    rows = [
-        f"| {in_table(one.reason)} | {one.count:,} | {', '.join(f'`{in_table(key)}`' for key in one.examples)} |"
-        for one in skips
-    ]
+    rows = [f"| {in_table(one.reason)} | {one.count:,} | {', '.join(map(in_table, one.examples))} |" for one in skips]
     return ["", "| skipped, because | objects | for example |", "|---|---:|---|", *rows]
 
 

@@ -32,8 +32,8 @@ _MAX_VALUES: Final = 16_384  # of a list
 MAX_COMPARISONS: Final = 512  # a list of metadata counts each of its values
 MAX_DEPTH: Final = 16  # Milvus Lite reads no more than about 40 levels, of which long chains take some
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-    r"""|(?P<number>-?\s*(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"""
+    r"""\s*+(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""|(?P<number>(?:-\s*+)?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"""
     r"""|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|&&|\|\||[<>()\[\],!]))"""
 )
 _COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")

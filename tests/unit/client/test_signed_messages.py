@@ -6,8 +6,11 @@ import base64
 import hashlib
 import hmac
 import socket
+import textwrap
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.http_servers import web_server
@@ -54,6 +57,25 @@ def test_what_is_sent_is_signed_with_the_secret(secret: str) -> None:
     assert is_genuine(asked.headers, asked.body)
     assert 0 <= time.time() - int(asked.headers["webhook-timestamp"]) < 3600, "a receiver refuses what is old"
     assert asked.headers["content-type"] == "application/json"
+
+
+def test_the_receiver_of_the_page_takes_what_is_sent_and_nothing_old_or_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "standing.md").read_text("utf-8")
+    start = page.index("    import base64, hmac")
+    named: dict[str, Any] = {}
+    exec(textwrap.dedent(page[start : page.index("\n\n**", start)]), named)  # noqa: S102  our own page
+    check = named["check"]
+    with web_server(lambda _: (200, {}, b"")) as server:
+        sender(SECRET).send(message_to(f"http://{server.endpoint}/"), "memory://")
+    [asked] = server.asked
+    assert check(asked.headers, asked.body, f"whsec_{SECRET}") is True
+    assert check(asked.headers, asked.body + b" ", SECRET) is False
+    now_s = time.time()
+    for seconds in (-600, 600):
+        monkeypatch.setattr(time, "time", lambda late_s=seconds: now_s + late_s)
+        assert check(asked.headers, asked.body, SECRET) is False
 
 
 def test_without_a_secret_nothing_is_signed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 import unicodedata
 from contextlib import nullcontext
@@ -62,7 +63,7 @@ def test_any_text_becomes_harmless(text: str) -> None:
     harmless(printable(text), lines=1)
     harmless(printable_lines(text))
     harmless(markdown_text(text), lines=1)
-    assert not set(markdown_text(text)) & set("|`<[]*~\\")
+    assert not set(re.sub(r"\\.", "", markdown_text(text))) & set("|`<[]*_~:@\\")
     assert not set(html_text(text)) & set("<>\"'")
     document = json.dumps({text: text}, ensure_ascii=False)
     harmless(json_text(document), lines=1)
@@ -80,7 +81,7 @@ def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
 def test_escapes_tell_what_was_there() -> None:
     assert printable("a\x1b\n\u202e\ud800") == "a\\x1b\\n\\u202e\\ud800"
     assert html_text("<\x1b>") == "&lt;\\x1b&gt;"
-    assert markdown_text("a\n| `x`") == "a &#124; &#96;x&#96;"
+    assert markdown_text("a\n| `x`") == r"a \| \`x\`"
 
 
 @pytest.mark.parametrize("error", [ImageError(HOSTILE, "is damaged"), StoreError(f"{HOSTILE}: denied")])
@@ -234,7 +235,7 @@ def test_markdown_of_runs() -> None:
         assert "<script>" not in text
         assert "](y)" not in text
     rows = [line for line in texts[0].splitlines() if "ImageError" in line]
-    assert [row.count("|") for row in rows] == [4]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [4]
 
 
 def test_pictures() -> None:

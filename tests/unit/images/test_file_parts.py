@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, decode_pil_image, image_size
-from searchanything.images.file_parts import jpeg_exif_parts, jpeg_scans, png_parts
+from searchanything.images.file_parts import jpeg_head, jpeg_scans, png_parts, tiff_values
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 PNG = encode(NOISE, format="png")
@@ -131,7 +131,7 @@ class TestJpeg:
         """ITU-T T.81, B.1.1.3: no length follows them. Read as one, the two bytes behind them hid all that there is."""
         exif = b"\xff\xe1" + (8).to_bytes(2, "big") + b"Exif\0\0"
         data = JPEG[:2] + alone + exif + alone + JPEG[2:]
-        assert (jpeg_exif_parts(data, 5), jpeg_scans(data)) == (1, jpeg_scans(JPEG))
+        assert (jpeg_head(data, 5), jpeg_scans(data)) == ((1, 3), jpeg_scans(JPEG))
 
     def test_many_scans_of_many_pixels_are_refused_before_they_are_decoded(self) -> None:
         data = scans_repeated((3000, 2000), 480)
@@ -172,6 +172,21 @@ class TestJpeg:
     @settings(max_examples=100, deadline=None)
     def test_any_bytes_have_some_number_of_scans(self, noise: bytes) -> None:
         assert 0 <= jpeg_scans(b"\xff\xd8" + noise) <= noise.count(b"\xff\xda") + noise.count(b"\xff")
+
+    @given(st.binary(max_size=300))
+    @settings(max_examples=100, deadline=None)
+    def test_any_bytes_have_some_head(self, noise: bytes) -> None:
+        exif, components = jpeg_head(b"\xff\xd8" + noise, 64)
+        assert min(exif, components) >= 0
+        for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            assert tiff_values(magic + noise) >= 0
+
+
+@pytest.mark.parametrize("tag", [273, 324, 258])
+def test_tags_of_a_tiff_are_counted_by_their_numbers(tag: int) -> None:
+    tags = {256: (4, [1]), tag: (3, list(range(9))), 40_000: (4, list(range(99)))}  # Pillow looks at no such tag
+    assert tiff_values(tiff(tags, bytes(8))) == 9
+    assert tiff_values(tiff(tags, bytes(8))[:-200]) <= 9
 
 
 def tiff(tags: dict[int, tuple[int, list[int]]], pixels: bytes) -> bytes:

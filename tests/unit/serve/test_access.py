@@ -188,6 +188,9 @@ def test_neither_log_nor_figures_hold_a_key_or_what_was_asked(served: Served, ca
         ("search.example.org", 200), ("SEARCH.example.org.:80", 200), ("evil.example", 403),
         ("localhost.evil.example", 403),
         ("search.example.org.evil.example", 403), ("", 403), ("[", 403), ("127.0.0.1.evil.example", 403),
+        ("localhost/.evil.example", 403), ("localhost?.evil.example", 403), ("localhost#evil", 403),
+        ("evil.example@localhost", 403), ("localhost\\.evil.example", 403), ("localhost:80.evil.example", 403),
+        ("[::1].evil.example", 403), ("[::1]:", 200), ("localhost:8600:80", 403),
     ],
 )  # fmt: skip
 def test_the_host_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, status: int) -> None:

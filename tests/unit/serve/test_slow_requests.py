@@ -103,6 +103,19 @@ def test_nothing_is_read_of_who_shows_no_key(tmp_path: Path, monkeypatch: pytest
         assert send(head("/v1/query", JSON, valid, length=len(body)) + body).startswith(b"HTTP/1.1 422 ")
 
 
+def test_nothing_is_read_behind_a_request_of_two_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that goes by the other length takes its body's end for the next request, of whom it pleases."""
+    served = Served.make(tmp_path, monkeypatch, settings=PATIENT.model_copy(update={"header_timeout_s": 600.0}))
+    body = b'{"like": []}'
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    behind = b"GET /v1/server HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with asked(served) as send:
+        answer = send(head("/v1/query", JSON, b"Transfer-Encoding: chunked\r\n") + chunked + behind)
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
+
+
 def fill(one: socket.socket, port: int) -> None:
     """Ask for what needs no key, again and again, and read nothing. Raises: what ends it."""
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

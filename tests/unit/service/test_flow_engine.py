@@ -501,8 +501,8 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     assert state.name == ("Completed" if forget else "Held back")
     assert state.is_completed()
     assert ("**Held back: 30 images are gone" in told["artifact"]) is not forget
-    assert ("- `09.jpg`" in told["artifact"]) is not forget
-    assert "- `10.jpg`" not in told["artifact"]
+    assert ("- 09.jpg" in told["artifact"]) is not forget
+    assert "- 10.jpg" not in told["artifact"]
     assert events == ({} if forget else {"searchanything.sync.held": {"images": 30, "examples": list(GONE[:10])}})
     assert "Held back" in _ENDS
 
@@ -544,7 +544,7 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     assert index_flow.finished(wave).name == "Some failed"
     text = sync_markdown("folder", found.to_dict(), wave)
     assert "| places that could not be listed (see the failures below) | 1 |" in text
-    assert "| `locked/` | StoreError | Permission denied |" in text
+    assert "| locked/ | StoreError | Permission denied |" in text
 
 
 def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from searchanything.core.errors import ServeError, ServiceError, SettingsError, UsageError
+from searchanything.core.escaping import printable
 from searchanything.core.settings import Settings
 from searchanything.core.state_folders import service_folder
 from searchanything.ingest.contact_sheet import SheetTile
@@ -72,7 +74,7 @@ def test_reports_add_up() -> None:
     assert "| indexed | 5 |" in text
     assert "| work, summed over 2 workers | 3.00 s |" in text
     assert "| host | 11 | 1 | 4 | 2.00 s |\n| host | 12 | 1 | 2 | 1.00 s |" in text
-    assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
+    assert "| b\\|\\<img\\>.jpg | ImageError | broken |" in text
     assert summary(WaveReport()) == "nothing to do"
 
 
@@ -83,7 +85,7 @@ def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pi
     assert wave.total.timings_ms == {"commit": 500.0, "segment": 1250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0}
     lines = wave_markdown("s3://images", wave).splitlines()
     start = lines.index("| stage, summed over its threads | |")
-    told = {"read": 0.12, "segment": 1.25, "cut": 0.04, "commit": 0.5, "a&#124;b": 0.01}
+    told = {"read": 0.12, "segment": 1.25, "cut": 0.04, "commit": 0.5, "a\\|b": 0.01}
     rows = [f"| {stage} | {seconds:.2f} s |" for stage, seconds in told.items()]
     assert lines[start + 2 : start + 7] == rows
     assert "| host | 11 | 2 | 0 | 2.00 s |" in lines
@@ -93,8 +95,8 @@ def test_an_artifact_shows_tiles_by_their_links_and_names_files() -> None:
     linked = BatchReport(IndexReport(), 1.0, "h", 1, (SheetTile("a](x)|.png", "https://s3/tiles/1.jpg?X=1"),))
     local = BatchReport(IndexReport(), 1.0, "h", 1, (SheetTile("b.png", "/state/tiles/2.jpg"),))
     text = wave_markdown("s3://images", WaveReport((linked, local)))
-    assert "![a&#93;(x)&#124;.png](https://s3/tiles/1.jpg?X=1)" in text
-    assert "- `b.png`: `/state/tiles/2.jpg`" in text
+    assert "![a\\]\\(x\\)\\|.png](https://s3/tiles/1.jpg?X=1)" in text
+    assert "- b.png: /state/tiles/2.jpg" in text
     assert "![" not in wave_markdown("s3://images", WaveReport((BatchReport(IndexReport(), 1.0, "h", 1),)))
 
 
@@ -106,7 +108,31 @@ def test_failures_in_an_artifact_are_capped() -> None:
 
 
 def test_keys_cannot_write_markdown() -> None:
-    assert in_table("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x&#93;(http://y) &#96;&lt;b>&#96;"
+    assert in_table("a\n| [x](http://y) `<b>`") == r"a \| \[x\]\(http\://y\) \`\<b\>\`"
+    # no brackets are needed for an address to become a link
+    addresses = "https://a.example www.b.example WWW.c.example d@e.example"
+    assert in_table(addresses) == r"https\://a.example www\.b.example WWW\.c.example d\@e.example"
+
+
+@given(
+    st.text(st.sampled_from("aZ1 .-_*#>|[]()!`~:@&<=+\\/;\n\x1b") | st.characters(exclude_categories=()), max_size=30)
+)
+@example("1. x")
+@example("- - x")
+@example("---")
+@example("_a_ __b__")
+@example("&lt;b&gt; &#60;i&#62;")
+def test_keys_are_read_in_markdown_as_they_are(key: str) -> None:
+    """CommonMark's own reader, and GFM's tables, as an independent one."""
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    assume(key.strip())
+    for around in ("- {}", "### x {}", "| h |\n|---|\n| {} |", "![{}](y)"):
+        tokens, plain = reader.parse(around.format(in_table(key))), reader.parse(around.format("x"))
+        assert [one.type for one in tokens] == [one.type for one in plain]
+        [*_, inline] = [one for one in tokens if one.type == "inline"]
+        children = inline.children or [] if around[0] != "!" else inline.children[0].children or []
+        assert {one.type for one in children} == {"text"}
+        assert "".join(one.content for one in children).removeprefix("x ") == printable(" ".join(key.split()))
 
 
 def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:

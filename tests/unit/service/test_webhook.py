@@ -169,3 +169,10 @@ def test_a_body_is_limited_while_it_streams(hook: tuple[HttpThread, list[Mapping
     assert post(hook[0], b" " * (MAX_BODY_BYTES + 1)) == 413
     assert post(hook[0], b"{}", {"Authorization": "Bearer no"}) == 401
     assert post(hook[0]) == 200
+
+
+def test_nothing_is_read_behind_an_event_of_two_lengths(hook: tuple[HttpThread, list[Mapping[str, Any]]]) -> None:
+    head = HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with opened(hook[0], (head + b"2\r\n{}\r\n0\r\n\r\n") * 2) as one, one.makefile("rb") as answers:
+        answer = answers.read()  # until the other side has ended it
+    assert answer.count(b"HTTP/1.1 200 ") == len(hook[1]) == 1

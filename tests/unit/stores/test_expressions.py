@@ -224,6 +224,13 @@ def test_long_and_nested_expressions_stay_flat_for_milvus_lite() -> None:
     assert depth_of(write(predicate_of(many, whole_images=False))) <= 12
 
 
+@pytest.mark.parametrize("text", ["{0}@", "area_px == -{0}x", "area_px{0}=={0}1{0}@"])
+def test_long_gaps_are_passed_once(text: str) -> None:
+    """Tried from each of their letters, 10⁵ of them took minutes, in which no thread of the process went on."""
+    with pytest.raises(FilterError):
+        parse_expression(text.format(" " * 200_000), {"area_px": Kind.INT64})
+
+
 @given(expression=st.text(st.sampled_from([*"()[]<>=!&|%+-*/\"'\\ .,19ax_$", "\t"]), max_size=30) | st.text())
 @example("region in [1]]")
 def test_anything_is_understood_or_refused(expression: str) -> None:
