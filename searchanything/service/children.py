@@ -48,7 +48,7 @@ class Child:
         self.started = time.monotonic()
 
     def revive(self) -> None:
-        """Start it again if it has died and its pause is over; after another one where the machine has no room for it."""
+        """Start it again if it has died and its pause is over; after another pause where that fails."""
         now = time.monotonic()
         if self.process is None:
             if now >= self.due:
