@@ -26,7 +26,6 @@ def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str, lost: Call
     `lost` is called where one that was begun did not arrive, with the reason: its sender may not send it again.
     """
     from fastapi import FastAPI, HTTPException, Request
-    from starlette.requests import ClientDisconnect
 
     app = FastAPI(title="Search Anything events", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -38,11 +37,13 @@ def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str, lost: Call
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    lost("a notification was too large")
-                    raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
-        except ClientDisconnect:
+                    break
+        except Exception as error:  # its client went away
             lost("a notification was cut off")
-            raise HTTPException(400, "the notification was cut off") from None
+            raise HTTPException(400, "the notification was cut off") from error
+        if len(body) > MAX_BODY_BYTES:
+            lost("a notification was too large")
+            raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
         try:
             return {"hints": hint(json.loads(bytes(body)))}
         except (EventError, ValueError, RecursionError) as error:
