@@ -41,6 +41,7 @@ _ALSO: Final = (
 )
 _POLL_S: Final = 0.01
 _PACKAGE: Final = Path(__file__).parents[1]
+_CUT_OFF: Final = "error: the process that answered was killed\ncure:  ask again, or with --no-warm\n"
 
 
 def ask_warm(arguments: Sequence[str]) -> int | None:
@@ -49,7 +50,7 @@ def ask_warm(arguments: Sequence[str]) -> int | None:
         return None
     try:
         place = socket_path()
-        connection = None if place is None else (_connected(place) or _started(place))
+        connection = None if place is None else (connected(place) or _started(place))
         if connection is None:
             return None
         with connection:
@@ -96,7 +97,8 @@ def _asked_file() -> Path | None:
     return Path(asked).expanduser() if asked else None
 
 
-def _connected(place: Path) -> socket.socket | None:
+def connected(place: Path) -> socket.socket | None:
+    """A connection to the process that listens there; None where none does."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(str(place))
@@ -108,7 +110,23 @@ def _connected(place: Path) -> socket.socket | None:
 
 def _started(place: Path) -> socket.socket | None:
     """Start the process, unless another command does just now, and connect; None where it does not come up."""
-    process = subprocess.Popen(
+    process, deadline = _process_at(place), time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        code, connection = process.poll(), connected(place)
+        if connection is not None:
+            process.returncode = 0  # it outlives this process, which is meant
+            return connection
+        if code not in (None, 0):
+            return None
+        if code == 0:  # another one listened, and has ended since
+            process = _process_at(place)
+        time.sleep(_POLL_S)
+    process.kill()
+    return None
+
+
+def _process_at(place: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "searchanything.cli.warm_process", str(place)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -116,17 +134,6 @@ def _started(place: Path) -> socket.socket | None:
         start_new_session=True,
         cwd="/" if _asked_file() is None else None,
     )
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        connection = _connected(place)
-        if connection is not None:
-            process.returncode = 0  # it outlives this process, which is meant
-            return connection
-        if process.poll() not in (None, 0):  # 0: another command was faster
-            return None
-        time.sleep(_POLL_S)
-    process.kill()
-    return None
 
 
 def _answer(connection: socket.socket, arguments: Sequence[str]) -> int | None:
@@ -141,16 +148,22 @@ def _answer(connection: socket.socket, arguments: Sequence[str]) -> int | None:
         "debug": os.environ.get(DEBUG_VARIABLE, ""),
     }
     begun = False
-    with connection.makefile("rwb") as file:
-        file.write(json.dumps(question).encode() + b"\n")
-        file.flush()
-        for line in file:
-            said: dict[str, Any] = json.loads(line)
-            if "code" in said:
-                return int(said["code"])
-            begun = True
-            _print(said)
-    return 1 if begun else None
+    try:
+        with connection.makefile("rwb") as file:
+            file.write(json.dumps(question).encode() + b"\n")
+            file.flush()
+            for line in file:
+                said: dict[str, Any] = json.loads(line)
+                if "code" in said:
+                    return int(said["code"])
+                begun = True
+                _print(said)
+    except (OSError, ValueError):  # it was killed: half a line is none
+        pass
+    if not begun:
+        return None
+    sys.stderr.write(_CUT_OFF)
+    return 1
 
 
 def _print(said: dict[str, Any]) -> None:

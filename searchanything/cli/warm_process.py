@@ -8,15 +8,18 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from searchanything.cli.warm import DEBUG_VARIABLE, take_guard
+from searchanything.cli.warm import DEBUG_VARIABLE, connected, take_guard
 
 Run = Callable[[Sequence[str]], int]
 _QUESTION_S: Final = 10.0  # for a question to arrive once somebody has connected
+_ENDING_S: Final = 10.0  # for another process, which nobody can ask any more
+_POLL_S: Final = 0.01
 
 
 class _Sent(io.TextIOBase):
@@ -77,7 +80,7 @@ def run_question(question: dict[str, Any], file: Any, run: Run) -> int:  # noqa:
 
 def main(place: Path) -> int:
     """Listen at once, load what takes long, answer. 0 also where another process was faster."""
-    guard = take_guard(place)
+    guard = awaited_guard(place)
     if guard is None:
         return 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -89,6 +92,22 @@ def main(place: Path) -> int:
             return _serve(listener)
         finally:
             place.unlink(missing_ok=True)
+
+
+def awaited_guard(place: Path) -> int | None:
+    """The lock of a process; None where another one listens, which holds it. One that ends holds it a while longer.
+
+    Raises: TimeoutError where one neither listens nor ends.
+    """
+    deadline = time.monotonic() + _ENDING_S
+    while (guard := take_guard(place)) is None:
+        if (connection := connected(place)) is not None:
+            connection.close()
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{place}: the process that holds its lock can be asked nothing")
+        time.sleep(_POLL_S)
+    return guard
 
 
 def _serve(listener: socket.socket) -> int:

@@ -35,13 +35,14 @@ _HIT_SAME: Final = ("etag", "region", "area_px", "score", "distance_bits", "meta
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Result]):
-    """One request, and how its answer is read. `body` is JSON, `data` raw bytes."""
+    """One request, and how its answer is read. `body` is JSON, `data` raw bytes; `once`: never sent twice."""
 
     method: str
     path: str
     read: Callable[[bytes], Result]
     body: Mapping[str, Any] | None = None
     data: bytes | None = None
+    once: bool = False
 
     def encoded(self) -> tuple[dict[str, str], bytes | None]:
         """Headers and body as they are sent."""

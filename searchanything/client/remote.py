@@ -206,10 +206,13 @@ class RemoteClient(Closing):
         return {"upload": known[0]}
 
     def _exchange(self, call: Call[Any], headers: dict[str, str], body: bytes | None) -> tuple[int, bytes, str | None]:
-        """Status, body and Retry-After. A kept connection that the server has closed meanwhile is opened again."""
+        """Status, body and Retry-After. A kept connection that the server has closed meanwhile is opened again.
+
+        What is to be done once goes over a new one: when a kept one ends, nobody knows whether the server has read it.
+        """
         while True:
             with self._lock:
-                kept, closed = self._idle.pop() if self._idle else None, self._closed
+                kept, closed = self._idle.pop() if self._idle and not call.once else None, self._closed
             connection = kept or self._connect()
             try:
                 connection.request(call.method, self._prefix + call.path, body, {**self._headers, **headers})

@@ -105,7 +105,7 @@ class RemoteStanding:
             "max_false_match": max_false_match,
             "webhook": webhook,
         }
-        added: dict[str, Any] = self.send(Call("POST", "/v1/standing", document, asked))
+        added: dict[str, Any] = self.send(Call("POST", "/v1/standing", document, asked, once=True))
         return added
 
     def list(self) -> list[dict[str, Any]]:
@@ -115,11 +115,11 @@ class RemoteStanding:
 
     def remove(self, name: str) -> None:
         """Ask a query no more, and forget it. Raises: UsageError where there is none of that name or id."""
-        self.send(Call("DELETE", f"/v1/standing/{self._id(name)}", bytes))
+        self.send(Call("DELETE", f"/v1/standing/{self._id(name)}", bytes, once=True))
 
     def test(self, name: str) -> None:
         """Have its webhook sent a message without matches. Raises: WebhookError; UsageError where it has none."""
-        self.send(Call("POST", f"/v1/standing/{self._id(name)}/test", bytes))
+        self.send(Call("POST", f"/v1/standing/{self._id(name)}/test", bytes, once=True))
 
     @contextmanager
     def new_matches(self, name: str | None = None) -> Iterator[RemoteNewMatches]:

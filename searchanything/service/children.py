@@ -48,17 +48,24 @@ class Child:
         self.started = time.monotonic()
 
     def revive(self) -> None:
-        """Start it again if it has died and its pause is over."""
+        """Start it again if it has died and its pause is over; after another pause where that fails."""
         now = time.monotonic()
         if self.process is None:
             if now >= self.due:
-                self.start()
+                try:
+                    self.start()
+                except OSError as error:
+                    self._pause(now)
+                    logger.warning("%s could not be started again, which is tried until it can: %s", self.name, error)
         elif (code := self.process.poll()) is not None:
             self.stop()  # what it has left of its group
             self.pause_s = _PAUSES_S[0] if now - self.started > _STEADY_S else self.pause_s
-            self.due = now + self.pause_s
-            self.pause_s = min(2 * self.pause_s, _PAUSES_S[1])
+            self._pause(now)
             logger.warning("%s ended with code %s; it is started again (%s)", self.name, code, self.log)
+
+    def _pause(self, now: float) -> None:
+        self.due = now + self.pause_s
+        self.pause_s = min(2 * self.pause_s, _PAUSES_S[1])
 
     def bound_log(self) -> None:
         """Put a long log aside and go on with an empty one; the child has it open, for appending."""

@@ -165,10 +165,17 @@ async def run_worker(address: str, settings: ServiceSettings) -> None:
                 async with Nanny(address, host=host, security=security, **options) as nanny:
                     logger.info("worker %s of %s is ready", nanny.worker_address, address)
                     await nanny.finished()
-            except OSError as error:
-                logger.info("no scheduler at %s: %s", address, error)
+            except (OSError, RuntimeError) as error:
+                if not _is_of_a_connection(error):
+                    raise
+                logger.info("no scheduler at %s: %s", address, error.__cause__ or error)
             logger.info("waiting for a scheduler at %s", address)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _is_of_a_connection(error: BaseException) -> bool:
+    """Dask raises a RuntimeError because of whatever ended a start."""
+    return isinstance(error, OSError) or (error.__cause__ is not None and _is_of_a_connection(error.__cause__))
 
 
 def _own_host(address: str) -> str:

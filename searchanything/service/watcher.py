@@ -101,7 +101,8 @@ class Watcher:
         store, scope = wiring.open_scoped(source, settings)
         hint = HintFilter(self.queue, store.bucket, scope)
         if self._settings.webhook_port is not None:
-            self.webhook_url = f"{self._open.enter_context(webhook_of(self._settings, hint)).url}/events"
+            webhook = webhook_of(self._settings, hint, self.queue.request_sync)
+            self.webhook_url = f"{self._open.enter_context(webhook).url}/events"
         if self._settings.metrics_port is not None:
             host, port = self._settings.metrics_host, self._settings.metrics_port
             figures = HttpThread("metrics", self.figures.app, host, port)

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 8 * 2**20  # S3 servers send a few hundred records at most
 
 
-def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str) -> FastAPI:
-    """The application. `hint` takes a notification and says how many keys it hinted at."""
+def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str, lost: Callable[[str], object]) -> FastAPI:
+    """The application. `hint` takes a notification and says how many keys it hinted at.
+
+    `lost` is called where one that was begun did not arrive, with the reason: its sender may not send it again.
+    """
     from fastapi import FastAPI, HTTPException, Request
 
     app = FastAPI(title="Search Anything events", docs_url=None, redoc_url=None, openapi_url=None)
@@ -30,10 +33,17 @@ def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str) -> FastAPI
         if not _allowed(request.headers.get("authorization", ""), token):
             raise HTTPException(401, "send the token as Authorization: Bearer TOKEN")
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    break
+        except Exception as error:  # its client went away
+            lost("a notification was cut off")
+            raise HTTPException(400, "the notification was cut off") from error
+        if len(body) > MAX_BODY_BYTES:
+            lost("a notification was too large")
+            raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
         try:
             return {"hints": hint(json.loads(bytes(body)))}
         except (EventError, ValueError, RecursionError) as error:
@@ -55,9 +65,11 @@ def _allowed(header: str, token: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 
-def webhook_of(settings: ServiceSettings, hint: Callable[[Mapping[str, Any]], int]) -> HttpThread:
-    """The application on its port. Raises: SettingsError without a token, or, on entering, where the port is taken."""
+def webhook_of(
+    settings: ServiceSettings, hint: Callable[[Mapping[str, Any]], int], lost: Callable[[str], object]
+) -> HttpThread:
+    """`webhook_app` on its port. Raises: SettingsError without a token, or, on entering, where the port is taken."""
     if settings.webhook_token is None or not settings.webhook_token.get_secret_value():
         raise SettingsError(f"a webhook needs a token; set {ENV_PREFIX}SERVICE__WEBHOOK_TOKEN")
-    app = webhook_app(hint, settings.webhook_token.get_secret_value())
+    app = webhook_app(hint, settings.webhook_token.get_secret_value(), lost)
     return HttpThread("webhook", app, settings.webhook_host, settings.webhook_port or 0)

@@ -243,10 +243,14 @@ class LiteConnection(MilvusConnection):
         self._check_rows(client, name)
 
     def _check_rows(self, client: RowClient, name: str) -> None:
-        """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds."""
+        """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds.
+
+        Where others delete meanwhile it does, too: only while nobody writes do the two numbers say anything.
+        """
         timeout_s = self._timeout_s
-        there, found = None, 0
+        there, found, is_still = None, 0, False
         for _ in range(_LOOKS):
+            state = self.rows_state()
             there = count_rows(self._lite.file, name)
             rows = self._sound(
                 f"count {name}", lambda: client.query(name, filter="", output_fields=["count(*)"], timeout=timeout_s)
@@ -254,8 +258,9 @@ class LiteConnection(MilvusConnection):
             found = int(rows[0]["count(*)"])
             if there is not None and found >= there:
                 return
+            is_still = state == self.rows_state()
             time.sleep(_LOOK_S)
-        if there is not None:
+        if there is not None and is_still:
             raise damaged(self._lite.file, f"{name} has {counted(there, 'row')}, of which {found} can be read")
 
     def _sound(self, doing: str, call: Callable[[], Result]) -> Result:

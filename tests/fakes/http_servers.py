@@ -53,7 +53,7 @@ def web_server(answer: Callable[[Asked], Answer]) -> Iterator[WebServer]:
             if self.command != "HEAD":
                 self.wfile.write(answered)
 
-        do_GET = do_HEAD = do_PUT = do_POST = _any  # noqa: N815  the base class asks for these names
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _any  # noqa: N815  the base class asks for these names
 
         def log_message(self, *_: object) -> None:
             """Nothing to stderr."""

@@ -18,10 +18,13 @@ from pathlib import Path
 
 from searchanything.processes import attempts
 
+logger = logging.getLogger(__name__)
+
 ROOT = "root:Milvus"
 _PYTHON_VARIABLE = "SEARCHANYTHING_TEST_MILVUS_PYTHON"
 _REPOSITORY = Path(__file__).parents[2]
 _READY_TIMEOUT_S = 150.0
+_REASON = r"panic|SIG[A-Z]+:|in use|terminate|fatal|FATAL|will exit"
 _PORTS = ("proxy", "root_coord", "query_coord", "query_node", "index_coord", "index_node", "data_coord", "data_node")
 
 # Runs in the server's environment: unpacks the binaries once, writes the configuration, then becomes the server.
@@ -44,7 +47,7 @@ for name, port in extra.items():
 config.set("proxy_internal_port", int(extra["internal_port"]))
 config.set("system_log_path", "")
 config.set("etcd_log_path", str(data / "etcd.log"))
-config.set("common.session.ttl", 5)
+config.set("common.session.ttl", 10)  # the next one waits so long for the sessions of one that was killed
 config.set("log.level", "warn")
 # Reads wait for the next tick, loading waits for several looks. Each channel has ticks of its own.
 config.set("proxy.timeTickInterval", 100)
@@ -118,15 +121,16 @@ class MilvusServer:
     def start(self, *, same_address: bool = False) -> None:
         """Start and wait until collections can be made: a healthy answer of `/healthz` comes too early for that.
 
-        `same_address`: on the ports of the last start, so that its clients find it again.
+        `same_address`: on the ports of the last start, so that its clients find it again. A server that ends as it
+        starts is started once more: a port was taken since it was found free, or, on a machine that is busy with other
+        work, it has crashed.
         """
         is_again = same_address and bool(self._ports)
         try:
             self._start(other_ports=not is_again)
-        except ServerEndedError:  # such as by a port that somebody else has taken since it was found free
-            if is_again:
-                raise
-            self._start(other_ports=True)
+        except ServerEndedError as error:
+            logger.warning("started once more: %s", error)
+            self._start(other_ports=not is_again)
 
     def _start(self, *, other_ports: bool) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +147,7 @@ class MilvusServer:
         try:
             self._wait_until_usable(self._process, log_path)
         except BaseException:
-            self.stop()
+            (self.stop if other_ports else self.kill)()  # with the last ports go the data of before
             raise
 
     def stop(self) -> None:
@@ -170,7 +174,7 @@ class MilvusServer:
                 return
         if process.poll() is not None:
             log = log_path.read_text(errors="replace")
-            reasons = [line for line in log.splitlines() if re.search(r"panic|SIG[A-Z]+:|in use|terminate", line)][:5]
+            reasons = [line for line in log.splitlines() if re.search(_REASON, line) and "[INFO]" not in line][-5:]
             raise ServerEndedError(f"the Milvus server ended at once: {reasons}\n{log[-2000:]}")
         raise RuntimeError(f"the Milvus server was not usable within {_READY_TIMEOUT_S} s: {last}")
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from dask._task_spec import Task
-from distributed import Client, Future
+from distributed import Client, Future, Scheduler
 from distributed.comm import connect
 from distributed.core import Server
 from distributed.protocol.serialize import ToPickle
@@ -26,8 +27,9 @@ from service_bench import worker_pids
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ServiceSettings
+from searchanything.service import cluster
 from searchanything.service.certificates import make_cluster_key
-from searchanything.service.cluster import cluster_security, local_cluster
+from searchanything.service.cluster import cluster_security, local_cluster, run_worker
 from searchanything_flows.engine import TASK_LOOKS, Workers
 
 pytestmark = pytest.mark.server
@@ -236,6 +238,37 @@ def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers
+def test_a_worker_waits_for_a_scheduler_that_is_away(
+    key: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the beginning and later: for longer than it takes to connect."""
+    monkeypatch.setitem(cluster._DASK, "distributed.comm.timeouts.connect", "1s")
+    caplog.set_level("INFO", cluster.__name__)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = ServiceSettings(cluster_key_file=key, scheduler=f"tls://127.0.0.1:{port}")
+    options = {"port": port, "protocol": "tls", "security": cluster_security(settings), "dashboard": False}
+
+    async def until(ready: Callable[[], object], worker: asyncio.Task[None]) -> None:
+        while not ready():
+            assert not worker.done(), worker.exception()
+            await asyncio.sleep(0.05)
+
+    async def outlive() -> None:
+        worker = asyncio.create_task(run_worker(str(settings.scheduler), settings))
+        for _ in range(2):
+            await until(lambda: "no scheduler at" in caplog.text, worker)
+            async with Scheduler(host="127.0.0.1", **options) as scheduler:
+                await until(lambda scheduler=scheduler: scheduler.workers, worker)
+                await until(lambda: f"of {settings.scheduler} is ready" in caplog.text, worker)
+            caplog.clear()
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(outlive(), 300))
+
+
 def test_the_scheduler_keeps_little_of_tasks_that_are_done(address: str, key: Path) -> None:
     """`watch` runs for months. Dask keeps the groups of its last 100 computations, and here a few messages."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
 
@@ -113,6 +114,37 @@ def test_a_killed_server_or_supervisor_is_replaced(file: Path, victim: str) -> N
     assert after != before
     host.release()
     other.release()
+
+
+def test_one_server_ends_however_many_wait_for_the_next(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them has it started before who had the old one replaced has seen that it is gone."""
+    start, starts, ended = LiteHost._start, list[LiteHost](), threading.Event()
+
+    def counted_start(host: LiteHost, guard: int) -> None:
+        starts.append(host)
+        start(host, guard)
+
+    def use() -> None:
+        host = host_of(file)
+        while not ended.is_set():
+            host.acquire()
+        host.release()
+
+    host = host_of(file)
+    host.acquire()
+    monkeypatch.setattr(LiteHost, "_start", counted_start)
+    with ThreadPoolExecutor() as threads:
+        used = [threads.submit(use) for _ in range(4)]
+        try:
+            for number in range(1, 4):
+                host.retire()
+                host.acquire()
+                assert len(starts) == number
+        finally:
+            ended.set()
+        for one in used:
+            one.result()
+    host.release()
 
 
 def test_a_killed_user_is_no_user(file: Path) -> None:

@@ -328,3 +328,22 @@ def test_a_large_file_has_more_time_to_be_loaded(
         store.open(NAME)
     assert set(index.collections) <= allowed.keys()
     assert all(seconds >= timeout_s + size / 1000 for seconds in allowed.values())
+
+
+def test_rows_that_are_deleted_while_they_are_counted_are_no_damage(
+    file: Path, index: RegionIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each look one goes between the number that the file has and the one that the server finds."""
+    rows = [region_row(ImageRef("b", "many.jpg"), number, generation=7) for number in range(20)]
+    index.insert_regions(rows)
+    left, count = [row.id for row in rows], lite_connection.count_rows
+
+    def counted_before_another_goes(path: Path, table: str) -> int | None:
+        there = count(path, table)
+        index.delete_regions([left.pop()])
+        return there
+
+    monkeypatch.setattr(lite_connection, "count_rows", counted_before_another_goes)
+    with opened(file) as other:
+        assert other.open(NAME).counts().regions == 2 + len(left)
+    assert len(left) < len(rows)

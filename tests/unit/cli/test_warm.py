@@ -11,14 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from searchanything.cli import warm
+from searchanything.cli import warm, warm_process
 from searchanything.cli.entry import IDLE_VARIABLE
 from searchanything.cli.warm import ask_warm, socket_path, take_guard
-from searchanything.cli.warm_process import serve_questions
+from searchanything.cli.warm_process import awaited_guard, serve_questions
 
 QUESTION = ["query", "q.png", "--point", "1,2"]
 
@@ -143,23 +144,37 @@ def test_a_folder_that_others_can_enter_is_not_used() -> None:
     assert ask_warm(QUESTION) is None
 
 
-def test_a_process_that_dies_before_it_answers_leaves_the_question_to_us() -> None:
-    place = socket_path()
-    assert place is not None
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(place))
-        listener.listen()
+@contextmanager
+def killed_after(sent: bytes) -> Iterator[None]:
+    """A process that takes a question and sends so much before it is killed."""
+    with listening_here() as listener:
         listener.settimeout(20)
 
         def hang_up() -> None:
             connection, _ = listener.accept()
-            connection.recv(10_000)
-            connection.close()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(sent)
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        assert ask_warm(QUESTION) is None
+        yield
         thread.join()
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"out": "an'])
+def test_a_process_that_dies_before_it_answers_leaves_the_question_to_us(sent: bytes) -> None:
+    with killed_after(sent):
+        assert ask_warm(QUESTION) is None
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"out": "an'])
+def test_a_process_that_dies_while_it_answers_is_an_error(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with killed_after(b'{"out": "half\\n"}\n' + sent):
+        assert ask_warm(QUESTION) == 1
+    out, err = capfd.readouterr()
+    assert out == "half\n"
+    assert err.startswith("error: the process that answered was killed")
 
 
 def test_one_process_at_a_time(runtime_folder: Path) -> None:
@@ -171,6 +186,41 @@ def test_one_process_at_a_time(runtime_folder: Path) -> None:
     again = take_guard(place)
     assert again is not None
     os.close(again)
+
+
+def test_one_that_listens_is_not_waited_for(runtime_folder: Path) -> None:
+    place = runtime_folder / "socket"
+    guard = take_guard(place)
+    assert guard is not None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        assert awaited_guard(place) is None
+    os.close(guard)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_one_that_ends_is_waited_for(runtime_folder: Path, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    """Else nobody would listen, and who asks would wait for a minute. One that was killed leaves its socket behind."""
+    place = runtime_folder / "socket"
+    guard = take_guard(place)
+    assert guard is not None
+    if killed:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(guard))
+    again = awaited_guard(place)
+    assert again is not None
+    os.close(again)
+
+
+def test_one_that_neither_listens_nor_ends(runtime_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = take_guard(runtime_folder / "socket")
+    assert guard is not None
+    monkeypatch.setattr(warm_process, "_ENDING_S", 0.0)
+    with pytest.raises(TimeoutError):
+        awaited_guard(runtime_folder / "socket")
+    os.close(guard)
 
 
 def test_nobody_asks_and_it_ends(asked) -> None:

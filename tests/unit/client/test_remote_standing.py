@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.http_servers import Answer, Asked, web_server
 from fakes.models import drawn
 from fakes.serving import Served, listening, png_of
 from fakes.standing import add_noise
 
 from searchanything.client.awaited import AsyncRemoteClient
 from searchanything.client.remote import RemoteClient
-from searchanything.core.errors import AccessError, UsageError
+from searchanything.core.errors import AccessError, ServerUnreachableError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 
 BLUE = (70.0, 20.0)
@@ -96,3 +98,30 @@ def test_its_twin_is_awaited(asked: tuple[Served, RemoteClient]) -> None:
 
     assert asyncio.run(ask()) == ["a/new.png"]
     assert remote.standing.list() == []
+
+
+@pytest.mark.parametrize("lost", ["added", "removed"])
+def test_what_is_to_be_done_once_is_not_repeated_where_the_answer_is_lost(
+    asked: tuple[Served, RemoteClient], lost: str
+) -> None:
+    """On a kept connection, too, which may have ended because nobody used it: then the server has not read it."""
+    served, remote = asked
+    method = {"added": "POST", "removed": "DELETE"}[lost]
+
+    def passed_on(one: Asked) -> Answer:
+        body, headers = one.body or None, {"content-type": "application/json"}
+        request = urllib.request.Request(remote.url + one.target, body, headers, method=one.method)  # noqa: S310
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            said = answer.status, {}, answer.read()
+        if one.method == method:
+            raise ConnectionResetError
+        return said
+
+    two = ImageRef(served.bucket, "a/two.png")
+    removed = remote.standing.add("first", two, BLUE)["id"]
+    with web_server(passed_on) as way, RemoteClient(f"http://{way.endpoint}") as far:
+        far.status()
+        with pytest.raises(ServerUnreachableError):
+            far.standing.add("second", two, BLUE) if lost == "added" else far.standing.remove(removed)
+        assert [one.method for one in way.asked].count(method) == 1
+    assert [one["name"] for one in remote.standing.list()] == (["first", "second"] if lost == "added" else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -209,6 +210,25 @@ def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypa
         child.stop()
     assert log.read_bytes() == b"the last\n"
     assert log.with_suffix(".log.1").read_bytes() == b"short\nand a longer one\n"
+
+
+def test_a_child_that_cannot_be_started_again_yet_is_started_later(tmp_path: Path) -> None:
+    child = Child("child", [sys.executable, "-c", "input()"], {}, tmp_path / "child.log", pause_s=0.0)
+    child.start()
+    assert child.process is not None
+    child.process.kill()
+    child.process.wait()
+    child.revive()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4, limits[1]))  # there are as many already
+    try:
+        child.revive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert child.process is None
+    child.revive()
+    assert child.process is not None
+    child.stop()
 
 
 SOURCES = st.text("abAB01-/._é", min_size=1, max_size=12).map("s3://{}".format)

@@ -246,7 +246,7 @@ def test_the_webhook_asks_for_its_token() -> None:
         got.append(notification)
         return 1
 
-    client = TestClient(webhook_app(hint, "secret"))
+    client = TestClient(webhook_app(hint, "secret", lambda _: None))
     body = json.dumps({"Records": []})
     assert client.post("/events", content=body).status_code == 401
     assert client.post("/events", content=body, headers={"Authorization": "Bearer other"}).status_code == 401
@@ -259,7 +259,7 @@ def test_the_webhook_asks_for_its_token() -> None:
 
 def test_a_webhook_without_a_token_is_refused() -> None:
     with pytest.raises(SettingsError, match="WEBHOOK_TOKEN"):
-        webhook_of(ServiceSettings(webhook_port=0), lambda _: 0)
+        webhook_of(ServiceSettings(webhook_port=0), lambda _: 0, lambda _: None)
 
 
 def test_keys_of_a_wave_that_the_end_of_a_period_cut_off_request_a_sync(
@@ -267,14 +267,18 @@ def test_keys_of_a_wave_that_the_end_of_a_period_cut_off_request_a_sync(
 ) -> None:
     monkeypatch.setattr("searchanything.service.watcher._GRACE_S", 0.05)
 
+    began = asyncio.Event()
+
     async def endless(_keys: Sequence[str]) -> Sequence[str]:
+        began.set()
         await asyncio.sleep(60)
         return ()
 
     async def main() -> set[str]:
         watcher = Watcher(str(tmp_path), Settings(_env_file=None))
         watcher.queue.put(["a.png"])
-        await watcher.run(Work(endless, Crew().sync), until=time.monotonic() + 1.5)
+        while not began.is_set():
+            await watcher.run(Work(endless, Crew().sync), until=time.monotonic() + 1.0)
         watcher.close()
         return set(watcher.queue.take_pending())
 
@@ -296,7 +300,8 @@ def test_a_sync_that_the_end_of_a_period_cut_off_stays_pending(tmp_path: Path, m
         await asyncio.wait_for(began.wait(), 20)
         period.cancel()
         await asyncio.gather(period, return_exceptions=True)
-        await watcher.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
+        while not syncs.syncs:
+            await watcher.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
         watcher.close()
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import resource
 import socket
 from collections.abc import Iterator, Mapping
@@ -41,8 +42,12 @@ def hook() -> Iterator[tuple[HttpThread, list[Mapping[str, Any]]]]:
         taken.append(notification)
         return 1
 
-    with webhook_of(ServiceSettings(webhook_token=SecretStr(TOKEN), webhook_port=None), hint) as webhook:
+    with webhook_of(settings(), hint, lambda _: None) as webhook:
         yield webhook, taken
+
+
+def settings() -> ServiceSettings:
+    return ServiceSettings(webhook_token=SecretStr(TOKEN), webhook_port=None)
 
 
 @pytest.fixture
@@ -94,6 +99,17 @@ def test_a_request_that_does_not_end_is_ended(
         except ConnectionResetError:
             pass
     assert hook[1] == []
+
+
+@pytest.mark.parametrize(("token", "is_lost"), [(TOKEN, True), ("no", False)])
+def test_a_notification_that_is_cut_off_is_said_to_be_lost(token: str, is_lost: bool) -> None:
+    """Its sender may not send it again; who has not the token sends none."""
+    lost = queue.SimpleQueue[str]()
+    begun = HEAD + f"Authorization: {token}\r\nContent-Length: 100\r\n\r\nabc".encode()
+    with webhook_of(settings(), lambda _: 1, lost.put) as webhook:
+        opened(webhook, begun).close()
+        assert not is_lost or lost.get(timeout=30) == "a notification was cut off"
+    assert lost.empty()
 
 
 def status_of(one: socket.socket) -> int:
