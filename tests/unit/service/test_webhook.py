@@ -123,11 +123,11 @@ def status_of(one: socket.socket) -> int:
 def test_who_is_idle_is_not_cut_off_before_he_sends_again(
     hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_http, "REQUEST_S", 0.2)
+    monkeypatch.setattr(bounded_http, "REQUEST_S", 1.0)
     event = HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     with opened(hook[0], event) as one:
         assert status_of(one) == 200
-        one.settimeout(1.0)
+        one.settimeout(2.0)
         with pytest.raises(TimeoutError):  # and no end
             one.recv(1)
         one.settimeout(30.0)
