@@ -40,7 +40,7 @@ from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
-Given: TypeAlias = Sequence[GivenRegions | None]  # per image: None where the segmenter's count; empty: for none
+GivenPerImage: TypeAlias = Sequence[GivenRegions | None]  # per image: None where the segmenter's count; empty: for none
 OpenEncoder: TypeAlias = "Callable[[], Encoder]"  # opened at the first call; others cost little
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -191,7 +191,7 @@ class Encoder:
         object.__setattr__(self, "_judge", TextConfidence(self.embedder))
 
     def encode_images(
-        self, images: Sequence[RGBImage], watch: Stopwatch | None = None, *, given: Given = ()
+        self, images: Sequence[RGBImage], watch: Stopwatch | None = None, *, given: GivenPerImage = ()
     ) -> list[EncodedImage]:
         """Segment, select and encode a batch; one pass of each model for all images of the batch.
 
@@ -202,7 +202,9 @@ class Encoder:
         watch = watch or Stopwatch()
         return self.embed_batch(self.cut_batch(images, self.segment_batch(images, watch, given=given), watch), watch)
 
-    def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch, *, given: Given = ()) -> list[Segmentation]:
+    def segment_batch(
+        self, images: Sequence[RGBImage], watch: Stopwatch, *, given: GivenPerImage = ()
+    ) -> list[Segmentation]:
         """The first stage, of the segmenter, whose feature map also images of given regions need.
 
         Raises: ModelLoadError, which is no image's fault.

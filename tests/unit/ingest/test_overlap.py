@@ -19,7 +19,7 @@ from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
 from searchanything.core.types import FloatArray, ImageRef, RGBImage, StoredObject
 from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch
-from searchanything.encode.encoder import EncodedImage, Encoder, Given, Stopwatch
+from searchanything.encode.encoder import EncodedImage, Encoder, GivenPerImage, Stopwatch
 from searchanything.ingest import overlap as overlap_module
 from searchanything.ingest.commit import Attempt
 from searchanything.ingest.overlap import Overlap
@@ -112,7 +112,7 @@ class Meeting:
         self.embedding, self.segmented, self.cut = (threading.Event() for _ in range(3))
         self.met = False
 
-    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: Given) -> list[Any]:
+    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
         if self.embedding.is_set():
             self.segmented.set()
         return list(images)
@@ -227,7 +227,7 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
     class Counting(Meeting):
         at_once = AtOnce(models=1, batches=workers)
 
-        def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch, **_given: Given) -> list[Any]:
+        def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
             return self._counted(lambda: super(Counting, self).segment_batch(images, watch))
 
         def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
@@ -285,7 +285,7 @@ def test_batches_that_share_cores_share_the_memory() -> None:
     """Four of large images hold no more of them than one would."""
 
     class Quick(Meeting):
-        def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: Given) -> list[Any]:
+        def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
             return list(images)
 
         def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
