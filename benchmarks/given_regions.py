@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import searchanything
@@ -39,16 +40,28 @@ def main() -> None:
     parser.set_defaults(scenes=120)
     parser.add_argument("--questions", type=int, default=150)
     options = parser.parse_args()
-    rows = []
+    rows, precisions = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scenes = written_scenes(folder, options.scenes, options.seed)
         asked = questions_of(scenes, options.questions, options.seed)
         sources: tuple[Literal["segmenter", "sidecar"], ...] = ("segmenter", "sidecar")
         for source in sources:
-            rows.append({"regions from": source, **measured(folder, scenes, asked, source, options.preset)})
+            found, of_questions = measured(folder, scenes, asked, source, options.preset)
+            rows.append({"regions from": source, **found})
+            precisions.append(of_questions)
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    for kind, given in precisions[1].items():
+        low, high = interval(given - precisions[0][kind])
+        print(f"{kind} mAP: difference, 95 % over questions: [{low:.3f}, {high:.3f}]")
     measuring.write(rows, options.json)
+
+
+def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Of the mean, by resampled questions."""
+    drawn = np.random.default_rng(0).integers(len(differences), size=(2000, len(differences)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def written_scenes(folder: Path, count: int, seed: int) -> Scenes:
@@ -90,8 +103,8 @@ def questions_of(scenes: Scenes, count: int, seed: int) -> list[tuple[str, int]]
 
 def measured(
     folder: Path, scenes: Scenes, asked: Sequence[tuple[str, int]], source: Literal["segmenter", "sidecar"], preset: str
-) -> dict[str, Any]:
-    """An index of regions from this source: how many, what they cover, and what is found."""
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """An index of regions from this source: how many, what they cover, what is found, and each question's precision."""
     settings = load_settings()
     settings.milvus.uri, settings.models.preset = "memory://", preset
     settings.ingest.sidecar_suffix, settings.ingest.regions_from = ".json", source
@@ -100,11 +113,13 @@ def measured(
         covered = {(key, number) for key in scenes for number in covered_things(client, folder, scenes, key)}
         total = sum(len(scene.objects) for scene, _ in scenes.values())
         found: dict[str, Any] = {"regions": report.regions, "things": round(len(covered) / total, 3)}
+        precisions: dict[str, NDArray[np.float64]] = {}
         for kind in ("click", "box"):
             answers = [answer(client, folder, scenes, one, kind) for one in asked]
-            found[f"{kind} mAP"] = round(float(np.mean([one[0] for one in answers])), 3)
+            precisions[kind] = np.array([one[0] for one in answers])
+            found[f"{kind} mAP"] = round(float(precisions[kind].mean()), 3)
             found[f"{kind} hit@5"] = round(float(np.mean([one[1] for one in answers])), 3)
-    return found
+    return found, precisions
 
 
 def covered_things(client: Client, folder: Path, scenes: Scenes, key: str) -> set[int]:

@@ -84,6 +84,14 @@ def test_given_regions_take_the_place_of_the_segmenters(annotated: Annotated) ->
     whole(annotated.setting.index)
 
 
+def test_a_look_at_an_object_holds_no_list_of_regions(annotated: Annotated) -> None:
+    store = annotated.job().store
+    seen, (read, _) = store.stat("a.png"), store.read("a.png")
+    assert seen is not None
+    assert (seen.regions, read.regions) == (None, [{"box_xyxy": list(box)} for box in (A, B)])
+    assert (seen.metadata, seen.sidecar_etag) == (read.metadata, read.sidecar_etag)
+
+
 WAYS = ["index", "refresh", "refresh the sidecar", "sync"]
 
 
