@@ -24,6 +24,8 @@ from searchanything.core.types import BoxXYXY, FloatArray, Hit, MaskRLE, StoredO
 from searchanything.images.sidecars import SIDECAR_PROBLEM, SIDECAR_REGIONS, problem
 
 MOST_GIVEN_REGIONS: Final = 1000  # as many as a region policy may keep
+MOST_OUTLINE_PX: Final = 1 << 22  # of all polygons of an image: pycocotools walks them, 120 bytes and 5 steps a pixel
+MOST_POLYGONS: Final = 1000  # of a mask: each is merged with all before it
 _SHOWN: Final = 3
 _MESSAGE_CHARACTERS: Final = 120
 _Number = Annotated[float, Field(strict=True)]
@@ -98,10 +100,13 @@ def read_given_regions(document: object, size: tuple[int, int]) -> tuple[GivenRe
     if len(document) > MOST_GIVEN_REGIONS:
         most = f"at most {MOST_GIVEN_REGIONS} are taken"
         return None, f"regions: {most}, got {len(document)}; the segmenter's are indexed"
-    found, wrong = [], []
+    found, wrong, room_px = [], [], float(MOST_OUTLINE_PX)
     for number, one in enumerate(document):
         try:
-            found.append(_region(one, size))
+            said = _entry(one)
+            length_px = _outline_px(said, room_px)
+            found.append(_region(said, size))
+            room_px -= length_px
         except ValueError as error:  # pydantic's as well
             wrong.append(f"regions[{number}]: {_reason(error)}")
     if not wrong:
@@ -113,11 +118,30 @@ def read_given_regions(document: object, size: tuple[int, int]) -> tuple[GivenRe
     return GivenRegions.of(found), f"{len(wrong)} of {counted(len(document), 'region')} left out: {shown}"
 
 
-def _region(document: Any, size: tuple[int, int]) -> tuple[BoxXYXY, float, float, MaskRLE | None]:  # noqa: ANN401
-    """Box, area, score and mask of one entry. Raises: ValueError."""
+def _entry(document: object) -> _Region:
+    """One entry of the list. Raises: ValueError."""
     if not isinstance(document, dict):
         raise ValueError(f"expected an object with a box or a mask, got {type(document).__name__}")  # noqa: TRY004
-    said = _Region.model_validate(document)
+    return _Region.model_validate(document)
+
+
+def _outline_px(said: _Region, room_px: float) -> float:
+    """How long an entry's polygons are. Raises: ValueError for more than there is room for, or too many."""
+    polygons = [one for outline in (said.mask, said.segmentation) if isinstance(outline, list) for one in outline]
+    if len(polygons) > MOST_POLYGONS:
+        raise ValueError(f"expected at most {MOST_POLYGONS} polygons, got {len(polygons)}")
+    length_px = 0.0
+    for polygon in polygons:
+        points = list(zip(polygon[::2], polygon[1::2], strict=False))  # of an odd number of coordinates others tell
+        ends = [*points[1:], points[0]]
+        length_px += sum(max(abs(x - u), abs(y - v)) for (x, y), (u, v) in zip(points, ends, strict=True))
+    if length_px > room_px:
+        raise ValueError(f"expected outlines of at most {MOST_OUTLINE_PX:,} pixels in all, got longer ones")
+    return length_px
+
+
+def _region(said: _Region, size: tuple[int, int]) -> tuple[BoxXYXY, float, float, MaskRLE | None]:
+    """Box, area, score and mask of one entry. Raises: ValueError."""
     outline = _one_of(said.mask, said.segmentation, "mask or segmentation")
     box = _one_of(said.box_xyxy, None if said.bbox is None else _corners(said.bbox), "box_xyxy or bbox")
     mask = read_coco_mask(outline, size) if outline else None

@@ -87,7 +87,9 @@ def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area
         ({"box_xyxy": [1, 2, 3, 4], "score": "high"}, "score"),
         ({"mask": [[1, 2, 3, 4]]}, "at least 6"),
         ({"mask": [[1, 1, 9, 1, 9, 9, 1]]}, "odd number"),
-        ({"mask": [[1e9, 1, 9, 1, 9, 9]]}, "near the image"),
+        ({"mask": [[500, 1, 9, 1, 9, 9]]}, "near the image"),
+        ({"mask": [[1e9, 1, 9, 1, 9, 9]]}, "pixels in all"),
+        ({"mask": [[1e308, 1, -1e308, 1, 9, 9]]}, "pixels in all"),
         ({"mask": [[100, 10, 60, 10, 60, 20]]}, "an empty one"),
         ({"mask": {"size": [40, 30], "counts": "a"}}, "expected the image's size (30, 40), got (40, 30)"),
         ({"mask": {"size": [30, 40], "counts": "zzz"}}, "expected runs"),
@@ -122,6 +124,25 @@ def test_a_list_is_wanted_of_not_too_many() -> None:
     empty, wrong = read_given_regions([], SIZE)
     assert empty is not None
     assert (empty.boxes_xyxy.shape, empty.masks, wrong) == ((0, 4), (), "")
+
+
+def test_outlines_that_would_fill_the_memory_are_not_walked() -> None:
+    """Five points a pixel: those of a sidecar's 80,000 corners, across a large image and back, would take 100 GB."""
+    there_and_back = [[-7000.0, 5.0, 15000.0, 9.0] * 10_000]
+    found, wrong = read_given_regions([{"mask": there_and_back}, {"mask": SQUARE}], (4000, 3000))
+    assert found is not None
+    assert (len(found.scores), "1 of 2 regions left out" in wrong, "4,194,304 pixels in all" in wrong) == (
+        1,
+        True,
+        True,
+    )
+    side = [[0, 0, 3000, 0, 3000, 4000, 0, 4000]]  # 14,000 pixels around
+    found, wrong = read_given_regions([{"mask": side}] * 300, (4000, 3000))
+    assert found is not None
+    assert (len(found.scores), "1 of 300 regions left out: regions[299]" in wrong) == (299, True)
+    assert read_given_regions([{"mask": [[1, 1, 2, 1, 2, 2]] * 1001}], SIZE)[1].endswith(
+        "at most 1000 polygons, got 1001"
+    )
 
 
 def test_the_surest_come_first() -> None:
