@@ -32,7 +32,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 # In this order: the first page shows what a first run prints.
 FRONT = (HERE / "index.md", ROOT / "README.md", HERE / "tutorial.md")
-GUIDES = tuple(HERE / f"{name}.md" for name in ("jobs", "fiftyone", "failures"))  # run by tests, as the front pages are
+# Run by tests, as the front pages are.
+GUIDES = tuple(HERE / f"{name}.md" for name in ("jobs", "fiftyone", "failures", "own_regions"))
 PAGES = (*FRONT, *GUIDES, HERE / "prompts.md", HERE / "explain.md")
 BLOCK = re.compile(
     r"(?P<left><!-- not run: [^\n]+ -->\n+)?"

@@ -28,7 +28,7 @@ from searchanything.core.protocols import (
     WordsHasher,
     WritableBucket,
 )
-from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
+from searchanything.core.settings import ENV_PREFIX, MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
 from searchanything.core.types import Place
 
@@ -131,13 +131,20 @@ def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | Non
 
     store, prefix = open_source(source, settings)
     ingest = settings.ingest
+    given = ingest.regions_from == "sidecar"
     if ingest.sidecar_suffix is not None:
-        store = SidecarStore(store, ingest.sidecar_suffix)
+        store = SidecarStore(store, ingest.sidecar_suffix, regions=given)
+    elif given:
+        raise SettingsError(
+            f"{ENV_PREFIX}INGEST__REGIONS_FROM=sidecar needs the suffix of sidecars: set "
+            f"{ENV_PREFIX}INGEST__SIDECAR_SUFFIX=.json, and `cat.jpg.json` is the sidecar of `cat.jpg`"
+        )
     return store, Scope(
         prefix=prefix,
         patterns=patterns or Patterns(ingest.include, ingest.exclude),
         own_prefix=settings.storage.own_prefix,
         sidecar_suffix=ingest.sidecar_suffix,
+        sidecar_regions=given,
     )
 
 

@@ -171,6 +171,11 @@ class IngestSettings(BaseModel):
         min_length=1,
         description="`cat.jpg` takes metadata from `cat.jpg` + this suffix, such as `.json`; off if unset.",
     )
+    regions_from: Literal["segmenter", "sidecar"] = Field(
+        "segmenter",
+        description="`sidecar`: an image whose sidecar has a list `regions` is indexed with these in place of the "
+        "segmenter's.",
+    )
     garbage_age_s: float = Field(
         24 * 3600.0,
         ge=1,

@@ -111,7 +111,9 @@ class StoredObject:
 
     `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the object's own metadata
     does; 0 where the store does not know. `sidecar_etag` is the etag of the sidecar that was read with it, "" for none.
-    A listing may leave `metadata` and `sidecar_etag` out; `ImageStore.stat` and `read` tell them.
+    A listing may leave `metadata` and `sidecar_etag` out; `ImageStore.stat` and `read` tell them. `regions` is what its
+    sidecar says of the image's regions, unchecked, which `read` alone tells; None where it says nothing, or where
+    regions are not taken from sidecars.
     """
 
     ref: ImageRef
@@ -121,6 +123,7 @@ class StoredObject:
     content_type: str | None = None
     metadata: Metadata = field(default_factory=dict)
     sidecar_etag: str = ""
+    regions: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,6 +1,6 @@
 """Image → codes: the stages that ingest and query share.
 
-    segment → (largest regions | prompt) → pool P3 (f_M), embed crops (f_I) → hash
+    segment → (largest regions, or given ones | prompt) → pool P3 (f_M), embed crops (f_I) → hash
 
 `Encoder` sees models only through their protocols and is as thread-safe as they are.
 """
@@ -25,10 +25,12 @@ from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, S
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage, TextMatch
 from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch, Cutter, KeptRegions
+from searchanything.encode.given_segmentation import GivenSegmentation
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, image_crop, region_crops
+from searchanything.images.given_regions import GivenRegions
 from searchanything.images.resizing import Resizing
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.choose_together import choose_together
@@ -38,6 +40,7 @@ from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
+GivenPerImage: TypeAlias = Sequence[GivenRegions | None]  # per image: None where the segmenter's count; empty: for none
 OpenEncoder: TypeAlias = "Callable[[], Encoder]"  # opened at the first call; others cost little
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -128,7 +131,7 @@ class RegionJob:
         cls, image: RGBImage, segmentation: Segmentation, rows: NDArray[np.intp], *, whole_image: bool = False
     ) -> Self:
         """Some of the segmentation's own regions."""
-        return cls(image, segmentation, segmentation.masks[rows], segmentation.boxes_xyxy[rows], whole_image)
+        return cls(image, segmentation, segmentation.masks_at(rows), segmentation.boxes_xyxy[rows], whole_image)
 
     @classmethod
     def of_choice(cls, image: RGBImage, segmentation: Segmentation, choice: Choice) -> Self:
@@ -147,9 +150,9 @@ class RegionJob:
 
     def kept(self, rows: NDArray[np.intp]) -> KeptRegions:
         """Its regions, which are these rows of the segmentation, as they will be stored."""
-        letterbox = self.segmentation.letterbox
-        areas_px = letterbox.areas_px(self.masks)  # of these alone: the others are many
-        return KeptRegions.of_rows(self.segmentation, rows, areas_px=areas_px, masks=letterbox.stored_masks(self.masks))
+        found, masks = self.segmentation, self.masks
+        stored = found.letterbox.stored_masks(masks)
+        return KeptRegions.of_rows(found, rows, areas_px=found.areas_at(rows, masks), masks=stored)
 
     def pooled(self) -> FloatArray:
         """f_M of its rows, (R, C)."""
@@ -187,7 +190,9 @@ class Encoder:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_judge", TextConfidence(self.embedder))
 
-    def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
+    def encode_images(
+        self, images: Sequence[RGBImage], watch: Stopwatch | None = None, *, given: GivenPerImage = ()
+    ) -> list[EncodedImage]:
         """Segment, select and encode a batch; one pass of each model for all images of the batch.
 
         It is `embed_batch` of `cut_batch` of `segment_batch`, on three batches at once in `ingest.overlap`.
@@ -195,13 +200,20 @@ class Encoder:
         if not images:
             return []
         watch = watch or Stopwatch()
-        return self.embed_batch(self.cut_batch(images, self.segment_batch(images, watch), watch), watch)
+        return self.embed_batch(self.cut_batch(images, self.segment_batch(images, watch, given=given), watch), watch)
 
-    def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Segmentation]:
-        """The first stage, of the segmenter. Raises: ModelLoadError, which is no image's fault."""
+    def segment_batch(
+        self, images: Sequence[RGBImage], watch: Stopwatch, *, given: GivenPerImage = ()
+    ) -> list[Segmentation]:
+        """The first stage, of the segmenter, whose feature map also images of given regions need.
+
+        Raises: ModelLoadError, which is no image's fault.
+        """
         self.settle()
         with self.at_once.sharing(), watch.stage("segment"):
-            return self.segmenter.segment(images)
+            found = self.segmenter.segment(images)
+        pairs = zip(found, given or [None] * len(found), strict=True)
+        return [one if regions is None else GivenSegmentation(one, regions) for one, regions in pairs]
 
     def crop_bytes(self, segmentations: Sequence[Segmentation]) -> int:
         """What the crops of a batch will take, on the host or on a device."""

@@ -10,26 +10,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from annotated_types import MinLen
-from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from searchanything.core.counting import counted
+from searchanything.core.coco_masks import CocoRle, Polygon, mask_box, mask_pixels, read_coco_mask
 from searchanything.core.errors import AnnotationsError
-from searchanything.core.geometry import MAX_MASK_CELLS, check_rle
+from searchanything.core.geometry import MAX_MASK_CELLS
 from searchanything.core.reading import read_file
 from searchanything.core.types import MaskRLE
 from searchanything.evaluation.truth import Instance, TrueImage, Truth, attribute_text
 
-Polygon: TypeAlias = Annotated[list[float], MinLen(6)]
 _SHOWN = 3  # complaints in one message
-
-
-class _Rle(BaseModel):
-    size: tuple[int, int]
-    counts: str | list[int]
 
 
 class _Image(BaseModel):
@@ -45,7 +38,7 @@ class _Annotation(BaseModel):
     image_id: StrictInt
     category_id: StrictInt
     bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
-    segmentation: list[Polygon] | _Rle | None = None
+    segmentation: list[Polygon] | CocoRle | None = None
     area: float | None = Field(None, ge=0)
     iscrowd: bool = False
 
@@ -144,11 +137,10 @@ def _instance(
 ) -> Instance | None:
     """The instance of an annotation; None where it has no pixel."""
     mask = _mask(annotation, size, place)
-    encoded = {"size": list(size), "counts": mask.counts.encode("ascii")}
-    pixels = float(coco_mask.area(encoded))
+    pixels = float(mask_pixels(mask))
     if pixels == 0:
         return None
-    left, top, width, height = annotation.bbox or tuple(float(side) for side in coco_mask.toBbox(encoded))
+    left, top, width, height = annotation.bbox or mask_box(mask)
     if width <= 0 or height <= 0:
         raise place.at("bbox").wrong("a positive width and height", (width, height))
     return Instance(
@@ -165,35 +157,13 @@ def _mask(annotation: _Annotation, size: tuple[int, int], place: _Place) -> Mask
     """The mask at the image's size (height, width)."""
     where = place.at("segmentation")
     outline = annotation.segmentation
-    if isinstance(outline, _Rle):
-        return _run_lengths(outline, size, where)
     if not outline:
         if annotation.bbox is None:
             raise where.wrong("a segmentation or a bbox", "neither")
         left, top, width, height = annotation.bbox
         right, bottom = left + width, top + height
         outline = [[left, top, right, top, right, bottom, left, bottom]]
-    if any(len(polygon) % 2 for polygon in outline):
-        raise where.wrong("polygons of x, y pairs", "an odd number of coordinates")
-    reach = 2 * max(size) + 1
-    if not all(-reach <= place <= 2 * reach for polygon in outline for place in polygon):  # a pixel a step is walked
-        raise where.wrong(f"coordinates near the image, from {-reach} to {2 * reach}", "others")
-    merged = coco_mask.merge(coco_mask.frPyObjects(outline, *size))
-    return MaskRLE(size, merged["counts"].decode("ascii"))
-
-
-def _run_lengths(rle: _Rle, size: tuple[int, int], where: _Place) -> MaskRLE:
-    if rle.size != size:
-        raise where.wrong(f"the image's size {size}", rle.size)
-    counts = rle.counts
-    if isinstance(counts, list):
-        if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
-            raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {counted(len(counts), 'run')}")
-        plain = {"size": list(size), "counts": counts}
-        return MaskRLE(size, coco_mask.frPyObjects(plain, *size)["counts"].decode("ascii"))
-    mask = MaskRLE(size, counts)
     try:
-        check_rle(mask)  # pycocotools trusts its input, and would read beyond it
+        return read_coco_mask(outline, size)
     except ValueError as error:
         raise AnnotationsError(where.path, where.field, str(error)) from error
-    return mask

@@ -16,6 +16,7 @@ from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.types import Hit, ImageRef
+from searchanything.images.sidecars import has_given_regions
 from searchanything.search.search import PageRequest
 
 
@@ -48,7 +49,9 @@ def indexed(
         sentence = f"it failed ({counted(row.attempts, 'attempt')}), at last with {row.error}: {row.message}"
         return noted("indexed", Verdict.FAILED, sentence, figures), None
     if row.outcome is Outcome.EMPTY and not (whole_images and row.is_findable):
-        sentence = "it was indexed as empty: the segmenter found no region in it"
+        given = has_given_regions(row.metadata)
+        why = "its sidecar gives it no region" if given else "the segmenter found no region in it"
+        sentence = f"it was indexed as empty: {why}"
         return noted("indexed", Verdict.EMPTY, sentence, figures), None
     return noted("indexed", None, f"it is in the index with {counted(row.regions, 'region')}", figures), row
 

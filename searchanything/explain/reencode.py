@@ -25,7 +25,10 @@ from searchanything.core.public_texts import public_text
 from searchanything.core.types import BoxXYXY, Codes, FloatArray, Hit, ImageRef, RGBImage
 from searchanything.encode.encode_queries import encode_one
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
+from searchanything.encode.given_segmentation import GivenSegmentation
 from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.given_regions import GivenRegions
+from searchanything.images.sidecars import has_given_regions
 from searchanything.prompts.choose import Choice
 from searchanything.prompts.prompt import Prompt
 
@@ -253,6 +256,10 @@ def _job(
     if hits[0].region is None:
         nothing = np.zeros(0, dtype=np.intp)
         return RegionJob.of_rows(image, segmentation, nothing, whole_image=True), [hits[0]]
+    if has_given_regions(hits[0].metadata):  # which the index alone knows as they were
+        places = np.argsort(np.argsort([-hit.score for hit in hits], kind="stable"))
+        own = GivenSegmentation(segmentation, GivenRegions.of_hits(hits))
+        return RegionJob.of_rows(image, own, places), list(hits)
     kept = encoder.policy.keep(segmentation)
     rows = [(hit, region_row(segmentation, hit.box_xyxy, kept, hit.region)) for hit in hits]
     located = [(hit, row) for hit, row in rows if row is not None]

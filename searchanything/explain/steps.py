@@ -19,10 +19,13 @@ from searchanything.core.protocols import RegionIndex, Segmentation
 from searchanything.core.rows import ImageRow
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage
 from searchanything.encode.encoder import EncodedQuery, RegionJob
+from searchanything.encode.given_segmentation import GivenSegmentation
 from searchanything.explain.expected_region import TargetRegion, region_in_box, region_most_similar, region_on_page
 from searchanything.explain.index_steps import Note, noted
 from searchanything.explain.rank import Rank, Ranking, excluding_parts, is_of
 from searchanything.explain.reencode import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines
+from searchanything.images.given_regions import GivenRegions
+from searchanything.images.sidecars import SIDECAR_REGIONS, has_given_regions
 from searchanything.prompts.prompt import Mask, Prompt, as_box, describe_prompt
 from searchanything.search.search import Asked, PageRequest
 
@@ -88,10 +91,11 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The expected image, (H, W, 3) uint8 RGB, segmented again."""
+    """The expected image, (H, W, 3) uint8 RGB, segmented again; or with its sidecar's regions, which `origin` says."""
 
     pixels: RGBImage
     segmentation: Segmentation
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +152,24 @@ def unchanged(inquiry: Inquiry, row: ImageRow) -> tuple[Note, View | None]:
         return noted("unchanged", Verdict.CHANGED, sentence, figures), None
     pixels = decode()
     view = View(pixels, inquiry.context.encoder.segmenter.segment([pixels])[0])
+    if has_given_regions(row.metadata) and not inquiry.ranking.whole_images:
+        view = _with_its_own(view, row, inquiry.ranking.rows(row, Filter()))
     return noted("unchanged", None, "its object is the one that was indexed", figures), view
+
+
+def _with_its_own(view: View, row: ImageRow, regions: Sequence[Hit]) -> View:
+    """The image with the regions that its sidecar gave, as the index has them: the sidecar may say others by now."""
+    given = counted(int(row.metadata[SIDECAR_REGIONS]), "region")
+    origin = f"of {given} that its sidecar gave, {row.regions} are indexed: "
+    return View(view.pixels, GivenSegmentation(view.segmentation, GivenRegions.of_hits(regions)), origin)
 
 
 def mask(inquiry: Inquiry, view: View) -> tuple[Note, TargetRegion]:
     """The region that is expected: in the box, or else the one on the page, or else the most similar one."""
     box = inquiry.expected.box_xyxy
     target = _without_box(inquiry, view) if box is None else region_in_box(box, view.segmentation)
-    return noted("mask", None if target.found else Verdict.NO_MASK, target.sentence, target.figures), target
+    sentence = f"{view.origin}{target.sentence}"
+    return noted("mask", None if target.found else Verdict.NO_MASK, sentence, target.figures), target
 
 
 def _without_box(inquiry: Inquiry, view: View) -> TargetRegion:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from searchanything.core.arguments import check_kind, several
 from searchanything.core.settings import OWN_PREFIX
 from searchanything.images.names import NameSays, SkipReason, name_says, skip_reason
+from searchanything.images.sidecars import etag_for_regions
 
 _SPECIAL: Final = re.compile(r"[*?\[]")
 
@@ -89,13 +90,14 @@ class Scope:
     """The keys of a bucket that are meant: those under `prefix` that the patterns let in.
 
     What lies under `own_prefix` never is: this program keeps its own products there. `sidecar_suffix` ends the keys of
-    sidecars (`cat.jpg.json`), None where there are none.
+    sidecars (`cat.jpg.json`), None where there are none; `sidecar_regions` is whether regions are taken from them.
     """
 
     prefix: str = ""
     patterns: Patterns = field(default_factory=Patterns)
     own_prefix: str = OWN_PREFIX
     sidecar_suffix: str | None = None
+    sidecar_regions: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.patterns, Patterns, "patterns", "searchanything.Patterns")
@@ -143,3 +145,7 @@ class Scope:
         if suffix and key.endswith(suffix) and name_says(key) is not NameSays.IMAGE:
             return key.removesuffix(suffix)
         return key
+
+    def sidecar_etag(self, etag: str) -> str:
+        """A listed sidecar's etag as its image's row keeps it."""
+        return etag_for_regions(etag) if self.sidecar_regions else etag

@@ -20,6 +20,7 @@ from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageSto
 from searchanything.core.rows import ImageRow, Outcome, RegionRow, row_id
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import EncodedImage, box_tuple
+from searchanything.images.given_regions import GivenRegions
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Attempt:
 
     `data` are the bytes until they are decoded, `height` and `width` the decoded image's; `tile` is a JPEG file for a
     contact sheet, where one is wanted. `replaced` is what another index, which this one is to replace, has of it.
+    `given` are the regions that its sidecar gives, None for the segmenter's.
     """
 
     stored: StoredObject
@@ -65,6 +67,7 @@ class Attempt:
     vanished: bool = False
     tile: bytes | None = None
     replaced: ImageRow | None = None
+    given: GivenRegions | None = None
 
 
 @dataclass(frozen=True, slots=True)

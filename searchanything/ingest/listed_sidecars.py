@@ -33,7 +33,7 @@ class ListedSidecars:
         for one in objects:
             key = self.scope.image_key(one.ref.key)
             if key != one.ref.key and self.scope.wants(key):
-                waiting.append((ImageRef(one.ref.bucket, key), one.etag))
+                waiting.append((ImageRef(one.ref.bucket, key), self.scope.sidecar_etag(one.etag)))
             yield one
             if len(waiting) >= _PASS_ROWS:
                 self._keep(waiting)

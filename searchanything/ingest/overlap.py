@@ -27,6 +27,7 @@ from searchanything.core.types import RGBImage
 from searchanything.encode.canary import encoding_errors
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, OpenEncoder, Stopwatch
+from searchanything.images.given_regions import GivenRegions
 from searchanything.ingest.ahead import map_ahead
 
 _AHEAD: Final = 2  # batches that a stage works on or has waiting, unless more threads work on them
@@ -47,7 +48,10 @@ class _Batch(Generic[Item]):
 
 
 class Overlap(Generic[Item]):
-    """The three stages for items that have an image or none. `alone` encodes a batch that failed, in parts."""
+    """The three stages for items that have an image or none. `alone` encodes a batch that failed, in parts.
+
+    `given_of` an item with an image are the regions that it is given, None for the segmenter's.
+    """
 
     def __init__(
         self,
@@ -56,8 +60,10 @@ class Overlap(Generic[Item]):
         image_of: Callable[[Item], RGBImage | None],
         alone: Alone[Item],
         watch: Stopwatch,
+        given_of: Callable[[Item], GivenRegions | None] = lambda _: None,
     ) -> None:
         self._open_encoder, self._image_of, self._alone, self._watch = open_encoder, image_of, alone, watch
+        self._given_of = given_of
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -117,8 +123,10 @@ class Overlap(Generic[Item]):
 
     def _segment(self, items: Sequence[Item]) -> _Batch[Item]:
         images = [image for image in map(self._image_of, items) if image is not None]
+        given = [self._given_of(item) for item in items if self._image_of(item) is not None]
         batch = _Batch(items, images)
-        return self._tried(batch, lambda: self._encoder.segment_batch(images, self._watch) if images else [])
+        watch = self._watch
+        return self._tried(batch, lambda: self._encoder.segment_batch(images, watch, given=given) if images else [])
 
     def _cut(self, batch: _Batch[Item]) -> _Batch[Item]:
         found = batch.made

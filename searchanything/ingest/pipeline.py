@@ -31,6 +31,7 @@ from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.canary import check_models, encoding_errors
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
+from searchanything.images.given_regions import with_given_regions
 from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
 from searchanything.ingest.counters import Counters
@@ -137,6 +138,7 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         image_of=lambda one: one[1],
         alone=lambda batch: _encode_parts(job.open_encoder(), batch, counters.watch),
         watch=counters.watch,
+        given_of=lambda one: one[0].given,
     )
     with ExitStack() as stack:
         transfer = stack.enter_context(PatientThreads(options.transfer_threads, thread_name_prefix="transfer"))
@@ -157,7 +159,7 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
 
 
 def _read(store: ImageStore, attempt: Attempt, options: IndexingOptions) -> Attempt:
-    """The attempt with the object's bytes and their size as an image, or with what went wrong."""
+    """The attempt with the object's bytes, their size as an image and its given regions, or with what went wrong."""
     key = attempt.stored.ref.key
     if attempt.failed is not None:
         return attempt
@@ -169,12 +171,13 @@ def _read(store: ImageStore, attempt: Attempt, options: IndexingOptions) -> Atte
         return replace(attempt, vanished=True)
     except (ImageError, StoreError) as error:
         return replace(attempt, failed=Failed.of(error))
-    attempt = replace(attempt, stored=found)
+    attempt = replace(attempt, stored=replace(found, regions=None))
     try:
         height, width = image_size(data, name=key, max_pixels=options.max_pixels)
     except ImageError as error:
         return replace(attempt, failed=Failed.of(error))
-    return replace(attempt, data=data, height=height, width=width)
+    stored, given = with_given_regions(found, (height, width))
+    return replace(attempt, stored=stored, given=given, data=data, height=height, width=width)
 
 
 def _decode(attempt: Attempt) -> _Decoded:
@@ -256,8 +259,9 @@ def _encode_alone(
     encoder: Encoder, batch: Sequence[_Decoded], watch: Stopwatch
 ) -> list[tuple[_Decoded, EncodedImage | None]]:
     images = [image for _, image in batch if image is not None]
+    given = [attempt.given for attempt, image in batch if image is not None]
     try:
-        encoded = iter(encoder.encode_images(images, watch) if images else [])
+        encoded = iter(encoder.encode_images(images, watch, given=given) if images else [])
     except encoding_errors() as error:
         if len(batch) == 1:
             check_models(encoder)

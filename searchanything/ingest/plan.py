@@ -26,6 +26,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import check_key, escaped, incoming, sound_object
 from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
+from searchanything.images.sidecars import says_the_same
 from searchanything.ingest.commit import Attempt, Failed, MayForget
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.counters import Counters
@@ -228,12 +229,9 @@ def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObje
 
 
 def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
-    """The row has this content and metadata, and a good outcome."""
+    """The row has this content, metadata and given regions, and a good outcome."""
     return (
-        previous is not None
-        and previous.is_findable
-        and previous.etag == found.etag
-        and dict(previous.metadata) == dict(found.metadata)
+        previous is not None and previous.is_findable and previous.etag == found.etag and says_the_same(found, previous)
     )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from searchanything.core.geometry import Letterbox
 from searchanything.core.types import BoolMasks, Codes, FloatArray, RGBImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class FeatureMap(Protocol):
@@ -49,6 +53,14 @@ class Segmentation:
     def areas_px(self) -> FloatArray:
         """(N,) float32: the masks' areas in image pixels."""
         return self.letterbox.areas_px(self.masks)
+
+    def masks_at(self, rows: NDArray[np.intp]) -> BoolMasks:
+        """The masks of some rows: (R, gh, gw) bool."""
+        return self.masks[rows]
+
+    def areas_at(self, rows: NDArray[np.intp], masks: BoolMasks) -> FloatArray:  # noqa: ARG002 - of what is not masks'
+        """(R,) float32: the areas of some rows in image pixels, whose masks are at hand: the others are many."""
+        return self.letterbox.areas_px(masks)
 
 
 class Segmenter(Protocol):

@@ -16,11 +16,12 @@ from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
 
 from searchanything.core.errors import DeviceError
 from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
-from searchanything.core.types import FloatArray, RGBImage
+from searchanything.core.types import FloatArray, ImageRef, RGBImage, StoredObject
 from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch
-from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
+from searchanything.encode.encoder import EncodedImage, Encoder, GivenPerImage, Stopwatch
 from searchanything.ingest import overlap as overlap_module
+from searchanything.ingest.commit import Attempt
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.pipeline import _encode_parts
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
@@ -38,7 +39,8 @@ def run(encoder: Encoder, items: Sequence[RGBImage | None], size: int = 4) -> li
     def alone(batch: Sequence[tuple[Any, RGBImage | None]]) -> Any:
         return _encode_parts(encoder, list(batch), Stopwatch())
 
-    pairs = [(None, image) for image in items]
+    attempt = Attempt(StoredObject(ImageRef("b", "k"), "etag", 1), generation=1)
+    pairs = [(attempt, image) for image in items]
     batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     overlap: Overlap[Any] = Overlap(lambda: encoder, image_of=lambda one: one[1], alone=alone, watch=Stopwatch())
     return [found for batch in overlap.run(batches) for _, found in batch]
@@ -110,7 +112,7 @@ class Meeting:
         self.embedding, self.segmented, self.cut = (threading.Event() for _ in range(3))
         self.met = False
 
-    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch) -> list[Any]:
+    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
         if self.embedding.is_set():
             self.segmented.set()
         return list(images)
@@ -225,7 +227,7 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
     class Counting(Meeting):
         at_once = AtOnce(models=1, batches=workers)
 
-        def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Any]:
+        def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
             return self._counted(lambda: super(Counting, self).segment_batch(images, watch))
 
         def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
@@ -283,7 +285,7 @@ def test_batches_that_share_cores_share_the_memory() -> None:
     """Four of large images hold no more of them than one would."""
 
     class Quick(Meeting):
-        def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch) -> list[Any]:
+        def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch, **_given: GivenPerImage) -> list[Any]:
             return list(images)
 
         def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:

@@ -26,9 +26,11 @@ from searchanything.core.settings import ModelSettings, load_settings
 from searchanything.core.types import BoolMasks, RGBImage
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.given_segmentation import GivenSegmentation
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, crop_windows, region_crops
+from searchanything.images.given_regions import GivenRegions
 from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
 from searchanything.models import device_cut, fastsam, presets
 from searchanything.models.device_cut import DeviceCutter, encoded_masks
@@ -262,6 +264,21 @@ def test_what_it_cannot_do_is_left_to_the_host(
     watch = Stopwatch()
     replace(pico, cutter=cutter).cut_batch(images[:1], there, watch)
     assert "crop" in watch.timings_ms
+
+
+def test_a_batch_with_given_regions_is_cut_by_the_host(
+    pico: Encoder, images: list[RGBImage], segmented: Segmented
+) -> None:
+    on_host, there = segmented
+    regions = GivenRegions.of([((10.0, 10.0, 200.0, 220.0), 39_900.0, 1.0, None)])
+    expected = pico.cut_batch(images[:2], [GivenSegmentation(on_host[0], regions), on_host[1]], Stopwatch())
+    encoder, watch = replace(pico, cutter=DeviceCutter(DEVICE)), Stopwatch()
+    found = encoder.cut_batch(images[:2], [GivenSegmentation(there[0], regions), there[1]], watch)
+    assert "crop" in watch.timings_ms
+    np.testing.assert_array_equal(found.crops, expected.crops)
+    np.testing.assert_array_equal(found.pooled, expected.pooled)
+    assert [one.masks for one in found.regions] == [one.masks for one in expected.regions]
+    assert len(found.regions[0].masks) == 1
 
 
 def test_a_device_without_memory_for_it_leaves_it_to_the_host(
