@@ -6,7 +6,7 @@ python -m benchmarks.levers --images DIR --annotations FILE [--category KEY] [--
 Every image is segmented once, at the lowest confidence (suppression goes by falling score, so what a higher one leaves
 is a part of it), and once more for each IoU of suppression; every distinct crop is embedded once. `--only` leaves out
 the ways whose names hold none of the words. Figures are those of `eval coco`, with 95 % intervals over the
-queries. `--evidence` keeps what the preset's own way saw, for benchmarks/hash_layers.py.
+images. `--evidence` keeps what the preset's own way saw, for benchmarks/hash_layers.py.
 """
 
 from __future__ import annotations

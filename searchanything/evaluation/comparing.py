@@ -13,14 +13,13 @@ from searchanything.core.counting import counted
 from searchanything.core.digests import Numbers
 from searchanything.core.errors import UsageError
 from searchanything.evaluation.evaluated import Evaluated, Report
-from searchanything.evaluation.measures import Values, interval, resampled_means
+from searchanything.evaluation.measures import LEAST_IMAGES, Values, interval, resampled_means
 from searchanything.evaluation.spaces import space_name
 
 _SETTINGS: Final = (
     *("preset", "hash", "bits", "regions", "crops", "feature_fingerprint", "box_min_iou"),
     *("other_attribute", "group_by", "instance", "dataset_digest", "seed"),
 )
-LEAST_IMAGES: Final = 6  # that differ: five that all do so in one direction are chance once in 16 times (sign test)
 _OTHER: Final = "retrieval_other."
 _LOSSES: Final = "funnel."  # less of them is better
 _DIGITS: Final = 5
@@ -68,7 +67,7 @@ def compare_evaluations(before: Evaluated, after: Evaluated, *, seed: int = 0) -
         raise UsageError("the two evaluations have no figure in common: compare two of one kind")
     _, images = np.unique([one.image for one in before.queries.asked], return_inverse=True)
     differences = {name: new[name] - old[name] for name in common}
-    resampled = resampled_means(differences, seed=seed, groups=images)
+    resampled = resampled_means(differences, seed=seed, images=images)
     return {
         **{name: _settings(one.report) for name, one in (("before", before), ("after", after))},
         "queries": len(places),

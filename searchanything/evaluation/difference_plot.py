@@ -9,7 +9,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from searchanything.core.files import check_save_path, write_whole
-from searchanything.evaluation.comparing import LEAST_IMAGES, differing, shown_figures
+from searchanything.evaluation.comparing import differing, shown_figures
+from searchanything.evaluation.measures import LEAST_IMAGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

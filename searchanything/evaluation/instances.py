@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.counting import counted
+from searchanything.core.digests import Numbers
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, FloatArray, RGBImage, SizeClass
@@ -26,9 +27,8 @@ from searchanything.evaluation.evaluated import Evaluated
 from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
 from searchanything.evaluation.measures import (
     Values,
-    interval,
+    figure_interval,
     mean,
-    mean_interval,
     nested,
     resampled_means,
     retrieval_values,
@@ -91,8 +91,9 @@ def evaluate_instances(
         for images, files in read_batches(wanted, reading or Reading(), failures, progress):
             _take_in(seen, encoder, names, images, [file.truth for file in files])
         figures = _figures(seen, seed)
-        possible = _possible(seen.queries.all_rows())
-        means, ends = _summary(figures, seed)
+        queries = seen.queries.all_rows()
+        possible = _possible(queries)
+        means, ends = _summary(figures, queries.image, seed)
         counts = _counts(seen, possible)
     report = {
         "dataset": {**counts, "instances": len(names), "failed": len(failures)},
@@ -216,13 +217,13 @@ def _by_size(figures: Mapping[tuple[str, ...], Values], area_px: NDArray[np.floa
 
 
 def _summary(
-    figures: Mapping[tuple[str, ...], Values], seed: int
+    figures: Mapping[tuple[str, ...], Values], images: Numbers, seed: int
 ) -> tuple[dict[tuple[str, ...], float | None], dict[tuple[str, ...], list[float]]]:
-    """Means over queries, and 95 % intervals."""
-    resampled = resampled_means({".".join(path): values for path, values in figures.items()}, seed=seed)
+    """Means over queries, and 95 % intervals by their images (Q,)."""
+    resampled = resampled_means({".".join(path): values for path, values in figures.items()}, seed=seed, images=images)
     means = {path: mean(values) for path, values in figures.items()}
     ends = {
-        path: interval(again) if _DIFFERENCE in path else mean_interval(values, again)
+        path: figure_interval(values, again, images, is_share=_DIFFERENCE not in path)
         for (path, values), again in zip(figures.items(), resampled.values(), strict=True)
     }
     return (

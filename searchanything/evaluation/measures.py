@@ -14,6 +14,7 @@ from searchanything.core.intervals import wilson_interval
 Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
 
 DEPTH: Final = 100  # of the rankings
+LEAST_IMAGES: Final = 6  # of an interval: five that all differ in one direction are chance once in 16 times (sign test)
 _ROUNDS: Final = 1000  # of the bootstrap
 _ROUNDS_AT_ONCE: Final = 50
 
@@ -46,13 +47,14 @@ def mean(values: Values) -> float | None:
     return float(applying.mean()) if len(applying) else None
 
 
-def resampled_means(values: Mapping[str, Values], *, seed: int, groups: Numbers | None = None) -> dict[str, Values]:
-    """Means of 1,000 resamples of the queries, (1000,) by figure; each resample is the same for all figures.
+def resampled_means(values: Mapping[str, Values], *, seed: int, images: Numbers | None = None) -> dict[str, Values]:
+    """Means of 1,000 resamples of the images, (1000,) by figure; each resample is the same for all figures.
 
-    NaN where no query of a resample has a value. With `groups` (Q,), numbers from 0 without gaps, groups are drawn in
-    place of queries, each with all of its queries.
+    NaN where no query of a resample has a value. `images` (Q,) is the number of each query's image: an image is drawn
+    with all of its queries, as queries about one image are not independent. Without it each has an image of its own.
 
-    Bootstrap: Efron, Annals of Statistics 1979. Multiplicities of the queries are drawn instead of the queries.
+    Bootstrap: Efron, Annals of Statistics 1979; of clusters: Davison and Hinkley, Bootstrap Methods and their
+    Application, 1997, section 3.8. Multiplicities of the images are drawn instead of the images.
     """
     if not values:
         return {}
@@ -61,8 +63,7 @@ def resampled_means(values: Mapping[str, Values], *, seed: int, groups: Numbers 
         return {name: np.full(_ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
-    numbers = np.arange(len(table)) if groups is None else groups
-    drawn = (weights[:, numbers] for weights in _resamples(int(numbers.max()) + 1, seed))
+    drawn = _resamples(np.arange(len(table)) if images is None else images, seed)
     parts = [share(weights @ filled, weights @ applies) for weights in drawn]
     return dict(zip(values, np.concatenate(parts).T, strict=True))
 
@@ -73,11 +74,11 @@ def category_median(values: Values, categories: Numbers) -> float | None:
     return None if np.isnan(medians).all() else float(medians[0])
 
 
-def resampled_category_medians(values: Values, categories: Numbers, *, seed: int) -> Values:
-    """The same of 1,000 resamples of the queries, those of `resampled_means`: (1000,)."""
+def resampled_category_medians(values: Values, categories: Numbers, *, seed: int, images: Numbers) -> Values:
+    """The same of 1,000 resamples of the images, those of `resampled_means`: (1000,)."""
     if not len(values):
         return np.full(_ROUNDS, np.nan)
-    return np.concatenate([_category_medians(values, categories, one) for one in _resamples(len(values), seed)])
+    return np.concatenate([_category_medians(values, categories, one) for one in _resamples(images, seed)])
 
 
 def _category_medians(values: Values, categories: Numbers, weights: Values) -> Values:
@@ -95,12 +96,14 @@ def _category_medians(values: Values, categories: Numbers, weights: Values) -> V
     return medians
 
 
-def _resamples(count: int, seed: int) -> Iterator[Values]:
-    """How often each of `count` is drawn, (rounds, count) at a time, 1,000 rounds in all."""
+def _resamples(images: Numbers, seed: int) -> Iterator[Values]:
+    """How often each query is drawn with its image, (rounds, Q) at a time, 1,000 rounds in all."""
     rng = np.random.default_rng((seed, 95))
+    _, places = np.unique(images, return_inverse=True)
+    count = int(places.max()) + 1
     for start in range(0, _ROUNDS, _ROUNDS_AT_ONCE):
         rounds = min(_ROUNDS_AT_ONCE, _ROUNDS - start)
-        yield rng.multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
+        yield rng.multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)[:, places]
 
 
 def interval(means: Values) -> tuple[float, float] | None:
@@ -112,14 +115,22 @@ def interval(means: Values) -> tuple[float, float] | None:
     return low, high
 
 
-def mean_interval(values: Values, resampled: Values) -> tuple[float, float] | None:
-    """The 95 % interval of a mean of values from 0 to 1, by its resamples (`resampled_means`).
+def figure_interval(
+    values: Values, resampled: Values, images: Numbers, *, is_share: bool = True
+) -> tuple[float, float] | None:
+    """The 95 % interval of a figure of values (Q,) about `images` (Q,), by its resamples of these.
 
-    Where all values are 0, or all 1, every resample is the same, as if nothing else could have come out: then Wilson's.
+    None where the values that apply are about fewer than six images. Where all values are 0, or all 1, every resample
+    is the same, as if nothing else could have come out: then Wilson's, of as many trials as there are images, since the
+    queries of one may all have had one reason. Not so where `is_share` is false, as of differences, ratios and medians.
     """
-    applying = values[~np.isnan(values)]
-    if len(applying) and applying.min() == applying.max() and applying[0] in (0, 1):
-        return wilson_interval(int(applying.sum()), len(applying))
+    applies = ~np.isnan(values)
+    count = len(np.unique(images[applies]))
+    if count < LEAST_IMAGES:
+        return None
+    ends = values[applies].min(), values[applies].max()
+    if is_share and ends in ((0, 0), (1, 1)):
+        return wilson_interval(count * int(ends[0]), count)
     return interval(resampled)
 
 

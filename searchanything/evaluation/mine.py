@@ -24,7 +24,7 @@ from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBIma
 from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy
 from searchanything.evaluation.evaluated import Report
-from searchanything.evaluation.measures import Values, mean, mean_interval, nested, resampled_means, share
+from searchanything.evaluation.measures import Values, figure_interval, mean, nested, resampled_means, share
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.reports import Failure
@@ -191,9 +191,11 @@ def _rank(hits: Sequence[Hit], row: RegionRow, themselves: set[RegionRef]) -> in
 
 
 def _figures(tried: Sequence[_Tried], seed: int) -> Report:
-    """Shares over regions: of each region, the mean over its copies. Intervals: resampled regions."""
+    """Shares over regions: of each region, the mean over its copies. Intervals: resampled images."""
     values = _values(tried)
-    ends = {name: mean_interval(values[name], one) for name, one in resampled_means(values, seed=seed).items()}
+    _, images = np.unique([one.row.image.image_id for one in tried], return_inverse=True)
+    resampled = resampled_means(values, seed=seed, images=images)
+    ends = {name: figure_interval(values[name], one, images) for name, one in resampled.items()}
     means = {name: mean(one) for name, one in values.items()}
     rounded = {tuple(name.split(".")): None if one is None else round(one, _DIGITS) for name, one in means.items()}
     report: Report = {"regions": len(tried), **nested(rounded)}

@@ -21,9 +21,8 @@ from searchanything.evaluation.evidence import Collector, Evidence
 from searchanything.evaluation.figures import FigurePath, Figures, Judge
 from searchanything.evaluation.measures import (
     category_median,
-    interval,
+    figure_interval,
     mean,
-    mean_interval,
     nested,
     resampled_category_medians,
     resampled_means,
@@ -116,17 +115,19 @@ def _queries(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: EvaluationOptions) -> tuple[Report, QueryTable]:
     figures, sources = judge.main_figures(other=options.other)
-    means, intervals = _summary((), figures, options.seed)
-    medians, median_intervals = _medians(figures, judge.evidence.instances.category[judge.queries], options.seed)
+    images = judge.evidence.instances.image[judge.queries]
+    means, intervals = _summary((), figures, images, options.seed)
+    categories = judge.evidence.instances.category[judge.queries]
+    medians, median_intervals = _medians(figures, categories, images, options.seed)
     means, intervals = means | medians, intervals | median_intervals
     for path, members in judge.subsets(options.group_by).items():
         subset = {name: values[members] for name, values in figures.items()}
-        part_means, part_intervals = _summary(path, subset, options.seed)
+        part_means, part_intervals = _summary(path, subset, images[members], options.seed)
         means |= {(*path, "instances"): int(members.sum()), **part_means}
         intervals |= part_intervals
     ablations: Report = {}
     if options.ablations:
-        ablated, ablated_intervals = _summary((), judge.ablations(policies), options.seed)
+        ablated, ablated_intervals = _summary((), judge.ablations(policies), images, options.seed)
         intervals |= ablated_intervals
         ablations = nested(ablated)["ablations"]
         for name, costs in judge.policy_costs(policies).items():
@@ -175,14 +176,14 @@ def _table(judge: Judge, figures: Figures) -> QueryTable:
 
 
 def _summary(
-    prefix: FigurePath, figures: Figures, seed: int
+    prefix: FigurePath, figures: Figures, images: Numbers, seed: int
 ) -> tuple[dict[FigurePath, Any], dict[FigurePath, list[float]]]:
     """Means and 95 % intervals of figures, and of what codes keep of both floats' map_10, all below a prefix."""
     named = {".".join(path): values for path, values in figures.items()}
-    resampled = resampled_means(named, seed=seed)
+    resampled = resampled_means(named, seed=seed, images=images)
     means: dict[FigurePath, Any] = {(*prefix, *path): _rounded(mean(values)) for path, values in figures.items()}
     ends = {
-        (*prefix, *path): interval(again) if _is_difference(path) else mean_interval(values, again)
+        (*prefix, *path): figure_interval(values, again, images, is_share=not _is_difference(path))
         for (path, values), again in zip(figures.items(), resampled.values(), strict=True)
     }
     for path, base in itertools.product(figures, FLOATS):
@@ -191,7 +192,8 @@ def _summary(
             ratio = (*prefix, *path[:-2], f"{path[-2]}_over_{base}")
             whole, part = mean(figures[of_float]), mean(figures[path])
             means[ratio] = _rounded(part / whole) if whole and part is not None else None
-            ends[ratio] = interval(share(resampled[".".join(path)], resampled[".".join(of_float)]))
+            ratios = share(resampled[".".join(path)], resampled[".".join(of_float)])
+            ends[ratio] = figure_interval(figures[path], ratios, images, is_share=False)
     rounded = {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None}
     return means, rounded
 
@@ -202,7 +204,7 @@ def _is_difference(path: FigurePath) -> bool:
 
 
 def _medians(
-    figures: Figures, categories: Numbers, seed: int
+    figures: Figures, categories: Numbers, images: Numbers, seed: int
 ) -> tuple[dict[FigurePath, Any], dict[FigurePath, list[float]]]:
     """Of each map_10 the median over categories, and its 95 % interval: what a category in the middle gets."""
     means: dict[FigurePath, Any] = {}
@@ -211,7 +213,8 @@ def _medians(
         if path[-1] == "map_10":
             name = (*path[:-1], "map_10_median_category")
             means[name] = _rounded(category_median(values, categories))
-            pair = interval(resampled_category_medians(values, categories, seed=seed))
+            again = resampled_category_medians(values, categories, seed=seed, images=images)
+            pair = figure_interval(values, again, images, is_share=False)
             ends |= {} if pair is None else {name: [round(end, _DIGITS) for end in pair]}
     return means, ends
 

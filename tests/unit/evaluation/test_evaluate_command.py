@@ -50,9 +50,7 @@ def test_the_report_is_one_json_document_with_the_fields_that_scripts_rely_on(
     assert {"float", "bits_256", "bits_64"} <= {*report["retrieval"]}
     assert {"map_10", "precision_1", "precision_5", "precision_10", "recall_10"} <= {*report["retrieval"]["bits_256"]}
     assert {"by_size", "ablations", "funnel", "ci95", "preset"} <= {*report}
-    assert report["ci95"]["retrieval.float.map_10"] == [0.34238, 1.0]  # of two queries: Wilson's
-    assert report["ci95"]["funnel.left"] == [0.34238, 1.0]
-    assert report["ci95"]["funnel.hash"] == [0.0, 0.0]  # a difference, which may be a gain
+    assert report["ci95"] == {}  # of two images
     assert report["preset"] == "pico"
 
 

@@ -201,7 +201,8 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
 
 
 def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) -> None:
-    truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
+    cups = [[instance("cup", LEFT)], [instance("cup", RIGHT)]]
+    truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)] * 3, cups * 3)
     report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN).report
     assert [*report["spaces"]] == ["float", "float_weighted", "bits_128", "bits_128_rescored", "bits_256", "bits_64"]
     assert "the index's own layer, untrained" in report["spaces"]["bits_128"]
@@ -224,7 +225,35 @@ def test_names_are_asked_as_people_write_them_and_once_an_image(tmp_path: Path) 
     )
     report = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report
     assert report["prompts"]["text"] == 0.5  # red is found on the first image, there is no blue on the second
-    assert report["ci95"]["prompts.text"] == [0.0, 1.0]
+    assert "prompts.text" not in report["ci95"], "two images"
+
+
+def test_intervals_are_of_drawn_images(tmp_path: Path) -> None:
+    """Twelve cups on seven images, all of them found: 7 of 7, and five images of a group have no interval."""
+    noto, flat = (instance("cup", box, attributes={"style": name}) for box, name in ((LEFT, "noto"), (RIGHT, "flat")))
+    truth = saved(
+        tmp_path,
+        [image(red=LEFT, yellow=RIGHT)] * 5 + [image(red=LEFT)] * 2,
+        [[noto, flat]] * 5 + [[noto]] * 2,
+    )
+    report = evaluate(truth, tmp_path, fake_encoder(), replace(PLAIN, group_by=("style",))).report
+    groups, ends = report["groups"]["style"], report["ci95"]
+    assert (groups["noto"]["instances"], groups["flat"]["instances"]) == (7, 5)
+    assert report["prompts"]["box"] == groups["flat"]["prompts"]["box"] == 1.0
+    assert ends["prompts.box"] == ends["groups.style.noto.prompts.box"] == [0.64567, 1.0]  # 7 / (7 + 1.96²)
+    assert not [name for name in ends if name.startswith("groups.style.flat.")]
+    assert ends["funnel.hash"] == [0.0, 0.0]  # a difference, which may be a gain
+
+
+def test_queries_are_drawn_with_their_image(tmp_path: Path) -> None:
+    """Six images with two cups each, of which the segmenter sees both or none: six draws, not twelve."""
+    unseen = image()
+    for x1, y1, x2, y2 in (LEFT, RIGHT):
+        unseen[y1:y2, x1:x2] = 90
+    cups = [instance("cup", LEFT), instance("cup", RIGHT)]
+    truth = saved(tmp_path, [image(red=LEFT, yellow=RIGHT)] * 3 + [unseen] * 3, [cups] * 6)
+    ends = evaluate(truth, tmp_path, fake_encoder(), PLAIN).report["ci95"]
+    assert ends["segmentation.recall_iou50"] == [0.16667, 0.83333]  # drawn one by one: 0.25 to 0.75
 
 
 def test_void_pixels_belong_to_nobody() -> None:

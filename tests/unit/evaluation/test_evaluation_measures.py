@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from searchanything.core.codes import hamming
+from searchanything.core.digests import Numbers
 from searchanything.core.intervals import wilson_interval
 from searchanything.evaluation.measures import (
     Values,
     average_precision,
     category_median,
+    figure_interval,
     interval,
     mean,
-    mean_interval,
     resampled_category_medians,
     resampled_means,
     retrieval_values,
@@ -81,13 +82,13 @@ def test_figures_of_many_rankings_are_what_their_definitions_say(seed: int, leng
             assert values[f"recall_{k}"][query] == pytest.approx(sum(flags[:k]) / possible[query])
 
 
-def test_the_median_category_is_that_of_a_loop_over_categories_and_resamples() -> None:
-    """How often a resample has each query shows in the resampled mean of what is 1 for that query alone."""
+@pytest.mark.parametrize("images", [np.arange(9), np.array([4, 4, 2, 9, 2, 9, 9, 0, 4])])
+def test_the_median_category_is_that_of_a_loop_over_categories_and_resamples(images: Numbers) -> None:
+    """How often a resample has each query shows in the resampled means of what is 1 for that query alone."""
     rng = np.random.default_rng(4)
     values, categories = rng.random(9), np.array([3, 0, 3, 1, 0, 1, 7, 7, 3])
     values[[3, 5, 6]] = np.nan  # category 1 has no value, category 7 one
-    alone = resampled_means({str(query): np.eye(9)[query] for query in range(9)}, seed=6)
-    drawn = np.rint(np.stack([alone[str(query)] for query in range(9)], axis=1) * 9).astype(int)
+    drawn = times_drawn(images, seed=6)
 
     def in_loops(times: list[int]) -> float:
         means = []
@@ -99,19 +100,59 @@ def test_the_median_category_is_that_of_a_loop_over_categories_and_resamples() -
 
     assert category_median(values, categories) == pytest.approx(in_loops([1] * 9))
     expected = [in_loops(times) for times in drawn.tolist()]
-    assert_allclose(resampled_category_medians(values, categories, seed=6), expected)
+    assert_allclose(resampled_category_medians(values, categories, seed=6, images=images), expected)
     applying = ~np.isnan(values)
     some = drawn[:, applying].any(axis=1)
-    means = resampled_means({"a": values}, seed=6)["a"]
+    means = resampled_means({"a": values}, seed=6, images=images)["a"]
     assert_allclose(means[some], [values[applying].repeat(times).mean() for times in drawn[some][:, applying]])
     assert_array_equal(np.isnan(means), ~some)
+
+
+def times_drawn(images: Numbers, *, seed: int) -> np.ndarray:
+    """(1000, Q) how often each resample has each query. An image's share of the images drawn is counted by a figure
+    that applies to one query of each image alone, and is 1 for that image.
+    """
+    names, firsts = np.unique(images, return_index=True)
+    figures = {}
+    for name, first in zip(names.tolist(), firsts.tolist(), strict=True):
+        figures[str(name)] = np.full(len(images), np.nan)
+        figures[str(name)][firsts] = 0.0
+        figures[str(name)][first] = 1.0
+    shares = resampled_means(figures, seed=seed, images=images)
+    return np.rint(np.stack([shares[str(name)] for name in images.tolist()], axis=1) * len(names)).astype(int)
+
+
+def test_an_image_is_drawn_with_all_of_its_queries() -> None:
+    """Among as many images as there are, with replacement: multinomial counts, whatever the images are called."""
+    images = np.array([70, 3, 70, 5, 3, 3, 8])
+    drawn = times_drawn(images, seed=2)
+    for name in (70, 3, 5, 8):
+        assert (drawn[:, images == name] == drawn[:, images == name][:, :1]).all()
+    by_image = drawn[:, [0, 1, 3, 6]]
+    assert_array_equal(by_image.sum(axis=1), np.full(1000, 4))
+    assert_allclose(by_image.mean(axis=0), 1, atol=0.11)  # four standard errors
+    assert_allclose(by_image.var(axis=0), 3 / 4, atol=0.15)
+
+
+def test_the_interval_of_a_mean_is_that_of_drawn_images() -> None:
+    """NumPy's own draws of images, with a mean effect of each: the same ends, and twice those of drawn queries."""
+    rng = np.random.default_rng(8)
+    images = np.repeat(np.arange(40), rng.integers(5, 25, 40))
+    values = np.clip(rng.normal(0.5, 0.2, 40)[images] + rng.normal(0, 0.1, len(images)), 0, 1)
+    sums, counts = np.bincount(images, weights=values), np.bincount(images)
+    draws = rng.integers(0, 40, (20_000, 40))
+    expected = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), (0.025, 0.975))
+    found = figure_interval(values, resampled_means({"a": values}, seed=3, images=images)["a"], images)
+    width = expected[1] - expected[0]
+    assert found == pytest.approx(expected.tolist(), abs=0.08 * width)
+    assert width > 4 * 1.96 * values.std() / math.sqrt(len(values))
 
 
 def test_some_resamples_may_have_no_value() -> None:
     """One of three queries has a value: a resample leaves it out with probability (2/3)^3 = 0.30."""
     values = np.array([np.nan, 0.5, np.nan])
     means = resampled_means({"a": values}, seed=1)["a"]
-    medians = resampled_category_medians(values, np.array([0, 0, 1]), seed=1)
+    medians = resampled_category_medians(values, np.array([0, 0, 1]), seed=1, images=np.arange(3))
     assert_array_equal(means, medians)
     assert np.isnan(means).mean() == pytest.approx((2 / 3) ** 3, abs=0.05)
     assert set(means[~np.isnan(means)].tolist()) == {0.5}
@@ -125,7 +166,7 @@ def test_without_queries_there_is_no_figure() -> None:
     assert category_median(np.full(2, np.nan), np.arange(2)) is None
     for resampled in (
         resampled_means({"a": none}, seed=1)["a"],
-        resampled_category_medians(none, np.zeros(0, dtype=np.int64), seed=1),
+        resampled_category_medians(none, np.zeros(0, dtype=np.int64), seed=1, images=np.zeros(0, dtype=np.int64)),
     ):
         assert_array_equal(resampled, np.full(1000, np.nan))
 
@@ -203,16 +244,38 @@ def test_wilson_interval_agrees_with_published_values() -> None:
         (np.ones(20), (0.8389, 1.0)),
         (np.append(np.ones(20), np.nan), (0.8389, 1.0)),
         (np.full(20, 0.25), (0.25, 0.25)),
-        (np.array([0.0, 1.0]), (0.0, 1.0)),  # of its resamples, a quarter each are all 0 and all 1
-        (np.array([1.0, 0.0]), (0.0, 1.0)),
+        (
+            np.array([0.0, 1.0] * 3),
+            (0.1667, 0.8333),
+        ),  # all 0, or all 1, in a 64th of the resamples each
         (np.full(20, np.nan), None),
     ],
 )
 def test_values_that_are_all_right_or_all_wrong_are_no_certainty(
     values: Values, expected: tuple[float, float] | None
 ) -> None:
-    found = mean_interval(values, resampled_means({"a": values}, seed=1)["a"])
+    images = np.arange(len(values))
+    found = figure_interval(values, resampled_means({"a": values}, seed=1)["a"], images)
     assert found == (None if expected is None else pytest.approx(expected, abs=5e-5))
+
+
+def test_queries_about_one_image_are_one_trial_where_all_are_right() -> None:
+    """100 queries on 20 images: all right is 20 of 20. Of a difference, an interval without width stays."""
+    values, images = np.append(np.ones(100), np.nan), np.append(np.repeat(np.arange(20), 5), 20)
+    again = resampled_means({"a": values}, seed=1, images=images)["a"]
+    assert figure_interval(values, again, images) == pytest.approx((0.8389, 1.0), abs=5e-5)
+    assert figure_interval(values, again, images, is_share=False) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("is_share", [True, False])
+def test_a_figure_that_applies_on_fewer_than_six_images_has_no_interval(is_share: bool) -> None:
+    rng = np.random.default_rng(0)
+    images = np.repeat(np.arange(10), 4)
+    for count in (1, 5, 6):
+        for values in (rng.random(40), np.ones(40)):
+            values[images >= count] = np.nan
+            again = resampled_means({"a": values}, seed=1, images=images)["a"]
+            assert (figure_interval(values, again, images, is_share=is_share) is None) == (count < 6), count
 
 
 def test_figures_are_resampled_together() -> None:

@@ -126,7 +126,7 @@ def test_what_is_counted(folder: Path) -> None:
     assert report["grid"]["float"]["located_map_10"] < report["grid"]["float"]["map_10"]
     less = report["regions_less_grid"]["float"]["map_10"]
     assert less == pytest.approx(report["regions"]["float"]["map_10"] - report["grid"]["float"]["map_10"], abs=2e-5)
-    assert "regions_less_grid.float.map_10" in report["ci95"]
+    assert report["ci95"] == {}, "eight queries on five images"
     assert report["by_size"]["large"]["regions"]["float"]["map_10"] == report["regions"]["float"]["map_10"]
     assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
     assert {*report["by_size"]["large"]["regions"]["float"]} == {"map_10", "precision_1"}
@@ -187,10 +187,13 @@ def test_sizes_go_by_the_area_that_is_stated(folder: Path, area: int, size: str)
 
 
 def test_a_difference_that_is_always_nothing_is_no_share_of_nothing() -> None:
-    nothing = np.zeros(5)
+    """Of twelve queries on six images: six trials."""
+    nothing, images = np.zeros(12), np.repeat(np.arange(6), 2)
     figures = {("grid", "float", "map_10"): nothing, ("regions_less_grid", "float", "map_10"): nothing}
-    ends = instances._summary(figures, seed=1)[1]
-    assert ends["grid", "float", "map_10"] == pytest.approx([0.0, 0.4345], abs=5e-4)  # Wilson's of 0 of 5
+    figures["regions", "float", "map_10"] = (images < 3).astype(np.float64)
+    ends = instances._summary(figures, images, seed=0)[1]
+    assert ends["regions", "float", "map_10"] == [0.16667, 0.83333]  # twelve drawn one by one: 0.25 to 0.75
+    assert ends["grid", "float", "map_10"] == pytest.approx([0.0, 0.3903], abs=5e-4)  # Wilson's of 0 of 6
     assert ends["regions_less_grid", "float", "map_10"] == [0.0, 0.0]
 
 
