@@ -116,7 +116,13 @@ class FileHead(BytesIO):
 
     def opened(self) -> None:
         """What follows are pixels, which may lie in any number of pieces."""
-        self.read = super().read  # type: ignore[method-assign]  # the plain one: Pillow reads a BMP byte by byte
+        self.__class__ = _FilePixels  # no attribute of its own: a file that held itself would wait for the collector
+
+
+class _FilePixels(FileHead):
+    """The same file, of which any number of pieces is read. Pillow reads a BMP byte by byte."""
+
+    read = BytesIO.read
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
 import zlib
@@ -17,7 +18,7 @@ from PIL import Image, ImageCms
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, decode_pil_image, image_size
-from searchanything.images.file_parts import jpeg_head, jpeg_scans, png_parts, tiff_values
+from searchanything.images.file_parts import FileHead, jpeg_head, jpeg_scans, png_parts, tiff_values
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 PNG = encode(NOISE, format="png")
@@ -305,6 +306,20 @@ def test_metadata_of_megabytes_costs_no_image(format: str) -> None:
         options = {"icc_profile": big, "description": "x" * 3_000_000}
     NOISE.save(buffer, format, **options)
     assert decoded(buffer.getvalue()).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "gif", "bmp"])
+def test_a_decoded_file_is_let_go_at_once(format: str) -> None:
+    """Not only when the collector comes by: a run over files of 50 MB would hold gigabytes of them until then."""
+    data = encode(NOISE, format=format)
+    gc.collect()
+    gc.disable()
+    try:
+        assert decoded(data).shape == (48, 64, 3)
+        assert image_size(data, name="x", max_pixels=10_000) == (48, 64)
+        assert not [one for one in gc.get_objects() if isinstance(one, FileHead)]
+    finally:
+        gc.enable()
 
 
 def test_exif_in_very_many_segments_is_refused_before_it_is_joined() -> None:
