@@ -83,7 +83,10 @@ def jpeg_head(data: bytes, most: int) -> tuple[int, int]:
 
 
 def tiff_values(data: bytes) -> int:
-    """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 if none can be read."""
+    """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 if none can be read.
+
+    More than the file has bytes are damage, and none of them is read.
+    """
     order, wide = "<" if data[:2] == b"II" else ">", data[2:3] == b"+"
     entry = struct.Struct(f"{order}HHQ8x" if wide else f"{order}HHL4x")
     most = 0
@@ -93,7 +96,8 @@ def tiff_values(data: bytes) -> int:
         place += 8 if wide else 2
         for number in range(min(tags, MOST_TIFF_VALUES)):
             tag, kind, values = entry.unpack_from(data, place + number * entry.size)
-            if (tag < _TIFF_OWN_TAGS or tag in _TIFF_MORE_TAGS) and kind not in _TIFF_TEXTS and kind <= _LAST_TIFF_KIND:
+            numbers = kind not in _TIFF_TEXTS and kind <= _LAST_TIFF_KIND
+            if numbers and values <= len(data) and (tag < _TIFF_OWN_TAGS or tag in _TIFF_MORE_TAGS):
                 most = max(most, values)
     except (struct.error, IndexError, OverflowError):  # cut off: the decoder says so
         pass

@@ -190,6 +190,14 @@ def test_tags_of_a_tiff_are_counted_by_their_numbers(tag: int) -> None:
     assert tiff_values(tiff(tags, bytes(8))[:-200]) <= 9
 
 
+def test_a_tiff_with_a_tag_of_more_values_than_it_has_bytes_is_read_without_it() -> None:
+    tags = {256: (4, [4]), 257: (4, [4]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 273: (4, [8]), 277: (3, [1])}
+    data = tiff(tags | {278: (4, [4]), 279: (4, [16]), 532: (4, [7, 8, 9])}, bytes(range(16)))
+    damaged = data.replace(struct.pack("<HHI", 532, 4, 3), struct.pack("<HHI", 532, 4, 2**31 - 1))
+    assert tiff_values(damaged) == 1
+    assert decoded(damaged)[..., 0].tolist() == np.arange(16).reshape(4, 4).tolist()
+
+
 def tiff(tags: dict[int, tuple[int, list[int]]], pixels: bytes) -> bytes:
     """A little-endian TIFF with its pixels at byte 8; type 3 is 16 bits, type 4 is 32."""
     size = {3: 2, 4: 4}
