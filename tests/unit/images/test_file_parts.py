@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, decode_pil_image, image_size
-from searchanything.images.file_parts import FileHead, jpeg_head, jpeg_scans, png_parts, tiff_values
+from searchanything.images.file_parts import MOST_TIFF_VALUES, FileHead, jpeg_head, jpeg_scans, png_parts, tiff_values
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 PNG = encode(NOISE, format="png")
@@ -188,6 +188,13 @@ def test_tags_of_a_tiff_are_counted_by_their_numbers(tag: int) -> None:
     tags = {256: (4, [1]), tag: (3, list(range(9))), 40_000: (4, list(range(99)))}  # Pillow looks at no such tag
     assert tiff_values(tiff(tags, bytes(8))) == 9
     assert tiff_values(tiff(tags, bytes(8))[:-200]) <= 9
+
+
+def test_the_smallest_tiles_of_100_megapixels_are_no_bomb() -> None:
+    """16 x 16 pixels (TIFF 6.0, section 15), and the most fractions that take no longer to read."""
+    assert tiff_values(tiff({324: (4, [8] * (10_000 // 16) ** 2)}, bytes(8))) <= MOST_TIFF_VALUES
+    head = b"II*\0" + struct.pack("<IHHHII", 8, 1, 282, 5, MOST_TIFF_VALUES // 8 + 1, 26)
+    assert tiff_values(head + bytes(MOST_TIFF_VALUES)) > MOST_TIFF_VALUES
 
 
 def test_a_tiff_with_a_tag_of_more_values_than_it_has_bytes_is_read_without_it() -> None:
