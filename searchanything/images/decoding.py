@@ -165,8 +165,8 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
             return kind, _open_png(data, name=name, max_pixels=max_pixels)
         if kind == "JPEG":
             _check_head(data, name)
-        if kind == "TIFF" and (values := tiff_values(data)) > MOST_TIFF_VALUES:
-            raise ImageError(name, f"has a tag of {values:,} values; save it anew, with larger strips or tiles")
+        if kind == "TIFF" and tiff_values(data) > MOST_TIFF_VALUES:
+            raise ImageError(name, "has a tag of very many values; save it anew, with larger strips or tiles")
         image = _opened(kind, data, name)
         _check_pixels(image.size, name, max_pixels)
         if kind == "AVIF":

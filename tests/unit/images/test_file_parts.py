@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
 import zlib
@@ -17,7 +18,7 @@ from PIL import Image, ImageCms
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, decode_pil_image, image_size
-from searchanything.images.file_parts import jpeg_head, jpeg_scans, png_parts, tiff_values
+from searchanything.images.file_parts import MOST_TIFF_VALUES, FileHead, jpeg_head, jpeg_scans, png_parts, tiff_values
 
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 PNG = encode(NOISE, format="png")
@@ -189,6 +190,21 @@ def test_tags_of_a_tiff_are_counted_by_their_numbers(tag: int) -> None:
     assert tiff_values(tiff(tags, bytes(8))[:-200]) <= 9
 
 
+def test_the_smallest_tiles_of_100_megapixels_are_no_bomb() -> None:
+    """16 x 16 pixels (TIFF 6.0, section 15), and the most fractions that take no longer to read."""
+    assert tiff_values(tiff({324: (4, [8] * (10_000 // 16) ** 2)}, bytes(8))) <= MOST_TIFF_VALUES
+    head = b"II*\0" + struct.pack("<IHHHII", 8, 1, 282, 5, MOST_TIFF_VALUES // 8 + 1, 26)
+    assert tiff_values(head + bytes(MOST_TIFF_VALUES)) > MOST_TIFF_VALUES
+
+
+def test_a_tiff_with_a_tag_of_more_values_than_it_has_bytes_is_read_without_it() -> None:
+    tags = {256: (4, [4]), 257: (4, [4]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 273: (4, [8]), 277: (3, [1])}
+    data = tiff(tags | {278: (4, [4]), 279: (4, [16]), 532: (4, [7, 8, 9])}, bytes(range(16)))
+    damaged = data.replace(struct.pack("<HHI", 532, 4, 3), struct.pack("<HHI", 532, 4, 2**31 - 1))
+    assert tiff_values(damaged) == 1
+    assert decoded(damaged)[..., 0].tolist() == np.arange(16).reshape(4, 4).tolist()
+
+
 def tiff(tags: dict[int, tuple[int, list[int]]], pixels: bytes) -> bytes:
     """A little-endian TIFF with its pixels at byte 8; type 3 is 16 bits, type 4 is 32."""
     size = {3: 2, 4: 4}
@@ -305,6 +321,20 @@ def test_metadata_of_megabytes_costs_no_image(format: str) -> None:
         options = {"icc_profile": big, "description": "x" * 3_000_000}
     NOISE.save(buffer, format, **options)
     assert decoded(buffer.getvalue()).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "gif", "bmp"])
+def test_a_decoded_file_is_let_go_at_once(format: str) -> None:
+    """Not only when the collector comes by: a run over files of 50 MB would hold gigabytes of them until then."""
+    data = encode(NOISE, format=format)
+    gc.collect()
+    gc.disable()
+    try:
+        assert decoded(data).shape == (48, 64, 3)
+        assert image_size(data, name="x", max_pixels=10_000) == (48, 64)
+        assert not [one for one in gc.get_objects() if isinstance(one, FileHead)]
+    finally:
+        gc.enable()
 
 
 def test_exif_in_very_many_segments_is_refused_before_it_is_joined() -> None:
