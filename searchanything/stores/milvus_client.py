@@ -20,6 +20,7 @@ from searchanything.stores.milvus_questions import (
     RowPage,
     RowSearch,
     found_rows,
+    is_of_nothing,
     read_rows,
     rows_request,
     search_request,
@@ -123,5 +124,6 @@ def ask_milvus(connection: Any, method: str, request: Any, *, timeout: float, co
     """The answer to a request, by pymilvus' connection, whose token, database and TLS it has. Raises as pymilvus."""
     call = getattr(connection._stub, method)  # noqa: SLF001 - its methods make dictionaries of rows
     answer = call(request, timeout=timeout, metadata=context.to_grpc_metadata())
-    check_status(answer.status)
+    if not is_of_nothing(answer):
+        check_status(answer.status)
     return answer

@@ -21,3 +21,11 @@ def test_an_answer_without_a_field_is_an_error_and_not_empty() -> None:
     assert read_rows(answer, ["id"]) == [{"id": "a"}]
     with pytest.raises(MilvusException, match="key, region"):
         read_rows(answer, ["id", "key", "region"])
+
+
+def test_a_collection_that_a_server_calls_empty_has_no_rows() -> None:
+    for status in ({"code": 26}, {"error_code": 26}):
+        answer = milvus_pb2.QueryResults(status=status)
+        assert read_rows(answer, ["id", "key"]) == []
+    with pytest.raises(MilvusException, match="id, key"):
+        read_rows(milvus_pb2.QueryResults(), ["id", "key"])
