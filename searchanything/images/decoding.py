@@ -27,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
+from searchanything.images.avif_parts import check_frames
 from searchanything.images.colours import PROFILE_SPACES, srgb_transform, transformed
 from searchanything.images.file_parts import (
     MAX_PROFILE_BYTES,
@@ -172,6 +173,7 @@ def open_image(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFi
         image = _opened(kind, data, name)
         _check_pixels(image.size, name, max_pixels)
         if kind == "AVIF":
+            check_frames(data, name, max_pixels)
             image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
         if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
             _check_scans(jpeg_scans(data), image.width * image.height, name)
