@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
-from searchanything.core.addresses import shown_address
+from searchanything.core.addresses import shown_address, shown_index
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexReadOnlyError, LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
@@ -224,7 +224,7 @@ def _end_of(code: int | None) -> str:
 
 def index_answers(patient: Patient) -> Iterator[Finding]:
     """Whether the index answers; then the models, because an index says which ones it needs."""
-    uri = patient.uri or patient.settings.milvus.uri
+    uri = shown_index(patient.uri or patient.settings.milvus.uri)
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()

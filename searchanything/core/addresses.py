@@ -37,6 +37,11 @@ def shown_address(address: str) -> str:
     return f"{before}{mark}{rest}"
 
 
+def shown_index(uri: str) -> str:
+    """The same of an index, which may be a file of any name."""
+    return shown_address(uri) if "://" in uri else uri
+
+
 def split_s3(text: str) -> tuple[str, str] | None:
     """Bucket and key (or prefix) of `s3://bucket/key`, neither checked nor decoded; None for any other text."""
     if text[:5].lower() != "s3://":

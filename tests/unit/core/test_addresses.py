@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from searchanything.core.addresses import shown_address, split_s3, unmarked
+from searchanything.cli.app import next_steps
+from searchanything.core.addresses import shown_address, shown_index, split_s3, unmarked
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, source_of
@@ -73,6 +74,11 @@ def test_what_may_be_secret_of_an_address_is_not_shown(address: str, shown: str)
     assert shown_address(address) == shown
 
 
+def test_a_file_keeps_its_name() -> None:
+    assert shown_index("me@work/what?.db") == "me@work/what?.db"
+    assert shown_index("http://me:secret@host:1") == "http://host:1"
+
+
 @pytest.mark.parametrize(
     "say",
     [
@@ -89,3 +95,8 @@ def test_no_message_repeats_it(say: Callable[[], object]) -> None:
         say()
     assert "expected" in str(error.value)
     assert "hunter2" not in str(error.value)
+
+
+def test_what_to_type_next_names_a_server_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__URI", "http://me:hunter2@host:1")
+    assert next_steps().endswith("the index is http://host:1")
