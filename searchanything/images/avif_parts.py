@@ -7,13 +7,15 @@ of AV1 (Bitstream & Decoding Process Specification, 5.3 to 5.5). What is malform
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from searchanything.core.errors import ImageError
 
 MOST_AVIF_PARTS: Final = 1 << 18  # items and units of all of them; what files have is a few thousand
 _MOST_CODED: Final = 4  # times the pixels of an image: its opacity, thumbnails, a burst's other images
+_MOST_ITEMS: Final = 4096  # as libheif has it
+_REFERENCE_BYTES: Final = 8  # of an item that refers, or is referred to: 2 and more
 _VERY_MANY: Final = "very many parts"
 _LARGEST_HEAD: Final = 512  # bytes of a sequence header up to its size, of 32 operating points
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of units
@@ -26,7 +28,13 @@ def check_frames(data: bytes, name: str, max_pixels: int) -> None:
     Raises: ImageError; ValueError for more parts than `MOST_AVIF_PARTS`, IndexError for boxes that are cut off.
     """
     largest, together = avif_pixels(data)
-    if largest > max_pixels or together > _MOST_CODED * max_pixels:
+    if largest > max_pixels:
+        raise ImageError(
+            name,
+            f"has a coded frame of {largest} pixels, more than the {max_pixels} that SEARCHANYTHING_INGEST__MAX_PIXELS "
+            "allows",
+        )
+    if together > _MOST_CODED * max_pixels:
         raise ImageError(
             name,
             f"has coded frames of {largest:,} pixels, {together:,} together, as only decompression bombs do; save it "
@@ -86,6 +94,7 @@ def _items(data: bytes) -> Iterator[list[tuple[int, int]]]:
         inner = {kind: (first, last) for kind, first, last in _boxes(data, start + 4, end)}
         if b"iinf" not in inner or b"iloc" not in inner:
             continue
+        _check_items(data, inner)
         at, last = inner[b"iinf"]
         coded = set()
         for kind, first, _ in _boxes(data, at + (8 if data[at] else 6), last):
@@ -97,6 +106,22 @@ def _items(data: bytes) -> Iterator[list[tuple[int, int]]]:
             if number in coded:
                 base, most = (own_start, own_end) if method == 1 else (0, len(data))
                 yield [(base + offset, min(length or most, most)) for offset, length in extents]
+
+
+def _check_items(data: bytes, inner: Mapping[bytes, tuple[int, int]]) -> None:
+    """Refuse very many items by whatever names them: libavif looks for each among all, with the interpreter held."""
+    counts = [
+        sum(1 for _ in _boxes(data, inner[b"iinf"][0] + (8 if data[inner[b"iinf"][0]] else 6), inner[b"iinf"][1]))
+    ]
+    at = inner[b"iloc"][0]
+    counts.append(int.from_bytes(data[at + 6 : at + (10 if data[at] == 2 else 8)], "big"))
+    if b"iprp" in inner:
+        uses = [at for kind, at, _ in _boxes(data, *inner[b"iprp"]) if kind == b"ipma"]
+        counts.append(sum(int.from_bytes(data[at + 4 : at + 8], "big") for at in uses))
+    if b"iref" in inner:
+        counts.append((inner[b"iref"][1] - inner[b"iref"][0]) // _REFERENCE_BYTES)
+    if max(counts) > _MOST_ITEMS:
+        raise ValueError(_VERY_MANY)
 
 
 def _locations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

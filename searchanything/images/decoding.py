@@ -170,11 +170,10 @@ def open_image(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFi
             _check_head(data, name)
         if kind == "TIFF" and (values := tiff_values(data)) > MOST_TIFF_VALUES:
             raise ImageError(name, f"has a tag of {values:,} values; save it anew, with larger strips or tiles")
-        image = _opened(kind, data, name)
-        _check_pixels(image.size, name, max_pixels)
         if kind == "AVIF":
             check_frames(data, name, max_pixels)
-            image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
+        image = _opened(kind, data, name)
+        _check_pixels(image.size, name, max_pixels)
         if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
             _check_scans(jpeg_scans(data), image.width * image.height, name)
         if isinstance(image, BmpImageFile) and image.tile[0].codec_name == "bmp_rle":
@@ -210,6 +209,8 @@ def _opened(kind: str, data: bytes, name: str) -> ImageFile:
     file = FileHead(data, name)
     image = _PLUGINS[kind](file)
     file.opened()
+    if kind == "AVIF":
+        image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
     return image
 
 
