@@ -238,12 +238,21 @@ def _bombs() -> Iterator[Case]:
     header = b"BM" + struct.pack("<IHHI", 58, 0, 0, 54)
     bmp = header + struct.pack("<IiiHHIIiiII", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(4)
     yield Case("bomb.bmp", bmp, "error")
+    lines = _bmp_of_runs(10_000, 10_000, b"\1\5\0\0" * 10_000)
+    yield Case("bomb-lines.bmp", lines, "error")
+    yield Case("bomb-runs.bmp", _bmp_of_runs(5_000, 5_000, b"\1\5" * (10 << 20)), "error")
     jpeg = bytearray(encode(Image.new("L", (8, 8)), format="jpeg"))
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = struct.pack(">HH", 65_500, 65_500)
     yield Case("bomb.jpeg", bytes(jpeg), "error")
     yield Case("bomb-scans.jpeg", _many_scans(2_000), "error")
     yield from _bombs_of_many_parts()
+
+
+def _bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 256 colours in runs (RLE8)."""
+    head = b"BM" + struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024)
+    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 0, 0) + bytes(1024) + runs
 
 
 def _bombs_of_many_parts() -> Iterator[Case]:

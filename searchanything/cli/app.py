@@ -41,11 +41,12 @@ app = typer.Typer(
 
 def next_steps() -> str:
     """What to type next, if no command was given; depends on what this user has."""
+    from searchanything.core.addresses import shown_address
     from searchanything.core.settings import load_settings
 
     uri = load_settings().milvus.uri
     if "://" in uri:
-        return f"Next: searchanything status, or searchanything doctor; the index is {uri}"
+        return f"Next: searchanything status, or searchanything doctor; the index is {shown_address(uri)}"
     if Path(uri).expanduser().exists():
         return "Next: searchanything query IMAGE --point X,Y; searchanything status says what is indexed"
     return (

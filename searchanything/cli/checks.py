@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
+from searchanything.core.addresses import shown_address, shown_index
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexReadOnlyError, LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
@@ -223,7 +224,7 @@ def _end_of(code: int | None) -> str:
 
 def index_answers(patient: Patient) -> Iterator[Finding]:
     """Whether the index answers; then the models, because an index says which ones it needs."""
-    uri = patient.uri or patient.settings.milvus.uri
+    uri = shown_index(patient.uri or patient.settings.milvus.uri)
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()
@@ -330,9 +331,10 @@ def store(patient: Patient) -> Finding:
 
 def _reaches(endpoint: str, default_port: int, cure: str) -> Finding:
     host, _, port = endpoint.rpartition(":") if re.search(r":[0-9]{1,5}$", endpoint) else (endpoint, "", "")
+    shown = shown_address(endpoint)
     try:
         with socket.create_connection((host.strip("[]"), int(port or default_port)), timeout=CONNECT_TIMEOUT_S):
-            return Finding("store", "ok", f"{endpoint} takes connections; name a SOURCE to check a bucket too")
+            return Finding("store", "ok", f"{shown} takes connections; name a SOURCE to check a bucket too")
     except (OSError, OverflowError) as error:  # the latter for a port beyond 65535
         reason = getattr(error, "strerror", None) or error
-        return Finding("store", "broken", f"{endpoint} cannot be reached: {reason}", cure)
+        return Finding("store", "broken", f"{shown} cannot be reached: {reason}", cure)

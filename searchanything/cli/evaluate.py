@@ -166,7 +166,13 @@ def voc(
     from searchanything.evaluation.voc import read_voc
 
     options = wanted.evaluation()
-    truth = read_voc(root, split=split, category=wanted.category, attributes=options.attributes)
+    truth = read_voc(
+        root,
+        split=split,
+        category=wanted.category,
+        attributes=options.attributes,
+        max_pixels=options.reading.max_pixels,
+    )
     _evaluate(truth, root, options, wanted, output)
 
 

@@ -6,7 +6,6 @@ when a value is made.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -195,19 +194,27 @@ def parse_numbers(text: str, option: str, form: str) -> list[float]:
 def read_mask(path: Path) -> BoolMask:
     """An image file as a mask: pixels brighter than half of the brightest one, as long as they are opaque.
 
-    That takes masks of 0 and 1 as well as of 0 and 255, and of 16 bit. Raises: PromptError.
+    That takes masks of 0 and 1 as well as of 0 and 255, and of 16 bit. The formats and limits are those of images.
+    Raises: PromptError.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
+    from searchanything.core.errors import ImageError
     from searchanything.core.reading import read_file
-    from searchanything.images.pillow_errors import PILLOW_ERRORS
+    from searchanything.core.settings import load_settings
+    from searchanything.images.decoding import open_image
+    from searchanything.images.pillow_errors import PILLOW_ERRORS, quiet_pillow
 
+    max_pixels = load_settings().ingest.max_pixels
     try:
-        with Image.open(io.BytesIO(read_file(path))) as opened:
+        with quiet_pillow():
+            opened = open_image(read_file(path), name=path.name, max_pixels=max_pixels)[1]
             image = ImageOps.exif_transpose(opened)
             opaque = np.asarray(image.convert("RGBA"))[..., 3] > 127 if image.has_transparency_data else True
             brightness = np.asarray(image if image.mode[:1] in "1IF" else image.convert("L"))
+    except ImageError as error:
+        raise PromptError(f"--mask {path}: cannot be read as an image: it {error.reason}") from error
     except PILLOW_ERRORS as error:
         raise PromptError(f"--mask {path}: cannot be read as an image ({error})") from error
     values = brightness.astype(np.float64)

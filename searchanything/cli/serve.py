@@ -13,6 +13,7 @@ import typer
 from searchanything.cli.failures import DONE
 from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import client_of, say, settings_of
+from searchanything.core.addresses import shown_index
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError, UsageError
 from searchanything.core.extras import install_command
 
@@ -65,7 +66,7 @@ def serve(
     settings.serve.port = settings.serve.port if port is None else port
 
     def started(url: str) -> None:
-        say(f"serving {settings.milvus.uri}{empty} at {url}")
+        say(f"serving {shown_index(settings.milvus.uri)}{empty} at {url}")
         if open_page:  # in a thread: a browser may run for as long as this call
             threading.Thread(target=_open, args=(url,), daemon=True).start()
 

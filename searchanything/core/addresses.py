@@ -30,6 +30,18 @@ def host_of(address: str) -> str:
     return urlsplit(address if "://" in address else f"//{address}").hostname or ""
 
 
+def shown_address(address: str) -> str:
+    """An address for messages, without what may be secret: user and password, and what follows a question mark."""
+    before, mark, rest = address.rpartition("://")
+    rest = "…" if "@" in rest.partition("?")[2] else rest.rpartition("@")[2].partition("?")[0]
+    return f"{before}{mark}{rest}"
+
+
+def shown_index(uri: str) -> str:
+    """The same of an index, which may be a file of any name."""
+    return shown_address(uri) if "://" in uri else uri
+
+
 def split_s3(text: str) -> tuple[str, str] | None:
     """Bucket and key (or prefix) of `s3://bucket/key`, neither checked nor decoded; None for any other text."""
     if text[:5].lower() != "s3://":

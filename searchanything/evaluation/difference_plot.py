@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
+from searchanything.core.escaping import printable
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.evaluation.comparing import differing, shown_figures
 from searchanything.evaluation.measures import LEAST_IMAGES
@@ -62,8 +63,11 @@ def draw_differences(report: Mapping[str, Any]) -> Figure:
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)
     axes.set_xlabel("difference, with 95 % interval over images")
-    title = [f"{report['queries']:,} queries on {report['images']:,} images", *wrap(differing(report), _TITLE_WIDTH)]
-    page.suptitle("\n".join(title), fontsize=10)
+    title = [
+        f"{report['queries']:,} queries on {report['images']:,} images",
+        *wrap(printable(differing(report)), _TITLE_WIDTH),
+    ]
+    page.suptitle("\n".join(title), fontsize=10, parse_math=False)
     page.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return page
 

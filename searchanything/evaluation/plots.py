@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from searchanything.core.escaping import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -14,6 +16,7 @@ _COLOURS: Final = {"float": "#4c72b0", "bits": "#dd8452", "few_bits": "#937860",
 _TOP: Final = 1.36  # of an axis of shares: the legend lies above the bars
 _STEPS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ASLANT: Final[Mapping[str, Any]] = {"rotation": 20, "ha": "right"}
+_LABEL_LETTERS: Final = 40
 _MANY: Final = 6  # labels beside each other that lie aslant
 
 
@@ -48,9 +51,16 @@ def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
             low, high = report["ci95"].get(".".join(key), (height, height))
             (interval,) = axes.plot([position, position], [low, high], color="black", linewidth=1)
     interval.set_label("95 % interval")
-    axes.set_xticks(range(len(subsets)), [*subsets], **(_ASLANT if len(subsets) >= _MANY else {}))
+    aslant = _ASLANT if len(subsets) >= _MANY else {}
+    axes.set_xticks(range(len(subsets)), [*map(_short, subsets)], parse_math=False, **aslant)
     axes.set_title("mAP@10, box prompt to regions of other images")
     _legend_above(axes, columns=3)
+
+
+def _short(level: str) -> str:
+    """A level of an attribute, which is anybody's text, as a label."""
+    shown = printable(level[:_LABEL_LETTERS])
+    return f"{shown[: _LABEL_LETTERS - 1]}…" if len(level) > _LABEL_LETTERS or len(shown) > _LABEL_LETTERS else shown
 
 
 def _space_label(space: str) -> str:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from searchanything.core.errors import AnnotationsError
+from searchanything.core.errors import AnnotationsError, ImageError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.reading import inside, read_file
 from searchanything.evaluation.truth import Instance, TrueImage, Truth
-from searchanything.images.pillow_errors import PILLOW_ERRORS
+from searchanything.images.decoding import open_image
+from searchanything.images.pillow_errors import PILLOW_ERRORS, quiet_pillow
 
 CLASSES: Final = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -30,12 +29,20 @@ CLASSES: Final = (
 _VOID: Final = 255
 
 
-def read_voc(root: Path, *, split: str = "val", category: str | None = None, attributes: Sequence[str] = ()) -> Truth:
+def read_voc(
+    root: Path,
+    *,
+    split: str = "val",
+    category: str | None = None,
+    attributes: Sequence[str] = (),
+    max_pixels: int = 100_000_000,
+) -> Truth:
     """The images of `ImageSets/Segmentation/SPLIT.txt` with their instances.
 
     Masks come from `SegmentationObject`, boxes are tight around them. Category and attributes (`pose`, `truncated`,
     `difficult`, …) are those of the XML's object; an image without an XML takes its categories from
-    `SegmentationClass`. `category` names another field of the XML's objects that holds the category.
+    `SegmentationClass`. `category` names another field of the XML's objects that holds the category. A mask of more
+    than `max_pixels` is not decoded.
 
     Raises: AnnotationsError, which names the file and the field.
     """
@@ -49,17 +56,17 @@ def read_voc(root: Path, *, split: str = "val", category: str | None = None, att
             inside(root, f"JPEGImages/{name}.jpg")
         except (OSError, ValueError) as error:
             raise AnnotationsError(listing, name, str(error)) from error
-    return Truth(tuple(_image(root, name, category or "name", attributes) for name in names))
+    return Truth(tuple(_image(root, name, category or "name", attributes, max_pixels) for name in names))
 
 
-def _image(root: Path, name: str, category: str, attributes: Sequence[str]) -> TrueImage:
-    numbers = _palette(root / "SegmentationObject" / f"{name}.png")
+def _image(root: Path, name: str, category: str, attributes: Sequence[str], max_pixels: int) -> TrueImage:
+    numbers = _palette(root / "SegmentationObject" / f"{name}.png", max_pixels)
     height, width = numbers.shape
     annotation = root / "Annotations" / f"{name}.xml"
     described = _objects(annotation) if annotation.exists() else None
     if described is None and (attributes or category != "name"):
         raise AnnotationsError(annotation, "file", "cannot be read: the fields that were asked for are in it alone")
-    classes = None if described is not None else _palette(root / "SegmentationClass" / f"{name}.png")
+    classes = None if described is not None else _palette(root / "SegmentationClass" / f"{name}.png", max_pixels)
     instances = []
     for number in np.unique(numbers[(numbers > 0) & (numbers < _VOID)]).tolist():
         mask = numbers == number
@@ -82,11 +89,14 @@ def _instance(mask: NDArray[np.bool_], category: str, attributes: Mapping[str, s
     return Instance(category, box, float(mask.sum()), encode_rle(mask), attributes=attributes)
 
 
-def _palette(path: Path) -> NDArray[np.uint8]:
+def _palette(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     """The palette numbers of a PNG, (H, W)."""
     try:
-        with Image.open(BytesIO(read_file(path))) as stored:
+        with quiet_pillow():
+            stored = open_image(read_file(path), name=path.name, max_pixels=max_pixels)[1]
             mode, pixels = stored.mode, np.asarray(stored)
+    except ImageError as error:
+        raise AnnotationsError(path, "file", f"cannot be read: it {error.reason}") from error
     except PILLOW_ERRORS as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error}") from error
     if mode not in ("P", "L"):

@@ -8,7 +8,6 @@ is damaged, cut off, too large or something else is an `ImageError`; nothing is 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -28,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
+from searchanything.images.avif_parts import check_frames
 from searchanything.images.colours import PROFILE_SPACES, srgb_transform, transformed
 from searchanything.images.file_parts import (
     MAX_PROFILE_BYTES,
@@ -39,6 +39,7 @@ from searchanything.images.file_parts import (
     own_exif,
     png_parts,
     tiff_values,
+    webp_size,
 )
 from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
 from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
@@ -76,6 +77,8 @@ _USUAL_SCANS = 24
 _MAX_SCANNED_PIXELS = 250_000_000
 _MAX_JPEG_SCANS = 500  # libjpeg-turbo's advice
 _MAX_EXIF_PARTS = 64  # 4 MB: Pillow joins each with all before, which takes minutes where a few megabytes hold 10^5
+# Pillow reads the runs of a BMP in Python: up to 0.25 us a byte, and 0.12 us a pixel of lines that are cut off.
+_MAX_RUN_STEPS = 1 << 24
 _STRIPE_PIXELS = 1 << 18
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 # Pillow's modes in memory alone, and YCbCr: before Pillow 13 it cannot read such a TIFF that it wrote
@@ -98,7 +101,7 @@ def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
     Raises: ImageError, also if these are more than `max_pixels`.
     """
     with _quiet_pillow():
-        kind, image = _open(data, name=name, max_pixels=max_pixels)
+        kind, image = open_image(data, name=name, max_pixels=max_pixels)
         with mapped(name, kind):
             # Pillow has the final size of a TIFF that its own tag turns, not of one that XMP turns.
             own = isinstance(image, TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2
@@ -116,7 +119,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
     Raises: ImageError, naming `name` and the reason; for more than `max_pixels` before any pixel is decoded.
     """
     with _quiet_pillow():
-        kind, image = _open(data, name=name, max_pixels=max_pixels)
+        kind, image = open_image(data, name=name, max_pixels=max_pixels)
         with mapped(name, kind):
             wide = is_wide(image)
             frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
@@ -126,7 +129,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
             elif image.mode in ("I", "F"):
                 raise ImageError(name, "has 32-bit samples without a defined range; convert it to 8 or 16 bits")
             elif wide:
-                pixels = _wide_colours(image, lambda: _open(data, name=name, max_pixels=max_pixels)[1])
+                pixels = _wide_colours(image, lambda: open_image(data, name=name, max_pixels=max_pixels)[1])
             else:
                 pixels = _rgb(image)
             if frame is not None:
@@ -155,11 +158,11 @@ def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBIm
     return decode_image(file.getvalue(), name=name, max_pixels=max_pixels)
 
 
-def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
-    """The format and the parsed header."""
+def open_image(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
+    """The format and Pillow's image, its pixels not decoded yet. Raises: ImageError, as `decode_image`."""
     kind = _kind(data, name)
     if kind == "WebP":  # opening one allocates its canvas
-        _check_pixels(_webp_size(data), name, max_pixels)
+        _check_pixels(webp_size(data), name, max_pixels)
     with mapped(name, kind):
         if kind == "PNG":
             return kind, _open_png(data, name=name, max_pixels=max_pixels)
@@ -167,12 +170,14 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
             _check_head(data, name)
         if kind == "TIFF" and tiff_values(data) > MOST_TIFF_VALUES:
             raise ImageError(name, "has a tag of very many values; save it anew, with larger strips or tiles")
+        if kind == "AVIF":
+            check_frames(data, name, max_pixels)
         image = _opened(kind, data, name)
         _check_pixels(image.size, name, max_pixels)
-        if kind == "AVIF":
-            image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
         if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
             _check_scans(jpeg_scans(data), image.width * image.height, name)
+        if isinstance(image, BmpImageFile) and image.tile[0].codec_name == "bmp_rle":
+            _check_runs(len(data), image.width * image.height, name)
         if isinstance(image, TiffImageFile):
             tile = (image.tag_v2.get(_TIFF_TILE_WIDTH, 0), image.tag_v2.get(_TIFF_TILE_LENGTH, 0))
             _check_pixels(tile, name, max(max_pixels, 1 << 20))
@@ -204,6 +209,8 @@ def _opened(kind: str, data: bytes, name: str) -> ImageFile:
     file = FileHead(data, name)
     image = _PLUGINS[kind](file)
     file.opened()
+    if kind == "AVIF":
+        image.info.pop("xmp", None)  # an AVIF is turned by its own properties, which Pillow puts into its EXIF
     return image
 
 
@@ -224,6 +231,12 @@ def _check_scans(scans: int, pixels: int, name: str) -> None:
             f"has {scans} scans of {pixels:,} pixels, as only decompression bombs do; save it anew, as a JPEG of "
             f"{_USUAL_SCANS} scans at most",
         )
+
+
+def _check_runs(length: int, pixels: int, name: str) -> None:
+    """Refuse a BMP of runs that takes long."""
+    if max(length, pixels) > _MAX_RUN_STEPS:
+        raise ImageError(name, f"is a BMP file of runs of {pixels:,} pixels in {length:,} bytes; save it anew, as PNG")
 
 
 def _check_tiff_scans(data: bytes, image: TiffImageFile, name: str) -> None:
@@ -286,20 +299,6 @@ def _check_pixels(size: tuple[int, int] | None, name: str, max_pixels: int) -> N
             f"declares {size[0]} x {size[1]} pixels, more than the {max_pixels} that "
             "SEARCHANYTHING_INGEST__MAX_PIXELS allows",
         )
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a WebP canvas (RFC 9649, sections 2.5 to 2.7); None where the header is no valid one."""
-    kind, head = data[12:16], data[20:30]
-    if len(head) < 10:
-        return None
-    if kind == b"VP8X":
-        return int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(head[1:5], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", head[6:10])
-    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
 
 
 def _orientation(image: ImageFile) -> int:

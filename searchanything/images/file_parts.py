@@ -83,6 +83,20 @@ def jpeg_head(data: bytes, most: int) -> tuple[int, int]:
     return exif, components
 
 
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a WebP canvas (RFC 9649, sections 2.5 to 2.7); None where the header is no valid one."""
+    kind, head = data[12:16], data[20:30]
+    if len(head) < 10:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack("<HH", head[6:10])
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
+
+
 def tiff_values(data: bytes) -> int:
     """How many values the largest tag of a TIFF has, of those that Pillow makes numbers of; 0 if none can be read.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from searchanything.core.addresses import split_s3
+from searchanything.core.addresses import shown_address, split_s3
 from searchanything.core.arguments import no_image
 from searchanything.core.errors import ImageError, UsageError
 from searchanything.core.reading import read_file
@@ -62,7 +62,7 @@ def named_image(name: str | Path) -> ImageRef | Path:
     text = str(name)
     if (named := split_s3(text)) is not None:
         if not all(named):
-            raise UsageError(f"expected s3://bucket/key, got {text!r}")
+            raise UsageError(f"expected s3://bucket/key, got {shown_address(text)!r}")
         return ImageRef(*named)
     if text[:7].lower() == "file://":
         parts = urlsplit(text)
@@ -71,7 +71,9 @@ def named_image(name: str | Path) -> ImageRef | Path:
         return Path(unquote(text[7 + len(parts.netloc) :]))
     found = _SCHEME.match(text)
     if found and found[1].lower() in ("http", "https", "ftp"):
-        raise UsageError(f"{text}: addresses are never fetched: download the image and name its file; {_ACCEPTED}")
+        raise UsageError(
+            f"{shown_address(text)}: addresses are never fetched: download the image and name its file; {_ACCEPTED}"
+        )
     if found and not Path(text).exists():
         raise UsageError(f"{text}: images of kind {found[1]}: are not known; {_ACCEPTED}")
     try:

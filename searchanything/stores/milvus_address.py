@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from searchanything.core.addresses import host_of, is_loopback
+from searchanything.core.addresses import host_of, is_loopback, shown_address
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
@@ -14,7 +15,7 @@ from searchanything.stores.lite_host import LiteHost
 def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
     """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
     if settings.uri.lower().startswith(("http://", "https://")):
-        if settings.uri.partition("://")[2].partition("/")[2]:
+        if re.search("/.|[?#]", settings.uri.partition("://")[2]):
             raise SettingsError(
                 f"SEARCHANYTHING_MILVUS__URI: expected http(s)://host:port without a path, got "
                 f"{shown_address(settings.uri)!r}; a database is named by SEARCHANYTHING_MILVUS__DATABASE"
@@ -28,12 +29,6 @@ def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
     if settings.index_type != "BIN_FLAT":
         raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
     return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
-
-
-def shown_address(address: str) -> str:
-    """An address without the credentials that it may carry."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def connection_arguments(settings: MilvusSettings) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from searchanything.core.addresses import shown_address
 from searchanything.core.batching import batches
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError, SearchAnythingError
 from searchanything.core.patience import patiently
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
-from searchanything.stores.milvus_address import connection_arguments, shown_address
+from searchanything.stores.milvus_address import connection_arguments
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import (

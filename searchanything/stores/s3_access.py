@@ -21,7 +21,7 @@ import certifi
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout, make_headers
 from urllib3.exceptions import HTTPError
 
-from searchanything.core.addresses import is_loopback
+from searchanything.core.addresses import is_loopback, shown_address
 from searchanything.core.errors import SettingsError, StoreUnavailableError
 from searchanything.core.patience import patiently
 from searchanything.core.reading import kind_at
@@ -336,7 +336,7 @@ def _server_at(address: str, variable: str) -> S3Server:
     """A server by its whole address. Raises: SettingsError."""
     scheme, _, host = address.rstrip("/").rpartition("://")
     if scheme not in ("http", "https") or not _ENDPOINT.fullmatch(host):
-        shown = address.rpartition("@")[2]
+        shown = shown_address(address)
         raise SettingsError(f"{variable}: expected an address such as https://s3.example.org, got '{shown}'")
     return S3Server(host, scheme == "https", by_aws=True)
 
@@ -351,7 +351,9 @@ def _checked(endpoint: str) -> str:
     if not found:
         secure = f" and {ENV_PREFIX}STORAGE__SECURE=false" if endpoint.startswith("http://") else ""
         instead = f"; write {bare}{secure}" if bare != endpoint and _ENDPOINT.fullmatch(bare) else ""
-        raise SettingsError(f"{variable}: expected host:port without scheme and path, got '{endpoint}'{instead}")
+        raise SettingsError(
+            f"{variable}: expected host:port without scheme and path, got '{shown_address(endpoint)}'{instead}"
+        )
     if found[1] and not 0 < int(found[1]) < 65536:
         raise SettingsError(f"{variable}: expected a port from 1 to 65535, got '{endpoint}'")
     return endpoint

@@ -61,7 +61,7 @@ def store_error(error: Exception, *, subject: str, endpoint: str, credentials: s
 
 def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -> StoreError:
     """What an S3 server's own error code means."""
-    code = error.code or "unknown code"
+    code = _one_line(error.code or "unknown code")  # a server may say anything
     if code in _NOT_FOUND:
         what = "object" if code == "NoSuchKey" else "bucket"
         at = "" if "/" in subject else f" at {endpoint}; check the name"  # of an object it is in answers of servers

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from searchanything.core.addresses import split_s3
+from searchanything.core.addresses import shown_address, split_s3
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, Opener, StoredFile
 from searchanything.core.reading import kind_at, open_file
@@ -51,8 +51,8 @@ def parse_source(text: str | os.PathLike[str]) -> Source:
         return _bucket(text, *named)
     if found := _SCHEME.match(text):
         raise UsageError(
-            f"{text}: sources of kind {found[1]}: are not known; expected s3://bucket/prefix or a folder's path "
-            "(the S3 server's address is a setting: SEARCHANYTHING_STORAGE__ENDPOINT)"
+            f"{shown_address(text)}: sources of kind {found[1]}: are not known; expected s3://bucket/prefix or a "
+            "folder's path (the S3 server's address is a setting: SEARCHANYTHING_STORAGE__ENDPOINT)"
         )
     return _folder(Path(text))
 
@@ -118,9 +118,10 @@ def _expected(suffixes: tuple[str, ...]) -> str:
 
 def _bucket(text: str, bucket: str, prefix: str) -> Source:
     if not _BUCKET_NAME.fullmatch(bucket) or ".." in bucket:
+        shown = "what it names" if "@" in text else f"'{bucket}'"  # some programs take keys there
         raise UsageError(
-            f"{text}: '{bucket}' cannot be a bucket's name; expected s3://bucket/prefix with a name of 3 to 63 "
-            "letters, digits, dots and hyphens"
+            f"{shown_address(text)}: {shown} cannot be a bucket's name; expected s3://bucket/prefix with a name of "
+            "3 to 63 letters, digits, dots and hyphens"
         )
     return Source("s3", bucket, prefix)
 

@@ -244,6 +244,16 @@ def test_endpoint_that_takes_connections(capsys, monkeypatch, secure):
     assert "STORAGE__ENDPOINT" in finding["cure"]
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["http://me:hunter2@127.0.0.1:1", "me:hunter2@127.0.0.1:1", "127.0.0.1/?k=hunter2"]
+)
+def test_an_endpoint_with_a_password_is_broken_and_not_shown(capsys, monkeypatch, endpoint):
+    monkeypatch.setenv("SEARCHANYTHING_STORAGE__ENDPOINT", endpoint)
+    finding = examine(capsys, code=1)["store"]
+    assert finding["state"] == "broken"
+    assert "hunter2" not in str(finding)
+
+
 def test_source_is_listed(capsys, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()

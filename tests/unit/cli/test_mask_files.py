@@ -26,6 +26,22 @@ def test_no_damage_is_more_than_wrong_usage(tmp_path: Path) -> None:
     assert refused > 100
 
 
+def test_bombs_are_refused_as_those_of_images_are(tmp_path: Path) -> None:
+    path = tmp_path / "mask"
+    for case in build_corpus():
+        if case.name.startswith("bomb") and case.expected == "error":
+            path.write_bytes(case.data)
+            with pytest.raises(PromptError, match="cannot be read as an image"):
+                read_mask(path)
+
+
+def test_a_program_for_printers_is_not_run(tmp_path: Path) -> None:
+    """Pillow gives PostScript to Ghostscript, where there is one."""
+    (tmp_path / "mask.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n")
+    with pytest.raises(PromptError, match="is not an image of a known format"):
+        read_mask(tmp_path / "mask.eps")
+
+
 @pytest.mark.parametrize(("magic", "order"), [(b"II*\0", "<"), (b"MM\0*", ">")])
 def test_half_of_the_brightest_in_either_byte_order(magic: bytes, order: str, tmp_path: Path) -> None:
     values = np.array([0, 10_000, 40_000, 65_535], f"{order}u2").tobytes()

@@ -375,6 +375,14 @@ def test_the_picture_shows_each_difference_where_it_is(tmp_path: Path) -> None:
         assert np.ptp(np.asarray(page.convert("L"))) == 255
 
 
+@pytest.mark.filterwarnings("ignore:No artists with labels")
+@pytest.mark.parametrize("preset", [r"$\x$", "a\x1b[2Jb"])
+def test_settings_of_strangers_are_drawn_as_they_are(tmp_path: Path, preset: str) -> None:
+    report = {"queries": 1, "images": 1, "before": {"preset": preset}, "after": {"preset": "pico"}, "figures": {}}
+    save_differences(report, tmp_path / "plot.svg")
+    assert "\x1b" not in (tmp_path / "plot.svg").read_text("utf-8")
+
+
 def test_what_no_evaluation_wrote_is_refused(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(scenes, "one", "--no-ablations") == 0
     other = scenes / "other"

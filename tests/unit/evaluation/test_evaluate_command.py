@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -151,3 +152,16 @@ def test_voc_reads_its_own_layout(folder: Path, capsys: pytest.CaptureFixture[st
     report = json.loads(capsys.readouterr().out)
     assert report["segmentation"]["recall_iou50"] == 1.0
     assert [*report["groups"]["pose"]] == ["0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # of letters that the font lacks
+@pytest.mark.parametrize(
+    "style", [r"$\x$", "a$b$c", "\x1b[2J\x07", "a\x00b", "<script>alert(1)</script>", "\u202egpj", "long " * 9000]
+)
+def test_attributes_of_strangers_are_drawn_as_they_are(folder: Path, style: str) -> None:
+    content = json.loads((folder / "annotations.json").read_text("utf-8"))
+    content["annotations"][0]["style"] = style
+    (folder / "annotations.json").write_text(json.dumps(content), "utf-8")
+    assert run(arguments(folder, "--group-by", "style", "--no-ablations", "--out", str(folder / "report"))) == 0
+    drawing = ET.parse(folder / "report" / "figures.svg")  # noqa: S314 - our own
+    assert not [one for one in drawing.iter() if one.tag.endswith("script")]

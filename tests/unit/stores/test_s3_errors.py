@@ -91,6 +91,10 @@ class TestMapping:
         is_answered = isinstance(ours, ObjectNotFoundError)  # to whoever asks a server for the object
         assert ("server:9000" in str(ours)) != is_answered
 
+    def test_what_a_server_says_is_cut_off(self) -> None:
+        error = store_error(s3_error("A" * 100_000, 400, "B" * 100_000), subject="bucket", endpoint="host")
+        assert len(str(error)) < 600
+
     @pytest.mark.parametrize(
         ("error", "kind", "advice"),
         [
