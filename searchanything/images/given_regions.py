@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,7 +39,7 @@ class _Region(BaseModel):
 
     box_xyxy: _FourNumbers | None = None
     bbox: _FourNumbers | None = None  # left, top, width, height
-    bbox_mode: Literal[1] = 1  # Detectron2's name of that; its 0 are corners
+    bbox_mode: Any = 1  # Detectron2's name of that; its 0 are corners
     mask: list[Polygon] | CocoRle | None = None
     segmentation: list[Polygon] | CocoRle | None = None
     score: Annotated[_Number, Field(ge=0, le=1)] | None = None
@@ -142,8 +142,7 @@ def _outline_px(said: _Region, room_px: float) -> float:
 
 def _region(said: _Region, size: tuple[int, int]) -> tuple[BoxXYXY, float, float, MaskRLE | None]:
     """Box, area, score and mask of one entry. Raises: ValueError."""
-    outline = _one_of(said.mask, said.segmentation, "mask or segmentation")
-    box = _one_of(said.box_xyxy, None if said.bbox is None else _corners(said.bbox), "box_xyxy or bbox")
+    outline, box = said.mask or said.segmentation, _box(said)
     mask = read_coco_mask(outline, size) if outline else None
     score = 1.0 if said.score is None else said.score
     if mask is None:
@@ -162,10 +161,13 @@ def _region(said: _Region, size: tuple[int, int]) -> tuple[BoxXYXY, float, float
     return inside, float(pixels), score, mask
 
 
-def _one_of(first: Any, second: Any, names: str) -> Any:  # noqa: ANN401 - a box or an outline
-    if first is not None and second is not None:
-        raise ValueError(f"expected {names}, got both")
-    return second if first is None else first
+def _box(said: _Region) -> BoxXYXY | None:
+    """The box of an entry, which may have both, as those that `export` writes. Raises: ValueError."""
+    if said.box_xyxy is not None or said.bbox is None:
+        return said.box_xyxy
+    if said.bbox_mode != 1:
+        raise ValueError("expected a bbox of bbox_mode 1, got another: corners are box_xyxy")
+    return _corners(said.bbox)
 
 
 def _corners(box: Sequence[float]) -> BoxXYXY:
