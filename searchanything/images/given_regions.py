@@ -39,9 +39,10 @@ class _Region(BaseModel):
 
     box_xyxy: _FourNumbers | None = None
     bbox: _FourNumbers | None = None  # left, top, width, height
+    bbox_mode: Any = 1  # Detectron2's name of that; its 0 are corners
     mask: list[Polygon] | CocoRle | None = None
     segmentation: list[Polygon] | CocoRle | None = None
-    score: Annotated[_Number, Field(ge=0, le=1)] = 1.0
+    score: Annotated[_Number, Field(ge=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,9 +105,8 @@ def read_given_regions(document: object, size: tuple[int, int]) -> tuple[GivenRe
     for number, one in enumerate(document):
         try:
             said = _entry(one)
-            length_px = _outline_px(said, room_px)
+            room_px -= _outline_px(said, room_px)  # walked, whatever it turns out to be
             found.append(_region(said, size))
-            room_px -= length_px
         except ValueError as error:  # pydantic's as well
             wrong.append(f"regions[{number}]: {_reason(error)}")
     if not wrong:
@@ -142,29 +142,32 @@ def _outline_px(said: _Region, room_px: float) -> float:
 
 def _region(said: _Region, size: tuple[int, int]) -> tuple[BoxXYXY, float, float, MaskRLE | None]:
     """Box, area, score and mask of one entry. Raises: ValueError."""
-    outline = _one_of(said.mask, said.segmentation, "mask or segmentation")
-    box = _one_of(said.box_xyxy, None if said.bbox is None else _corners(said.bbox), "box_xyxy or bbox")
+    outline, box = said.mask or said.segmentation, _box(said)
     mask = read_coco_mask(outline, size) if outline else None
+    score = 1.0 if said.score is None else said.score
     if mask is None:
         if box is None:
             raise ValueError("expected a box or a mask, got neither")
         x1, y1, x2, y2 = inside = _inside(box, size)
-        return inside, (x2 - x1) * (y2 - y1), said.score, None
+        return inside, (x2 - x1) * (y2 - y1), score, None
     pixels, around = mask_pixels(mask), _corners(mask_box(mask))
     if not pixels:
         raise ValueError("expected a mask with a pixel, got an empty one")
-    if box is None:
-        return around, float(pixels), said.score, mask
+    if box is None or _is_flat(box):
+        return around, float(pixels), score, mask
     x1, y1, x2, y2 = inside = _inside(box, size)
     if min(x2, around[2]) <= max(x1, around[0]) or min(y2, around[3]) <= max(y1, around[1]):
         raise ValueError("expected a mask in its box, got one beside it")
-    return inside, float(pixels), said.score, mask
+    return inside, float(pixels), score, mask
 
 
-def _one_of(first: Any, second: Any, names: str) -> Any:  # noqa: ANN401 - a box or an outline
-    if first is not None and second is not None:
-        raise ValueError(f"expected {names}, got both")
-    return second if first is None else first
+def _box(said: _Region) -> BoxXYXY | None:
+    """The box of an entry, which may have both, as those that `export` writes. Raises: ValueError."""
+    if said.box_xyxy is not None or said.bbox is None:
+        return said.box_xyxy
+    if said.bbox_mode != 1:
+        raise ValueError("expected a bbox of bbox_mode 1, got another: corners are box_xyxy")
+    return _corners(said.bbox)
 
 
 def _corners(box: Sequence[float]) -> BoxXYXY:
@@ -173,10 +176,17 @@ def _corners(box: Sequence[float]) -> BoxXYXY:
     return left, top, left + width, top + height
 
 
+def _is_flat(box: BoxXYXY) -> bool:
+    """Whether a box has no width or no height, as SAM writes those of masks one pixel wide: to the last pixel."""
+    x1, y1, x2, y2 = box
+    return (x1 == x2 and y1 <= y2) or (y1 == y2 and x1 <= x2)
+
+
 def _inside(box: BoxXYXY, size: tuple[int, int]) -> BoxXYXY:
     """The part of a box that lies in the image. Raises: ValueError if there is none."""
     (x1, y1, x2, y2), (height, width) = box, size
-    left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    left, right = (min(max(side, 0.0), float(width)) for side in (x1, x2))
+    top, bottom = (min(max(side, 0.0), float(height)) for side in (y1, y2))
     as_kept = np.array([left, top, right, bottom], dtype=np.float32)
     if not (as_kept[0] < as_kept[2] and as_kept[1] < as_kept[3]):
         shown = ", ".join(f"{side:g}" for side in box)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from searchanything.core.rows import ImageRow
@@ -69,26 +69,30 @@ def _parsed(data: bytes, most_bytes: int, *, takes_regions: bool) -> tuple[dict[
     try:
         document = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse)
         regions = document.pop(_REGIONS, None) if takes_regions and isinstance(document, dict) else None
-        values = list(_flat(document, "")) if isinstance(document, dict) else None
+        if isinstance(document, dict):
+            return _metadata(_flat(document, "")), regions
     except RecursionError:
         return problem("is nested too deeply"), None
     except ValueError as error:
         return problem(f"is no JSON: {error}"), None
-    if values is None:
-        return problem(f"expected a JSON object, got {type(document).__name__}"), None
-    return _metadata(values), regions
+    return problem(f"expected a JSON object, got {type(document).__name__}"), None
 
 
-def _metadata(values: list[tuple[str, Any]]) -> dict[str, Any]:
+def _metadata(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     left_out = []
+    names = 0
+    too_long = problem(f"its values under their full names take more than {MAX_SIDECAR_BYTES} bytes")
     for name, value in values:
+        names += len(name)
+        if names > MAX_REGIONS_BYTES:  # an outer name is part of many: of one sidecar they would take gigabytes
+            return too_long
         if name in _OWN or not (_fits(name) and _fits(value)):
             left_out.append(name)
         else:
             metadata[name] = value
     if len(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")) > MAX_SIDECAR_BYTES:
-        return problem(f"its values under their full names take more than {MAX_SIDECAR_BYTES} bytes")
+        return too_long
     if left_out:
         shown = ", ".join(left_out[:_SHOWN]) + (" …" if len(left_out) > _SHOWN else "")
         metadata |= problem(f"left out, as no text, finite 64-bit number or boolean: {shown}")
@@ -107,7 +111,7 @@ def problem(message: str) -> dict[str, str | int | float | bool]:
 
 def _flat(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in document.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(prefix) + len(name) < MAX_SIDECAR_BYTES:
             yield from _flat(value, f"{prefix}{name}.")
         elif value is not None:
             yield f"{prefix}{name}", value

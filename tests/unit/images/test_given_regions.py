@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from searchanything.core.coco_masks import read_coco_mask
 from searchanything.core.geometry import decode_rle
 from searchanything.core.types import ImageRef, StoredObject
+from searchanything.images import given_regions
 from searchanything.images.given_regions import (
     MOST_GIVEN_REGIONS,
     GivenRegions,
@@ -56,7 +59,11 @@ def only(entry: object) -> GivenRegions:
         ({"mask": RUNS}, [10, 10, 20, 20], 100),
         ({"mask": SQUARE, "box_xyxy": [8, 8, 45, 24]}, [8, 8, 40, 24], 100),
         ({"bbox": [8, 8, 5, 5], "segmentation": SQUARE, "id": 7, "category_id": 1, "iscrowd": 0}, [8, 8, 13, 13], 100),
-        ({"box_xyxy": [1, 2, 4, 6], "mask": None, "segmentation": []}, [1, 2, 4, 6], 12),
+        ({"box_xyxy": [1, 2, 4, 6], "mask": None, "segmentation": [], "score": None}, [1, 2, 4, 6], 12),
+        ({"box_xyxy": [1, 2, 4, 6], "bbox": [1, 1, 9, 9], "bbox_mode": 0}, [1, 2, 4, 6], 12),
+        ({"mask": SQUARE, "segmentation": [[1, 1, 9, 1, 9, 9]]}, [10, 10, 20, 20], 100),
+        ({"mask": [], "segmentation": SQUARE}, [10, 10, 20, 20], 100),
+        ({"box_xyxy": [-1e308, 2, 1e308, 6], "bbox_mode": 1}, [0, 2, 40, 6], 160),
     ],
 )
 def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area_px: float) -> None:
@@ -81,10 +88,10 @@ def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area
         ({"box_xyxy": [5, 5, 5, 9]}, "expected a box in the image"),
         ({"box_xyxy": [9, 5, 5, 9]}, "expected a box in the image"),
         ({"box_xyxy": [39.9999999999, 0, 45, 5]}, "expected a box in the image"),
-        ({"box_xyxy": [1, 2, 3, 4], "bbox": [1, 2, 3, 4]}, "got both"),
-        ({"mask": SQUARE, "segmentation": SQUARE}, "got both"),
         ({"box_xyxy": [1, 2, 3, 4], "score": 1.5}, "score"),
         ({"box_xyxy": [1, 2, 3, 4], "score": "high"}, "score"),
+        ({"bbox": [1e308, 2, 1e308, 4]}, "expected a box in the image"),
+        ({"bbox": [1, 2, 9, 9], "bbox_mode": 0}, "bbox_mode"),  # Detectron2's corners
         ({"mask": [[1, 2, 3, 4]]}, "at least 6"),
         ({"mask": [[1, 1, 9, 1, 9, 9, 1]]}, "odd number"),
         ({"mask": [[500, 1, 9, 1, 9, 9]]}, "near the image"),
@@ -124,6 +131,31 @@ def test_a_list_is_wanted_of_not_too_many() -> None:
     empty, wrong = read_given_regions([], SIZE)
     assert empty is not None
     assert (empty.boxes_xyxy.shape, empty.masks, wrong) == ((0, 4), (), "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "box", "tight"),
+    [([65, 5, 1130], [2, 5, 0, 4], [2, 5, 3, 10]), ([65, 1, 1134], [2, 5, 0, 0], [2, 5, 3, 6])],
+)
+def test_boxes_of_sam_end_at_the_last_pixel(runs: list[int], box: list[float], tight: list[float]) -> None:
+    """Of a mask one pixel wide they have no width."""
+    found = only({"segmentation": {"size": [30, 40], "counts": runs}, "bbox": box, "predicted_iou": 0.9})
+    assert (found.boxes_xyxy.tolist(), found.areas_px.tolist()) == ([tight], [runs[1]])
+
+
+def test_polygons_that_are_merged_in_parts_are_the_same_mask() -> None:
+    rng = np.random.default_rng(3)
+    polygons = rng.uniform(-5, 60, (70, 6)).round(1).tolist()
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, 300, 400))
+    assert read_coco_mask(polygons, (300, 400)).counts == merged["counts"].decode()
+
+
+def test_outlines_of_regions_that_are_left_out_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are walked as well, and held the interpreter for minutes."""
+    monkeypatch.setattr(given_regions, "MOST_OUTLINE_PX", 100)
+    beside = {"mask": SQUARE, "box_xyxy": [0, 0, 5, 5]}  # 40 pixels around
+    found, wrong = read_given_regions([beside] * 3, SIZE)
+    assert (found, wrong.count("beside it"), wrong.count("pixels in all")) == (None, 2, 1)
 
 
 def test_outlines_that_would_fill_the_memory_are_not_walked() -> None:
@@ -224,6 +256,35 @@ def test_a_thousand_outlines_are_read_and_no_more_metadata_than_ever() -> None:
     assert "bytes, at most" in str(parse_sidecar_with_regions(b" " * (MAX_REGIONS_BYTES + 1))[0]["sidecar_problem"])
     large = json.dumps({"text": "x" * MAX_SIDECAR_BYTES}).encode()
     assert "take more than" in str(parse_sidecar_with_regions(large)[0]["sidecar_problem"])
+
+
+@pytest.mark.parametrize("inner", ['{"a%d": 1}', '{"a%d": [1]}'])
+def test_long_names_of_many_values_are_not_written_out(inner: str) -> None:
+    """The outer name is part of each: of a sidecar of 1 MiB they would take 25 gigabytes, of this one 300 megabytes."""
+    values = ", ".join((inner % number)[1:-1] for number in range(10_000))
+    data = json.dumps({"n" * 30_000: 0}).replace("0}", f"{{{values}}}}}").encode()
+    tracemalloc.start()
+    try:
+        metadata, _ = parse_sidecar_with_regions(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "take more than" in str(metadata["sidecar_problem"])
+    assert peak < 20_000_000
+
+
+def test_a_long_name_is_not_written_out_at_each_depth() -> None:
+    depth = 300
+    data = b'{"%s":%s1%s, "a": 1}' % (b"n" * 500_000, b'{"":' * depth, b"}" * depth)
+    tracemalloc.start()
+    try:
+        metadata, _ = parse_sidecar_with_regions(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert metadata["a"] == 1
+    assert str(metadata["sidecar_problem"]).startswith("left out")
+    assert peak < 20_000_000
 
 
 def test_what_is_wrong_with_values_and_with_regions_is_said_together() -> None:
