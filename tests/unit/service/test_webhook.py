@@ -138,6 +138,23 @@ def test_who_is_idle_is_not_cut_off_before_he_sends_again(
     assert hook[1] == [{}, {}]
 
 
+def test_a_request_has_its_own_time_however_long_the_connection_was_idle(
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_http, "REQUEST_S", 3.0)
+    event = HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    with opened(hook[0], event) as one:
+        assert status_of(one) == 200
+        for part, wait_s in ((b"", 2.0), (event[:20], 1.5)):  # begun before the time of the last one would be over
+            one.sendall(part)
+            one.settimeout(wait_s)
+            with pytest.raises(TimeoutError):
+                one.recv(1)
+        one.settimeout(30.0)
+        one.sendall(event[20:])
+        assert status_of(one) == 200
+
+
 def test_who_is_idle_is_waited_for_until_he_closes(hook: tuple[HttpThread, list[Mapping[str, Any]]]) -> None:
     go_client_s = 90  # of net/http's IdleConnTimeout
     assert hook[0]._server.config.timeout_keep_alive > go_client_s
