@@ -33,6 +33,13 @@ def crowd_page(browser: Browser, crowded: tuple[Served, str], address: str) -> P
     return page
 
 
+def test_each_click_on_nothing_is_of_its_own_place(page: Page, served: tuple[Served, str]) -> None:
+    open_image(page, served)
+    for place in ([375.0, 240.0], [180.0, 250.0]):
+        question = asked(page, lambda place=place: click(page, *place))
+        assert question["prompt"]["foreground"][0] == pytest.approx(place, abs=2)
+
+
 def test_words_alone_search_everything(page: Page) -> None:
     page.keyboard.press("/")
     page.keyboard.type("blue")

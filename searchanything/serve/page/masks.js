@@ -138,3 +138,13 @@ export class RegionMap {
     return `${share < 1 ? "under 1" : Math.round(share)} % of the image, ${row} ${column}`;
   }
 }
+
+/**
+ * What a click means after the last one: its place, the levels there, and which of them. A click within the same levels
+ * is the next level, at the place of the first; where nothing lies under it, each click is of its own place.
+ */
+export function clicked(map, last, [x, y]) {
+  const levels = map.levels(x, y);
+  const within = last && levels.length > 0 && levels.length === last.levels.length && levels.every((one, i) => one.region === last.levels[i].region);
+  return within ? { ...last, step: (last.step + 1) % levels.length } : { place: [x, y], levels, step: 0 };
+}

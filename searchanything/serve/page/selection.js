@@ -1,7 +1,7 @@
 // What of the open image is asked with: what a click means, and how that is shown.
 
 import { levelChoices } from "./choices.js";
-import { decode } from "./masks.js";
+import { clicked, decode } from "./masks.js";
 import { byId, make, toast } from "./parts.js";
 import { asks, PAGE } from "./question.js";
 import { anchor } from "./stage.js";
@@ -21,14 +21,11 @@ export class Selection {
 
   /** A click on the stage, in image pixels. */
   pointed(x, y, { add, remove }) {
-    const place = [Math.round(x * 10) / 10, Math.round(y * 10) / 10], { click } = this;
+    const place = [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
     if (remove) return this.#takeAway(place);
     if (add) return this.on.go({ ...this.#spelled(), fg: [...this.#spelled().fg, place], level: this.on.question().level });
-    const levels = this.image.map.levels(x, y);
-    const within = click && levels.length === click.levels.length && levels.every((one, i) => one.region === click.levels[i].region);
-    const step = within && levels.length ? (click.step + 1) % levels.length : 0;
-    this.click = { place: within ? click.place : place, levels, step };
-    return this.#selectLevel(step);
+    this.click = clicked(this.image.map, this.click, place);
+    return this.#selectLevel(this.click.step);
   }
 
   /** Show what is selected, of this answer or of none yet. */

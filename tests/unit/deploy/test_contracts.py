@@ -38,6 +38,8 @@ ONLY: Final[dict[str, frozenset[str]]] = {
     "prometheus_client": frozenset({"serve", "service.figures"}),
     **dict.fromkeys(("typer", "rich"), frozenset({"cli"})),
     "click": frozenset(),
+    **dict.fromkeys(("anywidget", "traitlets"), frozenset({"notebook"})),
+    "ipywidgets": frozenset(),
 }
 # By module of ours: who may import it.
 PROTECTED: Final[dict[str, frozenset[str]]] = {
