@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 import anywidget
 import traitlets
 
-from searchanything.client.calls import Call
+from searchanything.client.calls import Call, sender
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_names import image_id
 from searchanything.client.remote_results import RemoteResults
@@ -48,7 +48,7 @@ class Picker(anywidget.AnyWidget):
         picker.prompt    # … and what was pointed at, as `client.query` takes it
 
     `client`: a `Client` or a `RemoteClient`; `image`: whatever its `query` takes as one image; the other arguments are
-    those of `query`. `results` can be observed (`picker.observe(function, names="results")`).
+    those of `query`. `results` is a trait, which can be observed.
 
     Raises: as `client.segment`; UsageError for anything else as the client.
     """
@@ -103,20 +103,7 @@ class Picker(anywidget.AnyWidget):
         """What the widget shows of an image: its picture, and the regions that light up."""
         segments = self._client.segment(image)  # type: ignore[arg-type]  # whatever this client takes
         self.image = image
-        return {"picture": self._picture(segments), "segments": segments.to_dict()}
-
-    def _picture(self, segments: Segments | RemoteSegments) -> bytes:
-        if isinstance(segments, RemoteSegments):
-            named = segments.asked["image"]
-            path = f"uploads/{named['upload']}" if "upload" in named else f"images/{image_id(ImageRef(**named))}"
-            return self._client.send(Call("GET", f"/v1/{path}/thumbnail?side={_SIDE_PX}", bytes))
-        from PIL import Image
-
-        from searchanything.core.files import jpeg_bytes
-
-        image = Image.fromarray(segments.image)
-        image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
-        return jpeg_bytes(image)
+        return {"picture": _picture_of(segments), "segments": segments.to_dict()}
 
     def _ask(self, question: Mapping[str, Any]) -> None:
         """Answer what the page asks. An error is shown there; one that is none of ours is raised here as well."""
@@ -144,6 +131,21 @@ def _is_client(client: object) -> bool:
     return isinstance(client, RemoteClient) or (local is not None and isinstance(client, local.Client))
 
 
+def _picture_of(segments: Segments | RemoteSegments) -> bytes:
+    """The image's file for the browser, at most 1,280 px; a server draws it itself."""
+    if isinstance(segments, RemoteSegments):
+        named = segments.asked["image"]
+        path = f"uploads/{named['upload']}" if "upload" in named else f"images/{image_id(ImageRef(**named))}"
+        return bytes(sender(segments.send)(Call("GET", f"/v1/{path}/thumbnail?side={_SIDE_PX}", bytes)))
+    from PIL import Image
+
+    from searchanything.core.files import jpeg_bytes
+
+    image = Image.fromarray(segments.image)
+    image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
+    return jpeg_bytes(image)
+
+
 def _prompt_of(question: Mapping[str, Any]) -> dict[str, Any] | None:
     names = ("boxes", "text") if question.get("boxes") or question.get("text") else ("granularity",)
     fields = {name: question.get(name) for name in ("foreground", "background", *names)}
@@ -152,11 +154,15 @@ def _prompt_of(question: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _shown(results: Answer) -> dict[str, Any]:
     selection = results.selection
-    return {"html": results._repr_html_(), "reason": selection.reason, **_masks(selection)}  # noqa: SLF001 - as a notebook does
+    return {"html": results._repr_html_(), "reason": selection.reason, **_masks(selection)}  # as a notebook does
 
 
 def _masks(selection: Selection) -> dict[str, Any]:
     """What is selected, and where nothing is, what lies nearest."""
     selected = [selection.mask] if selection.kind == "region" else []
     offered = [one.mask for one in selection.runners_up[:_OFFERED]] if selection.kind == "none" else []
-    return {"kind": selection.kind, "selected": [*map(mask_document, selected)], "offered": [*map(mask_document, offered)]}
+    return {
+        "kind": selection.kind,
+        "selected": [*map(mask_document, selected)],
+        "offered": [*map(mask_document, offered)],
+    }

@@ -1,4 +1,4 @@
-"""The picker in a browser: a real picker in the kernel's place, asked through the model that notebooks hand a widget."""
+"""The picker in a browser: a real one in the kernel's place, asked through the model that notebooks hand a widget."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_keyboard_alone_selects(notebook: Notebook) -> None:
     for _ in range(6):
         notebook.page.keyboard.press("ArrowRight")
     notebook.page.keyboard.press("Enter")
-    (x, y), = notebook.answered(1)["foreground"]
+    ((x, y),) = notebook.answered(1)["foreground"]
     assert (x, y) == (pytest.approx(WIDTH * 0.65, abs=2), HEIGHT // 2)
 
 

@@ -45,6 +45,7 @@ EXTRAS: Final = {
     "serve": ("serve",),
     "service": ("service",),
     "flows": ("service",),
+    "notebook": ("notebook",),
     "bounded_http": ("serve", "service"),
 }
 # Libraries that are asked for where a user has chosen an extra; IPython is there in notebooks alone.
