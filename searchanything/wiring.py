@@ -30,7 +30,7 @@ from searchanything.core.protocols import (
 )
 from searchanything.core.settings import ENV_PREFIX, MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import Place
+from searchanything.core.types import Codes, Place
 
 if TYPE_CHECKING:
     from searchanything.backup.files import BackupPlace
@@ -76,14 +76,18 @@ def scratch_index(manifest: IndexManifest) -> RegionIndex:
     return MemoryIndexStore().create(manifest, b"")
 
 
-def tune_on_codes(index: RegionIndex, *, recall: float, top: int, codes: int, on_step: OnStep) -> dict[str, Any]:
+def tune_on_codes(
+    index: RegionIndex, *, recall: float, top: int, codes: int, asked: Codes | None, on_step: OnStep
+) -> dict[str, Any]:
     """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
+
+    `asked` are codes (Q, B) of questions; None for codes of the index.
 
     Raises: UsageError, RegionIndexError.
     """
     from searchanything.stores.tuning import tune_index as tuned
 
-    return tuned(index, recall=recall, top=top, codes=codes, on_step=on_step)
+    return tuned(index, recall=recall, top=top, codes=codes, asked=asked, on_step=on_step)
 
 
 def free_disk_bytes(uri: str) -> int | None:

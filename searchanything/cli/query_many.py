@@ -17,7 +17,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED, cure_of, type_of
 from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.progress import passing_progress
 from searchanything.cli.prompting import FilterOptions, HitsOptions
-from searchanything.cli.questions import MaxFalseMatch, indexed_question
+from searchanything.cli.questions import MaxFalseMatch, listed_question
 from searchanything.cli.session import answer, client_of, plain, say
 from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError, UsageError
@@ -156,20 +156,12 @@ class _Asking:
         """What is asked, each noted; one that is wrong in itself is noted with its error and not asked."""
         for question in self.listed[self.answers.done :]:
             try:
-                asked = self._question(question)
+                asked = listed_question(self.client, question)
             except UsageError as error:
                 waiting.append((question, error))
                 continue
             waiting.append((question, None))
             yield asked
-
-    def _question(self, question: ListedQuestion) -> Any:  # noqa: ANN401 - whatever `Client.query_many` takes
-        prompt = question.prompt()
-        if question.image:
-            return indexed_question(self.client, question.image), prompt
-        if "text" in question.fields and len(question.fields.keys() - {"id", "image"}) == 1:
-            return question.fields["text"]
-        raise UsageError("expected an image, or a text alone")
 
     def _add_wrong(self, waiting: deque[tuple[ListedQuestion, SearchAnythingError | None]]) -> None:
         while waiting and waiting[0][1] is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from searchanything.core.addresses import unmarked
 from searchanything.core.errors import IndexNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from searchanything.answers.question_lists import ListedQuestion
     from searchanything.answers.results import SearchResults
     from searchanything.client.client import Client
     from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -131,6 +132,16 @@ def indexed_question(client: Client, image: str | None) -> str | ImageRef | Regi
     if image is None:
         return None
     return named_region(client, image) or _indexed_object(client, image) or image
+
+
+def listed_question(client: Client, question: ListedQuestion) -> Any:  # noqa: ANN401 - whatever `Client.query_many` takes
+    """A question of a list as `Client.query_many` takes it. Raises: UsageError, PromptError."""
+    prompt = question.prompt()
+    if question.image:
+        return indexed_question(client, question.image), prompt
+    if "text" in question.fields and len(question.fields.keys() - {"id", "image"}) == 1:
+        return question.fields["text"]
+    raise UsageError("expected an image, or a text alone")
 
 
 def words_alone(

@@ -60,12 +60,17 @@ def query_many(
     max_false_match: float | None,
 ) -> Iterator[ManyAnswer[SearchResults]]:
     """As `Client.query_many`; `pages` are those of `Asking.pages`."""
-    if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
-        raise UsageError(f"questions: expected a list, or whatever else can be gone through, got {questions!r}")
+    check_questions(questions)
     rate, index = rate_of(max_false_match), asking.connection.read_index()
     refuse_as_a_search(index, pages[0], filter=filter)
     asking.judging.scale(index, np.zeros(index.manifest.bits // 8, dtype=np.uint8)).most_bits(rate)
     return _Many(asking, *pages, filter, rate).answers(questions)
+
+
+def check_questions(questions: object) -> None:
+    """Raises: UsageError for what is no list and no stream of questions."""
+    if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
+        raise UsageError(f"questions: expected a list, or whatever else can be gone through, got {questions!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +144,7 @@ class _Many:
                         pictures[number] = (picture, *_checked(picture))
                         asks.append(None)
                     except SearchAnythingError as error:
-                        asks.append(_own(error))
+                        asks.append(own_error(error))
                 case error:
                     asks.append(error)
         for number, ask in zip(pictures, self._with_pictures(list(pictures.values())), strict=True):
@@ -199,12 +204,12 @@ class _Reading:
         """The question, with its image being read. Raises: what concerns all questions."""
         number, question = numbered
         try:
-            by = _parsed(question)
-            return _Asked(number, question, self._picture(by) if isinstance(by, _Unread) else by)
+            by = parsed_question(question)
+            return _Asked(number, question, self._picture(by) if isinstance(by, UnreadPicture) else by)
         except SearchAnythingError as error:
-            return _Asked(number, question, _own(error))
+            return _Asked(number, question, own_error(error))
 
-    def _picture(self, by: _Unread) -> _Picture:
+    def _picture(self, by: UnreadPicture) -> _Picture:
         image, name = by.image, kept_name(by.image)
         if isinstance(image, ImageRef | str | bytes | Path):
             pixels = self._known.get(image)
@@ -225,12 +230,14 @@ class _Reading:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Unread:
+class UnreadPicture:
+    """An image that nobody has read yet, and a prompt for it."""
+
     image: ImageInput
     prompt: Prompt
 
 
-def _parsed(question: Any) -> tuple[RegionRef, ...] | str | _Unread:  # noqa: ANN401 - anything may be given
+def parsed_question(question: Any) -> tuple[RegionRef, ...] | str | UnreadPicture:  # noqa: ANN401 - anything may be given
     """What a question asks with. Raises: UsageError, PromptError."""
     match question:
         case str() | Text():
@@ -244,7 +251,7 @@ def _parsed(question: Any) -> tuple[RegionRef, ...] | str | _Unread:  # noqa: AN
             if isinstance(stored, tuple):
                 check_no_prompt(wanted)
                 return stored
-            return _Unread(image, wanted)
+            return UnreadPicture(image, wanted)
     raise UsageError(f"expected {QUESTION_FORMS}, got {shown(question)}; a whole image is (image, None)")
 
 
@@ -266,7 +273,7 @@ def _answer(one: _Encoded) -> ManyAnswer[SearchResults]:
     try:
         return ManyAnswer(number, question, results=ask())
     except SearchAnythingError as error:
-        return ManyAnswer(number, question, error=_own(error))
+        return ManyAnswer(number, question, error=own_error(error))
 
 
 def _batches(asked: Iterable[_Asked]) -> Iterator[list[_Asked]]:
@@ -313,7 +320,7 @@ def _ahead(items: Iterable[_Item], begin: Callable[[_Item], _Begun], most: int =
         yield waiting.pop(0)
 
 
-def _own(error: SearchAnythingError) -> SearchAnythingError:
+def own_error(error: SearchAnythingError) -> SearchAnythingError:
     """The error, if it is that of one question. Raises: the error, if it is not."""
     if is_of_one_question(error):
         return error

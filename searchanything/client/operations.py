@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from searchanything import wiring
 from searchanything.client.client_parts import ClientParts
@@ -23,6 +23,9 @@ from searchanything.ingest.progress import steps_of
 from searchanything.ingest.reports import IndexReport, OnProgress, SyncReport
 from searchanything.ingest.vanished import Said
 from searchanything.search.stored import list_image_names
+
+if TYPE_CHECKING:
+    from searchanything.client.asking_many import ManyQuestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +155,25 @@ class Operations:
         recall: float = 0.95,
         top: int = 100,
         codes: int = 1_000_000,
+        questions: Iterable[ManyQuestion] | None = None,
         progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
 
+        It asks with codes of the index, a little changed; with those of `questions`, as of `Client.query_many`, where
+        they are given: the models of the index are loaded then, and what chooses no region is left out with a warning.
         Needs the extra `faiss`; nothing is changed.
 
-        Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
+        Raises: UsageError without faiss, for fewer than 1,000 codes, or where no question chooses a region;
+        IndexNotFoundError, RegionIndexError; with questions also as `Client.query_many`.
         """
         check_progress(progress)
-        index, on_step = self._parts.connection.read_index(), steps_of(progress)
-        return wiring.tune_on_codes(index, recall=recall, top=top, codes=codes, on_step=on_step)
+        connection, on_step, asked = self._parts.connection, steps_of(progress), None
+        if questions is None:
+            index = connection.read_index()
+        else:
+            from searchanything.client.question_codes import question_codes
+
+            index, encoder = connection.open_to_ask()
+            asked = question_codes(self._parts.asking, (index, encoder), questions, on_step)
+        return wiring.tune_on_codes(index, recall=recall, top=top, codes=codes, asked=asked, on_step=on_step)

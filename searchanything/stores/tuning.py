@@ -16,8 +16,10 @@ import numpy as np
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import stacked
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.extras import install_command
+from searchanything.core.intervals import wilson_interval
 from searchanything.core.on_step import OnStep, unseen
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import StoredCode
@@ -25,6 +27,7 @@ from searchanything.core.types import Codes
 from searchanything.stores.scans import faiss, one_thread
 
 _LEAST_CODES: Final = 1000
+_QUERIES: Final = 200  # codes of the index
 _ROUNDS: Final = 3
 _CODES_AT_ONCE: Final = 8192  # between two steps of progress
 
@@ -41,12 +44,13 @@ class IndexTrial:
 
 
 def tune(
-    codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200, on_step: OnStep = unseen
+    codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int | Codes = _QUERIES, on_step: OnStep = unseen
 ) -> list[IndexTrial]:
     """The cheapest setting of each kind that reaches a recall, on (N, B) codes, quickest first; the exact scan beside.
 
-    The queries are codes of the index with an eighth of their bits flipped: near to it, but not in it. `on_step` is
-    given what is being made; of the graph, which takes longest by far, also how many codes are in it.
+    The queries are codes (Q, B), or so many codes of the index with an eighth of their bits flipped: near to it, but
+    not in it. `on_step` is given what is being made; of the graph, which takes longest by far, also how many codes
+    are in it.
 
     Raises: UsageError without faiss, for few codes, and for a goal that is no share.
     """
@@ -57,7 +61,7 @@ def tune(
         raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
     if not 0 < goal <= 1:
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
-    asked = _queries(codes, queries, np.random.default_rng(0))
+    asked = _queries(codes, queries, np.random.default_rng(0)) if isinstance(queries, int) else queries
     with one_thread(library):
         tried = _trials(library, codes, asked, top=top, goal=goal, on_step=on_step)
     return sorted(tried, key=lambda one: (not one.reached, one.ms))
@@ -78,9 +82,12 @@ def _trials(
     return tried
 
 
-def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int, on_step: OnStep = unseen) -> dict[str, Any]:
+def tune_index(
+    index: RegionIndex, *, recall: float, top: int, codes: int, asked: Codes | None = None, on_step: OnStep = unseen
+) -> dict[str, Any]:
     """The trials on about so many of an index's codes, and the settings of the quickest, as a document.
 
+    `asked` are the codes (Q, B) of questions to try in place of the index's own. `hint` says where they are too few.
     `on_step` is given the codes that were read, and what `tune` gives.
 
     Raises: UsageError, RegionIndexError.
@@ -88,16 +95,29 @@ def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int, on_st
     regions = index.counts().regions
     stored = index.iterate_codes(share=min(1.0, codes / max(1, regions)))
     sample = stacked(_read(stored, on_step), index.manifest.bits)
-    trials = tune(sample, top=top, goal=recall, on_step=on_step)
+    trials = tune(sample, top=top, goal=recall, queries=_QUERIES if asked is None else asked, on_step=on_step)
     best = {"index_type": trials[0].kind, **trials[0].settings}
     return {
         "regions": regions,
         "codes": len(sample),
         "top": top,
         "recall": recall,
+        "questions": None if asked is None else len(asked),
+        "hint": "" if asked is None else _hint(len(asked), recall),
         "trials": [asdict(one) for one in trials],
         "use": " ".join(f"SEARCHANYTHING_MILVUS__{name.upper()}={value}" for name, value in best.items()),
     }
+
+
+def _hint(questions: int, goal: float) -> str:
+    """What so few questions do not show: Wilson's interval has as many trials, as the hits of one go together."""
+    least, _ = wilson_interval(questions, questions)
+    if least >= goal:
+        return ""
+    return (
+        f"{counted(questions, 'question')} cannot show a recall of {goal:g}: even where all hits of these are found, "
+        f"that of others may be {least:.3f} (95 % interval)"
+    )
 
 
 def _read(stored: Iterable[StoredCode], on_step: OnStep) -> Iterator[bytes]:

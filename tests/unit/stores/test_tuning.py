@@ -79,6 +79,31 @@ def test_the_document_of_an_index() -> None:
     )
 
 
+def test_questions_are_asked_in_place_of_codes_of_the_index() -> None:
+    pytest.importorskip("faiss")
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    codes = clustered(1500)
+    index.insert_regions(
+        [region_row(ImageRef("b", str(at)), generation=1, code=one.tobytes()) for at, one in enumerate(codes)]
+    )
+    far = np.random.default_rng(3).integers(0, 256, (80, 32), dtype=np.uint8)
+    tried = {
+        name: tuning.tune_index(index, recall=0.9, top=5, codes=10_000, asked=asked)
+        for name, asked in {"index": None, "near": codes[:80], "far": far, "few": far[:20]}.items()
+    }
+    assert {name: one["questions"] for name, one in tried.items()} == {"index": None, "near": 80, "far": 80, "few": 20}
+    lists = {
+        name: [t["settings"]["nprobe"] for t in one["trials"] if "nprobe" in t["settings"]]
+        for name, one in tried.items()
+    }
+    assert lists["near"][0] < lists["far"][0], "what lies far from all lists needs more of them"
+    assert [name for name, one in tried.items() if one["hint"]] == ["few"]
+    assert tried["few"]["hint"] == (
+        "20 questions cannot show a recall of 0.9: even where all hits of these are found, "
+        "that of others may be 0.839 (95 % interval)"
+    )
+
+
 def test_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss")
     monkeypatch.setattr(tuning, "_CODES_AT_ONCE", 1000)
