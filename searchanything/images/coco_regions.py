@@ -128,6 +128,6 @@ def _area(annotation: Entry) -> float:
     """How large an annotation is, by its own word or its box: for an order alone."""
     area, box = annotation.get("area"), annotation.get("bbox")
     with suppress(TypeError, LookupError, ArithmeticError, ValueError):
-        found = float(box[2] * box[3] if area is None and box is not None else area)
+        found = float(box[2] * box[3] if area is None else area)  # type: ignore[index]  # else a TypeError
         return 0.0 if math.isnan(found) else found
     return 0.0

@@ -76,9 +76,9 @@ def test_images_are_not_read_in_another_way_than_they_were_sent_for(
     with pytest.raises(SettingsError, match="give watch and its workers the same settings") as refused:
         index(source)
     assert said in str(refused.value)
+    engine: Any = Here()
     for step in ("make index", "tidy"):
         with pytest.raises(SettingsError, match="the same settings"):
-            engine: Any = Here()
             asyncio.run(sync_flow._step(engine, str(source), step))
     assert worker.operations._parts.connection.indexes.live() is None
 
