@@ -19,7 +19,7 @@ from searchanything.core.errors import AnnotationsError
 from searchanything.core.reading import read_file
 from searchanything.images.given_regions import check_given_region
 
-_KEPT: Final = ("bbox", "bbox_mode", "segmentation", "score")
+_KEPT: Final = ("box_xyxy", "bbox", "bbox_mode", "mask", "segmentation", "score")
 Entry: TypeAlias = dict[str, Any]
 
 

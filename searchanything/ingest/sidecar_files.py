@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
 from searchanything.core.protocols import FileStore, ImageStore
@@ -19,6 +20,7 @@ from searchanything.images.scopes import Scope
 from searchanything.images.sidecars import MAX_REGIONS_BYTES
 
 _REGIONS: Final = "regions"
+_EACH: Final = 4  # sidecars that a thread writes of a batch
 Written: TypeAlias = Literal["written", "unchanged", "without regions", "not found", "ambiguous", "failed"]
 
 
@@ -68,11 +70,11 @@ class SidecarFiles:
         for key in [key for key, same in wanted.items() if len(same) > 1]:
             several = f"{counted(len(wanted[key]), 'image')} of the file can be this one"
             outcomes += [SidecarOutcome(one.name, "ambiguous", problem=several) for one in wanted.pop(key)]
+        done = 0
         with ThreadPoolExecutor(threads) as pool:
-            done = pool.map(lambda one: self._write(one[0], one[1][0].regions, listed), wanted.items())
-            for number, outcome in enumerate(done, start=1):
-                outcomes.append(outcome)
-                progress(number, len(wanted))
+            for some in batches(wanted.items(), threads * _EACH):  # what is under way ends before an error is raised
+                outcomes += pool.map(lambda one: self._write(one[0], one[1][0].regions, listed), some)
+                progress(done := done + len(some), len(wanted))
         return outcomes
 
     def _write(self, image: str, regions: list[Entry], listed: set[str]) -> SidecarOutcome:

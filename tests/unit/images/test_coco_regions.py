@@ -87,6 +87,12 @@ def test_what_is_no_region_is_left_out_and_said(tmp_path: Path) -> None:
         assert said.startswith(start)
 
 
+def test_an_instance_that_export_wrote_keeps_its_own_box(tmp_path: Path) -> None:
+    one = {"bbox": [1, 2, 3, 4], "box_xyxy": [1.25, 2, 4, 6.5], "mask": SQUARE}
+    [image] = read(tmp_path, coco({"image_id": 1, "code": "00", "region": 3, **one})).images
+    assert image.regions == [one]
+
+
 def test_results_that_name_their_files_are_read(tmp_path: Path) -> None:
     """As ultralytics' `save_json` writes them."""
     one = {"image_id": "a", "file_name": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.25}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from searchanything import wiring
 from searchanything.cli.app import run
+from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.protocols import FileStore
 from searchanything.core.settings import Settings
 from searchanything.images.coco_regions import NamedImage
 from searchanything.images.given_regions import read_given_regions
@@ -19,11 +22,25 @@ from searchanything.ingest.sidecar_files import SidecarOutcome
 BOX = {"bbox": [1, 2, 3, 4]}
 
 
+class AwayAfter:
+    """Files of a place that cannot be reached any more after some of them."""
+
+    def __init__(self, files: FileStore, written: int) -> None:
+        self._files, self._left, self.asked = files, written, 0
+
+    def write(self, name: str, data: bytes) -> None:
+        self.asked += 1
+        if self.asked > self._left:
+            raise StoreUnavailableError("away")
+        self._files.write(name, data)
+
+
 def write(source: str | Path, *images: NamedImage, settings: Settings | None = None) -> list[SidecarOutcome]:
     files = wiring.open_sidecar_files(source, settings or Settings(_env_file=None))
     done: list[tuple[int, int]] = []
     outcomes = files.write(images, threads=2, progress=lambda *step: done.append(step))
-    assert [one for one, _ in done] == list(range(1, len(done) + 1))
+    written = sum(one.outcome not in ("not found", "ambiguous") for one in outcomes)
+    assert done[-1:] == ([(written, written)] if written else [])
     return outcomes
 
 
@@ -105,6 +122,19 @@ def test_the_largest_of_too_many_are_kept_and_can_be_read(tmp_path: Path, corner
     assert beside.stat().st_size <= 2**20
     assert outcome.problem.startswith(f"{1500 - outcome.regions:,} regions left out, the smallest")
     assert read_given_regions(found, (30, 40))[1] == ""
+
+
+def test_after_an_error_of_the_store_little_more_is_written(tmp_path: Path) -> None:
+    """Of a store that is away nothing else is asked: each question would wait for its time to be up."""
+    source = folder_of(tmp_path, *(f"{number:03}.jpg" for number in range(200)))
+    files = wiring.open_sidecar_files(source, Settings(_env_file=None))
+    away = AwayAfter(files.files, 5)
+    with pytest.raises(StoreUnavailableError):
+        replace(files, files=away).write(
+            [NamedImage(f"{number:03}.jpg", [BOX]) for number in range(200)], threads=2, progress=lambda *_: None
+        )
+    assert len(list(source.glob("*.json"))) == 5
+    assert away.asked <= 8
 
 
 def test_suffix_and_patterns_are_those_of_the_settings(tmp_path: Path) -> None:
