@@ -22,7 +22,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.patience import PAUSES_S
-from searchanything.core.settings import ServiceSettings, load_settings, reading_of
+from searchanything.core.settings import ServiceSettings, load_settings, reading_settings
 from searchanything.ingest.reports import Failure
 from searchanything.ingest.vanished import Said
 from searchanything.service.cluster import KilledWorker
@@ -151,7 +151,7 @@ async def _wave(
     start = time.perf_counter()
     all_settings = load_settings()
     settings = all_settings.service
-    asked = {"source": source, "force": force, "said": said, "reading": reading_of(all_settings)}
+    asked = {"source": source, "force": force, "said": said, "reading": reading_settings(all_settings)}
     runner = _BatchRunner(engine, asked, settings, urgent=urgent)
     parts = list(batches(keys, settings.batch_keys))
     tiles = [len(range(number, settings.sheet_images, len(parts))) for number in range(len(parts))]

@@ -17,7 +17,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
-from searchanything.core.settings import load_settings, reading_of
+from searchanything.core.settings import load_settings, reading_settings
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
@@ -145,7 +145,7 @@ async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) 
 async def _step(engine: Workers, source: str, step: str) -> BatchReport:
     settings = load_settings()
     timeout_s = _TIDY_S if step == "tidy" else settings.service.batch_timeout_s
-    asked = {"source": source, "step": step, "reading": reading_of(settings)}
+    asked = {"source": source, "step": step, "reading": reading_settings(settings)}
     state: State[Any] = await engine.run(prepare, asked, urgent=False, timeout_s=timeout_s)
     report: BatchReport = await state.aresult()
     return report

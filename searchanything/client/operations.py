@@ -14,7 +14,7 @@ from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.core.arguments import check_progress
 from searchanything.core.errors import ImageError, SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.rows import ImageRow
-from searchanything.core.settings import reading_of
+from searchanything.core.settings import reading_settings
 from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Stopwatch
@@ -46,7 +46,7 @@ class Operations:
         """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
 
         A tile goes with its image, and after a week. What is `said` of keys decides if they are forgotten where they
-        are gone. `reading` is `reading_of` the settings of who asks.
+        are gone. `reading` is `reading_settings` the settings of who asks.
 
         Raises: as `refresh`; SettingsError where tiles would be indexed, or images read in another way than asked.
         """
@@ -87,7 +87,7 @@ class Operations:
         return self._parts.failures.record(source, key, Failed(error, message), begun=begun)
 
     def _check_reading(self, wanted: Mapping[str, str] | None) -> None:
-        own = reading_of(self._parts.connection.settings)
+        own = reading_settings(self._parts.connection.settings)
         if differing := [name for name, value in (wanted or own).items() if own.get(name) != value]:
             shown = ", ".join(f"{name} is {own.get(name)!r} and not {(wanted or own)[name]!r}" for name in differing)
             raise SettingsError(

@@ -304,7 +304,7 @@ def load_settings() -> Settings:
     return settings
 
 
-def reading_of(settings: Settings) -> dict[str, str]:
+def reading_settings(settings: Settings) -> dict[str, str]:
     """The settings that decide what is read of an image beside its pixels, by their names in the environment."""
     ingest, prefix = settings.ingest, f"{ENV_PREFIX}INGEST__"
     return {
