@@ -22,7 +22,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.patience import PAUSES_S
-from searchanything.core.settings import ServiceSettings, load_settings
+from searchanything.core.settings import ServiceSettings, load_settings, reading_settings
 from searchanything.ingest.reports import Failure
 from searchanything.ingest.vanished import Said
 from searchanything.service.cluster import KilledWorker
@@ -64,9 +64,17 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=is_io,
 )
-def index_batch(source: str, keys: list[str], force: bool, tiles: int, said: Said, label: str) -> BatchReport:  # noqa: ARG001, FBT001
+def index_batch(
+    source: str,
+    keys: list[str],
+    force: bool,  # noqa: FBT001
+    tiles: int,
+    said: Said,
+    reading: dict[str, str],
+    label: str,  # noqa: ARG001
+) -> BatchReport:
     """Bring these keys up to date. Runs in a worker; `label` is what Prefect shows."""
-    return refresh_keys(source, keys, force=force, tiles=tiles, said=said)
+    return refresh_keys(source, keys, force=force, tiles=tiles, said=said, reading=reading)
 
 
 @task(name="check worker", cache_policy=NO_CACHE, persist_result=False)
@@ -141,8 +149,9 @@ async def _wave(
 ) -> WaveReport:
     """All batches at once; one that fails does not stop the others. Raises: what the first that failed raised."""
     start = time.perf_counter()
-    settings = load_settings().service
-    asked = {"source": source, "force": force, "said": said}
+    all_settings = load_settings()
+    settings = all_settings.service
+    asked = {"source": source, "force": force, "said": said, "reading": reading_settings(all_settings)}
     runner = _BatchRunner(engine, asked, settings, urgent=urgent)
     parts = list(batches(keys, settings.batch_keys))
     tiles = [len(range(number, settings.sheet_images, len(parts))) for number in range(len(parts))]

@@ -17,7 +17,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
-from searchanything.core.settings import load_settings
+from searchanything.core.settings import load_settings, reading_settings
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
@@ -42,9 +42,9 @@ _tidied: set[str] = set()  # sources that this process has tidied: a new process
     retry_delay_seconds=5,
     retry_condition_fn=is_io,
 )
-def prepare(source: str, step: str) -> BatchReport:
+def prepare(source: str, step: str, reading: dict[str, str]) -> BatchReport:
     """`make index`: an empty one; `tidy`: collect rows that belong to nobody. In a worker."""
-    return tidy(source) if step == "tidy" else refresh_keys(source, ())
+    return tidy(source, reading=reading) if step == "tidy" else refresh_keys(source, (), reading=reading)
 
 
 @flow(name="sync", flow_run_name="sync {source}", persist_result=False)
@@ -143,7 +143,9 @@ async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) 
 
 
 async def _step(engine: Workers, source: str, step: str) -> BatchReport:
-    timeout_s = _TIDY_S if step == "tidy" else load_settings().service.batch_timeout_s
-    state: State[Any] = await engine.run(prepare, {"source": source, "step": step}, urgent=False, timeout_s=timeout_s)
+    settings = load_settings()
+    timeout_s = _TIDY_S if step == "tidy" else settings.service.batch_timeout_s
+    asked = {"source": source, "step": step, "reading": reading_settings(settings)}
+    state: State[Any] = await engine.run(prepare, asked, urgent=False, timeout_s=timeout_s)
     report: BatchReport = await state.aresult()
     return report

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from searchanything.images.crop_policy import CropPolicy
     from searchanything.images.scopes import Patterns, Scope
     from searchanything.ingest.contact_sheet import TileFiles
+    from searchanything.ingest.sidecar_files import SidecarFiles
     from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 CHOOSE_PRESET = (
@@ -150,6 +151,19 @@ def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | Non
         sidecar_suffix=ingest.sidecar_suffix,
         sidecar_regions=given,
     )
+
+
+def open_sidecar_files(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> SidecarFiles:
+    """The sidecars of a source's images, to be written. Nothing is contacted yet. Raises: UsageError, SettingsError."""
+    from searchanything.ingest.sidecar_files import SidecarFiles
+    from searchanything.stores.files import BucketFiles, FolderFiles
+    from searchanything.stores.sources import open_s3
+
+    (store, _), (_, scope) = open_source(source, settings), open_scoped(source, settings, patterns)
+    files: FileStore = FolderFiles(Path(store.bucket))
+    if not Path(store.bucket).is_absolute():
+        files = BucketFiles(open_s3(store.bucket, settings.storage, connections=settings.ingest.transfer_threads), "")
+    return SidecarFiles(store, scope, files, settings.ingest.sidecar_suffix or ".json")
 
 
 def events_opener(source: str | Path, settings: Settings) -> Callable[[], ChangeEvents] | None:

@@ -17,6 +17,11 @@ MARKUP: Final = "rich"
 # name: (module, function or application, the first paragraph of its help), in the order of the list
 VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "index": ("index", "index", "Index the images of a bucket or folder; unchanged ones are skipped."),
+    "sidecars": (
+        "sidecars",
+        "sidecars",
+        "Write the instances of a COCO file as regions into the sidecars of a folder's or bucket's images.",
+    ),
     "watch": (
         "watch",
         "watch",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from searchanything import wiring
@@ -11,8 +12,9 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import SourceName
 from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.core.arguments import check_progress
-from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
+from searchanything.core.errors import ImageError, SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.rows import ImageRow
+from searchanything.core.settings import reading_settings
 from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Stopwatch
@@ -35,15 +37,23 @@ class Operations:
     _parts: ClientParts
 
     def refresh_with_sheet(
-        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False, said: Said = "named"
+        self,
+        source: SourceName,
+        keys: Iterable[str],
+        *,
+        tiles: int,
+        force: bool = False,
+        said: Said = "named",
+        reading: Mapping[str, str] | None = None,
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
 
         A tile goes with its image, and after a week. What is `said` of keys decides if they are forgotten where they
-        are gone.
+        are gone. `reading` is `reading_settings` the settings of who asks.
 
-        Raises: as `refresh`; SettingsError where tiles would be indexed.
+        Raises: as `refresh`; SettingsError where tiles would be indexed, or images read in another way than asked.
         """
+        self._check_reading(reading)
         return self._parts.ingestion.refresh(source, keys, force=force, tiles=tiles, said=said)
 
     def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
@@ -53,11 +63,12 @@ class Operations:
         """
         return self._parts.syncing.check(source, forget=forget, keep=True)
 
-    def collect_garbage(self, source: SourceName) -> SyncReport:
+    def collect_garbage(self, source: SourceName, *, reading: Mapping[str, str] | None = None) -> SyncReport:
         """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
 
-        Raises: as `sync`.
+        Raises: as `sync`; SettingsError as `refresh_with_sheet`.
         """
+        self._check_reading(reading)
         return self._parts.syncing.collect_garbage(source)
 
     def sweep_tiles(self, source: SourceName) -> int:
@@ -77,6 +88,15 @@ class Operations:
         Raises: IndexNotFoundError, RegionIndexError, StoreError.
         """
         return self._parts.failures.record(source, key, Failed(error, message), begun=begun)
+
+    def _check_reading(self, wanted: Mapping[str, str] | None) -> None:
+        own = reading_settings(self._parts.connection.settings)
+        if differing := [name for name, value in (wanted or own).items() if own.get(name) != value]:
+            shown = ", ".join(f"{name} is {own.get(name)!r} and not {(wanted or own)[name]!r}" for name in differing)
+            raise SettingsError(
+                f"{gethostname()} would read images in another way than who sent them: {shown}; "
+                "give watch and its workers the same settings, and restart them"
+            )
 
     def image_names(self, *, bucket: str | None, key_prefix: str, most: int) -> tuple[list[ImageRef], bool]:
         """The names of what `Client.images` lists, and whether these are all. Raises: as `Client.images`."""

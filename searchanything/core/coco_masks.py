@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from annotated_types import MinLen
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from searchanything.core.counting import counted
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle
@@ -22,7 +22,18 @@ else:
     coco_mask = LazyModule("pycocotools.mask")
 
 _MERGED: Final = 8  # polygons at once
-Polygon: TypeAlias = Annotated[list[float], MinLen(6)]  # x, y, x, y, …
+_CORNERS: Final = 6  # numbers of a triangle
+Polygon: TypeAlias = Annotated[list[float], MinLen(_CORNERS)]  # x, y, x, y, …
+
+
+def _with_area(outline: object) -> object:
+    """Without polygons of one or two points, as contours of single pixels are: they have no area."""
+    if not isinstance(outline, list):
+        return outline
+    return [one for one in outline if not (isinstance(one, list) and len(one) in (2, 4))]
+
+
+Polygons: TypeAlias = Annotated[list[Polygon], BeforeValidator(_with_area)]
 
 
 class CocoRle(BaseModel):
@@ -32,7 +43,7 @@ class CocoRle(BaseModel):
     counts: str | list[int]
 
 
-def read_coco_mask(outline: Sequence[Polygon] | CocoRle, size: tuple[int, int]) -> MaskRLE:
+def read_coco_mask(outline: Sequence[list[float]] | CocoRle, size: tuple[int, int]) -> MaskRLE:
     """The mask at the image's size (height, width), checked: it can be decoded. It may have no pixel.
 
     Raises: ValueError for what is no mask of that size, or one of more than `MAX_MASK_CELLS`.

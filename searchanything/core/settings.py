@@ -304,6 +304,16 @@ def load_settings() -> Settings:
     return settings
 
 
+def reading_settings(settings: Settings) -> dict[str, str]:
+    """The settings that decide what is read of an image beside its pixels, by their names in the environment."""
+    ingest, prefix = settings.ingest, f"{ENV_PREFIX}INGEST__"
+    return {
+        f"{prefix}SIDECAR_SUFFIX": ingest.sidecar_suffix or "",
+        f"{prefix}REGIONS_FROM": ingest.regions_from,
+        f"{ENV_PREFIX}STORAGE__OBJECT_TAGS": str(settings.storage.object_tags).lower(),
+    }
+
+
 def check_token(settings: MilvusSettings) -> None:
     """Raises: SettingsError if the token would travel unencrypted to another machine, unasked."""
     scheme, _, rest = settings.uri.partition("://")

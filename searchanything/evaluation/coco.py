@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
-from searchanything.core.coco_masks import CocoRle, Polygon, mask_box, mask_pixels, read_coco_mask
+from searchanything.core.coco_masks import CocoRle, Polygons, mask_box, mask_pixels, read_coco_mask
 from searchanything.core.errors import AnnotationsError
 from searchanything.core.geometry import MAX_MASK_CELLS
 from searchanything.core.reading import read_file
@@ -28,8 +28,17 @@ _SHOWN = 3  # complaints in one message
 class _Image(BaseModel):
     id: StrictInt
     file_name: Annotated[str, MinLen(1)]
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: Annotated[int, Field(ge=1)] | None  # Label Studio has none of an image that nobody annotated
+    width: Annotated[int, Field(ge=1)] | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, image: Any) -> Any:  # noqa: ANN401 - JSON
+        """LVIS has no file_name."""
+        match image:
+            case {"coco_url": str(address)} if "file_name" not in image:
+                return {**image, "file_name": address.partition("?")[0].rpartition("/")[2]}
+        return image
 
 
 class _Annotation(BaseModel):
@@ -38,7 +47,7 @@ class _Annotation(BaseModel):
     image_id: StrictInt
     category_id: StrictInt
     bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
-    segmentation: list[Polygon] | CocoRle | None = None
+    segmentation: Polygons | CocoRle | None = None
     area: float | None = Field(None, ge=0)
     iscrowd: bool = False
 
@@ -78,12 +87,8 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
     """
     document = _parsed(path)
     names = {one.id: one.name for one in document.categories}
-    sizes = {one.id: (one.height, one.width) for one in document.images}
-    for number, one in enumerate(document.images):
-        if one.height * one.width > MAX_MASK_CELLS:
-            place = _Place(path, f"images[{number}]")
-            raise place.wrong(f"at most {MAX_MASK_CELLS:,} pixels", f"{one.width} x {one.height}")
-    if len(sizes) != len(document.images):
+    sizes = _sizes(path, document)
+    if len({one.id for one in document.images}) != len(document.images):
         raise AnnotationsError(path, "images", "expected one entry for each id, some id occurs twice")
     found: defaultdict[int, list[Instance]] = defaultdict(list)
     empty = 0
@@ -102,7 +107,8 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
             found[annotation.image_id].append(
                 replace(instance, annotation=str(number if known_as is None else known_as))
             )
-    images = (TrueImage(one.file_name, one.height, one.width, tuple(found[one.id])) for one in document.images)
+    sized = (one for one in document.images if one.id in sizes)
+    images = (TrueImage(one.file_name, *sizes[one.id], tuple(found[one.id])) for one in sized)
     return Truth(tuple(images), empty)
 
 
@@ -116,6 +122,22 @@ def _parsed(path: Path) -> _Document:
         wrong = "; ".join(f"{_where(one['loc'])}: {one['msg']}" for one in complaints[1:_SHOWN])
         rest = f"; and {wrong}" if wrong else ""
         raise AnnotationsError(path, _where(complaints[0]["loc"]), f"{complaints[0]['msg']}{rest}") from None
+
+
+def _sizes(path: Path, document: _Document) -> dict[int, tuple[int, int]]:
+    """The images' (height, width) by their ids, of those that have any."""
+    annotated = {one.image_id for one in document.annotations}
+    sizes = {}
+    for number, one in enumerate(document.images):
+        place = _Place(path, f"images[{number}]")
+        if one.height is None or one.width is None:
+            if one.id in annotated:
+                raise place.at("width" if one.height else "height").wrong("that of an annotated image", "null")
+            continue
+        if one.height * one.width > MAX_MASK_CELLS:
+            raise place.wrong(f"at most {MAX_MASK_CELLS:,} pixels", f"{one.width} x {one.height}")
+        sizes[one.id] = (one.height, one.width)
+    return sizes
 
 
 def _where(location: Sequence[str | int]) -> str:
@@ -141,6 +163,8 @@ def _instance(
     if pixels == 0:
         return None
     left, top, width, height = annotation.bbox or mask_box(mask)
+    if (width == 0 <= height) or (height == 0 <= width):  # as some tools box a mask that is one pixel wide
+        left, top, width, height = mask_box(mask)
     if width <= 0 or height <= 0:
         raise place.at("bbox").wrong("a positive width and height", (width, height))
     return Instance(

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from searchanything.core.coco_masks import CocoRle, Polygon, mask_box, mask_pixels, read_coco_mask
+from searchanything.core.coco_masks import CocoRle, Polygons, mask_box, mask_pixels, read_coco_mask
 from searchanything.core.counting import counted
 from searchanything.core.types import BoxXYXY, FloatArray, Hit, MaskRLE, StoredObject
 from searchanything.images.sidecars import SIDECAR_PROBLEM, SIDECAR_REGIONS, problem
@@ -28,6 +28,7 @@ MOST_OUTLINE_PX: Final = 1 << 22  # of all polygons of an image: pycocotools wal
 MOST_POLYGONS: Final = 1000  # of a mask: each is merged with all before it
 _SHOWN: Final = 3
 _MESSAGE_CHARACTERS: Final = 120
+_NEITHER: Final = "expected a box or a mask, got neither"
 _Number = Annotated[float, Field(strict=True)]
 _FourNumbers = tuple[_Number, _Number, _Number, _Number]
 
@@ -40,9 +41,10 @@ class _Region(BaseModel):
     box_xyxy: _FourNumbers | None = None
     bbox: _FourNumbers | None = None  # left, top, width, height
     bbox_mode: Any = 1  # Detectron2's name of that; its 0 are corners
-    mask: list[Polygon] | CocoRle | None = None
-    segmentation: list[Polygon] | CocoRle | None = None
+    mask: Polygons | CocoRle | None = None
+    segmentation: Polygons | CocoRle | None = None
     score: Annotated[_Number, Field(ge=0, le=1)] | None = None
+    image_size: tuple[int, int] | None = None  # height, width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +120,16 @@ def read_given_regions(document: object, size: tuple[int, int]) -> tuple[GivenRe
     return GivenRegions.of(found), f"{len(wrong)} of {counted(len(document), 'region')} left out: {shown}"
 
 
+def check_given_region(document: object) -> None:
+    """Raises: ValueError, in a few words, for a value that is no region of any image."""
+    try:
+        said = _entry(document)
+        if not any((said.mask, said.segmentation, said.box_xyxy, said.bbox)):
+            raise ValueError(_NEITHER)
+    except ValueError as error:
+        raise ValueError(_reason(error)) from None
+
+
 def _entry(document: object) -> _Region:
     """One entry of the list. Raises: ValueError."""
     if not isinstance(document, dict):
@@ -142,12 +154,14 @@ def _outline_px(said: _Region, room_px: float) -> float:
 
 def _region(said: _Region, size: tuple[int, int]) -> tuple[BoxXYXY, float, float, MaskRLE | None]:
     """Box, area, score and mask of one entry. Raises: ValueError."""
+    if said.image_size not in (None, size):
+        raise ValueError(f"expected a region drawn on an image of the size {size}, got one of {said.image_size}")
     outline, box = said.mask or said.segmentation, _box(said)
     mask = read_coco_mask(outline, size) if outline else None
     score = 1.0 if said.score is None else said.score
     if mask is None:
         if box is None:
-            raise ValueError("expected a box or a mask, got neither")
+            raise ValueError(_NEITHER)
         x1, y1, x2, y2 = inside = _inside(box, size)
         return inside, (x2 - x1) * (y2 - y1), score, None
     pixels, around = mask_pixels(mask), _corners(mask_box(mask))

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
@@ -32,17 +32,23 @@ def warm_up(source: str) -> None:
 
 
 def refresh_keys(
-    source: str, keys: Sequence[str], *, force: bool = False, tiles: int = 0, said: Said = "named"
+    source: str,
+    keys: Sequence[str],
+    *,
+    reading: Mapping[str, str],
+    force: bool = False,
+    tiles: int = 0,
+    said: Said = "named",
 ) -> BatchReport:
     """Bring these keys up to date, as `Client.refresh` does, in this process, with up to `tiles` for the contact sheet.
 
-    What is `said` of them decides whether those that are gone are forgotten.
+    What is `said` of them decides whether those that are gone are forgotten. `reading` is the coordinator's.
 
-    Raises: the same.
+    Raises: as `Operations.refresh_with_sheet`.
     """
     start = time.perf_counter()
     operations = worker_client().operations
-    report, shown = operations.refresh_with_sheet(source, keys, force=force, tiles=tiles, said=said)
+    report, shown = operations.refresh_with_sheet(source, keys, force=force, tiles=tiles, said=said, reading=reading)
     seconds = time.perf_counter() - start
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), shown)
 
@@ -57,10 +63,10 @@ def check_worker(source: str, key: str) -> None:
     operations.check_readable(source, key)
 
 
-def tidy(source: str) -> BatchReport:
+def tidy(source: str, *, reading: Mapping[str, str]) -> BatchReport:
     """Collect garbage. Raises: as `Operations.collect_garbage`."""
     start = time.perf_counter()
-    found = worker_client().operations.collect_garbage(source)
+    found = worker_client().operations.collect_garbage(source, reading=reading)
     seconds = time.perf_counter() - start
     return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid())
 

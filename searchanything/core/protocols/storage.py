@@ -116,7 +116,7 @@ class FileStore(Protocol):
         ...
 
     def write(self, name: str, data: bytes) -> None:
-        """Make a file, which appears whole or not at all. Its name must be new."""
+        """Make a file, or replace it; it appears whole or not at all."""
         ...
 
     def delete(self, name: str) -> None:

@@ -151,7 +151,9 @@ FIRST = ("annotations", 0)
         (_set(*FIRST, "bbox", to=[math.nan, 2, 3, 4]), "annotations[0].bbox"),
         (_set(*FIRST, "area", to=-1), "annotations[0].area"),
         (_set(*FIRST, "area", to=math.inf), "annotations[0].area"),
-        (_set(*FIRST, "segmentation", to=[[1, 2]]), "annotations[0].segmentation"),
+        (_set(*FIRST, "segmentation", to=[[1, 2, 3]]), "annotations[0].segmentation"),
+        (_set("images", 0, "width", to=None), "images[0].width"),
+        (_set("images", 0, "height", to=None), "images[0].height"),
         (_set(*FIRST, "segmentation", to=[[1, 2, 3, 4, 5, 6, 7]]), "annotations[0].segmentation"),
         (_set(*FIRST, "segmentation", to={"size": [9, 9], "counts": "0"}), "annotations[0].segmentation"),
         (_set(*FIRST, "segmentation", to={"size": [HEIGHT, WIDTH], "counts": "zz"}), "annotations[0].segmentation"),
@@ -388,8 +390,8 @@ def test_what_an_annotation_says_counts_before_its_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        ({"bbox": [1, 2, 0, 4]}, "annotations[0].bbox: expected a positive width and height, got (0.0, 4.0)"),
-        ({"bbox": [1, 2, 3, 0]}, "annotations[0].bbox: expected a positive width and height, got (3.0, 0.0)"),
+        ({"bbox": [1, 2, -1, 0]}, "annotations[0].bbox: expected a positive width and height, got (-1.0, 0.0)"),
+        ({"bbox": [1, 2, 3, -1]}, "annotations[0].bbox: expected a positive width and height, got (3.0, -1.0)"),
         (
             {"segmentation": {"size": [HEIGHT, WIDTH], "counts": []}},
             "annotations[0].segmentation: expected runs of 600 pixels, got 0 in 0 runs",
@@ -400,6 +402,33 @@ def test_boxes_and_runs_of_nothing_are_refused(tmp_path: Path, first: dict[str, 
     with pytest.raises(AnnotationsError) as refused:
         read_coco(changed(tmp_path, **first))
     assert str(refused.value).endswith(f"annotations.json: {said}")
+
+
+@pytest.mark.parametrize("box", [[2, 4, 0, 5], [2, 4, 9, 0], [2, 4, 0, 0]])
+def test_a_box_to_the_last_pixel_may_have_no_width(tmp_path: Path, box: list[int]) -> None:
+    """As OpenCV's and SAM's users write it."""
+    (one,) = read_coco(changed(tmp_path, bbox=box)).images[0].instances
+    assert one.box_xyxy == (2, 4, 12, 10)
+    assert read_coco(changed(tmp_path, bbox=box, segmentation=[])).empty_annotations == 1
+
+
+def test_contours_of_a_pixel_are_no_part_of_a_mask(tmp_path: Path) -> None:
+    (polygon,) = document()["annotations"][0]["segmentation"]
+    (one,) = read_coco(changed(tmp_path, segmentation=[[20, 15], polygon, [20, 15, 21, 15]])).images[0].instances
+    np.testing.assert_array_equal(decode_rle(one.mask), square(2, 4, 12, 10))
+
+
+def test_an_image_that_label_studio_never_opened_is_left_out(tmp_path: Path) -> None:
+    content = document()
+    content["images"].append({"id": 8, "file_name": "b.jpg", "height": None, "width": None})
+    assert [one.file_name for one in read_coco(written(tmp_path, content)).images] == ["a.jpg"]
+
+
+def test_an_image_of_lvis_is_named_by_its_address(tmp_path: Path) -> None:
+    content = document()
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/a.jpg?v=1/2"
+    assert [one.file_name for one in read_coco(written(tmp_path, content)).images] == ["a.jpg"]
 
 
 def test_polygons_may_reach_twice_the_longer_side_out_of_the_image(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def only(entry: object) -> GivenRegions:
         ({"box_xyxy": [1, 2, 4, 6], "bbox": [1, 1, 9, 9], "bbox_mode": 0}, [1, 2, 4, 6], 12),
         ({"mask": SQUARE, "segmentation": [[1, 1, 9, 1, 9, 9]]}, [10, 10, 20, 20], 100),
         ({"mask": [], "segmentation": SQUARE}, [10, 10, 20, 20], 100),
+        ({"mask": SQUARE, "image_size": [30, 40]}, [10, 10, 20, 20], 100),
+        ({"segmentation": [[1, 2, 3, 4], *SQUARE, [5, 6]]}, [10, 10, 20, 20], 100),  # contours of one and two pixels
+        ({"bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 3, 4]]}, [1, 2, 4, 6], 12),
         ({"box_xyxy": [-1e308, 2, 1e308, 6], "bbox_mode": 1}, [0, 2, 40, 6], 160),
     ],
 )
@@ -92,7 +95,10 @@ def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area
         ({"box_xyxy": [1, 2, 3, 4], "score": "high"}, "score"),
         ({"bbox": [1e308, 2, 1e308, 4]}, "expected a box in the image"),
         ({"bbox": [1, 2, 9, 9], "bbox_mode": 0}, "bbox_mode"),  # Detectron2's corners
-        ({"mask": [[1, 2, 3, 4]]}, "at least 6"),
+        ({"mask": [[1, 2, 3]]}, "at least 6"),
+        ({"mask": [[1, 2, 3, 4], [5, 6]]}, "expected a box or a mask, got neither"),
+        ({"mask": SQUARE, "image_size": [40, 30]}, "an image of the size (30, 40), got one of (40, 30)"),
+        ({"bbox": [1, 2, 3, 4], "image_size": "30 x 40"}, "image_size"),
         ({"mask": [[1, 1, 9, 1, 9, 9, 1]]}, "odd number"),
         ({"mask": [[500, 1, 9, 1, 9, 9]]}, "near the image"),
         ({"mask": [[1e9, 1, 9, 1, 9, 9]]}, "pixels in all"),

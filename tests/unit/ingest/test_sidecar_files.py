@@ -1,0 +1,173 @@
+"""Regions of a COCO file, written into sidecars: what is written, what stays, what is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchanything import wiring
+from searchanything.cli.app import run
+from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.protocols import FileStore
+from searchanything.core.settings import Settings
+from searchanything.images.coco_regions import NamedImage
+from searchanything.images.given_regions import read_given_regions
+from searchanything.images.scopes import Patterns
+from searchanything.ingest.sidecar_files import SidecarOutcome
+
+BOX = {"bbox": [1, 2, 3, 4]}
+
+
+class AwayAfter:
+    """Files of a place that cannot be reached any more after some of them."""
+
+    def __init__(self, files: FileStore, written: int) -> None:
+        self._files, self._left, self.asked = files, written, 0
+
+    def write(self, name: str, data: bytes) -> None:
+        self.asked += 1
+        if self.asked > self._left:
+            raise StoreUnavailableError("away")
+        self._files.write(name, data)
+
+
+def write(source: str | Path, *images: NamedImage, settings: Settings | None = None) -> list[SidecarOutcome]:
+    files = wiring.open_sidecar_files(source, settings or Settings(_env_file=None))
+    done: list[tuple[int, int]] = []
+    outcomes = files.write(images, threads=2, progress=lambda *step: done.append(step))
+    written = sum(one.outcome not in ("not found", "ambiguous") for one in outcomes)
+    assert done[-1:] == ([(written, written)] if written else [])
+    return outcomes
+
+
+def folder_of(place: Path, *names: str) -> Path:
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"")
+    return place
+
+
+def document(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def test_other_names_stay_and_what_does_not_change_is_not_written(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "s", "a.jpg", "deep/ü b.jpg")
+    beside = source / "a.jpg.json"
+    beside.write_bytes(b"\xef\xbb\xbf" + '{"city": "Köln", "regions": 5}'.encode())
+    images = NamedImage("a.jpg", [BOX, BOX]), NamedImage("deep/ü b.jpg", [BOX])
+    outcomes = write(source, *images)
+    assert [(one.name, one.outcome, one.regions) for one in outcomes] == [
+        ("a.jpg.json", "written", 2),
+        ("deep/ü b.jpg.json", "written", 1),
+    ]
+    assert document(beside) == {"city": "Köln", "regions": [BOX, BOX]}
+    assert document(source / "deep/ü b.jpg.json") == {"regions": [BOX]}
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*.json")}
+    assert [one.outcome for one in write(source, *images)] == ["unchanged", "unchanged"]
+    assert {path: path.stat().st_mtime_ns for path in source.rglob("*") if path.suffix == ".json"} == before
+
+
+def test_an_image_without_regions_has_none_any_more(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (source / "a.jpg.json").write_text('{"city": "Bonn", "regions": [{"bbox": [1, 2, 3, 4]}]}')
+    (source / "c.jpg.json").write_text('{"city": "Trier"}')
+    outcomes = write(source, *(NamedImage(f"{name}.jpg") for name in "abc"))
+    assert [one.outcome for one in outcomes] == ["without regions"] * 3
+    assert [document(source / f"{name}.jpg.json") for name in "ac"] == [{"city": "Bonn"}, {"city": "Trier"}]
+    assert not (source / "b.jpg.json").exists()
+
+
+def test_what_names_no_image_or_several_is_said_and_nothing_written(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, "a.jpg", "x/c.jpg", "y/c.jpg", "a.txt")
+    images = [NamedImage(name, [BOX]) for name in ("c.jpg", "none.jpg", "a.txt", "a.jpg", "z/a.jpg")]
+    outcomes = {one.name: one for one in write(source, *images)}
+    found = {name: one.outcome for name, one in outcomes.items()}
+    assert found == dict.fromkeys(("none.jpg", "a.txt"), "not found") | dict.fromkeys(
+        ("c.jpg", "a.jpg", "z/a.jpg"), "ambiguous"
+    )
+    assert outcomes["c.jpg"].problem == "can be each of 2 images, such as x/c.jpg and y/c.jpg"
+    assert outcomes["a.jpg"].problem == "2 images of the file can be this one"
+    assert not list(source.rglob("*.json"))
+
+
+def test_a_sidecar_that_is_none_stays_as_it_is_and_others_are_written(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    contents = {"a": b"{", "b": b"[1]", "c": b"[" * 100_000}
+    for name, content in contents.items():
+        (source / f"{name}.jpg.json").write_bytes(content)
+    outcomes = write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abcd"))
+    assert [one.outcome for one in outcomes] == ["failed"] * 3 + ["written"]
+    assert all(one.problem for one in outcomes[:3])
+    assert {name: (source / f"{name}.jpg.json").read_bytes() for name in "abc"} == contents
+
+
+@pytest.mark.parametrize(("corners", "kept"), [(2, 1000), (200, 400)])
+def test_the_largest_of_too_many_are_kept_and_can_be_read(tmp_path: Path, corners: int, kept: int) -> None:
+    source = folder_of(tmp_path, "a.jpg")
+    beside = source / "a.jpg.json"
+    beside.write_text(json.dumps({"city": "x" * 30_000}))
+    regions = [
+        {"bbox": [0, 0, 10, 10], "segmentation": [[0, 0, 10, 0, *[9.125, 9.125] * corners]], "number": number}
+        for number in range(1500)
+    ]
+    [outcome] = write(source, NamedImage("a.jpg", regions))
+    found = document(beside)["regions"]
+    assert [one["number"] for one in found] == list(range(outcome.regions))
+    assert kept <= outcome.regions <= 1000
+    assert beside.stat().st_size <= 2**20
+    assert outcome.problem.startswith(f"{1500 - outcome.regions:,} regions left out, the smallest")
+    assert read_given_regions(found, (30, 40))[1] == ""
+
+
+def test_after_an_error_of_the_store_little_more_is_written(tmp_path: Path) -> None:
+    """Of a store that is away nothing else is asked: each question would wait for its time to be up."""
+    source = folder_of(tmp_path, *(f"{number:03}.jpg" for number in range(200)))
+    files = wiring.open_sidecar_files(source, Settings(_env_file=None))
+    away = AwayAfter(files.files, 5)
+    with pytest.raises(StoreUnavailableError):
+        replace(files, files=away).write(
+            [NamedImage(f"{number:03}.jpg", [BOX]) for number in range(200)], threads=2, progress=lambda *_: None
+        )
+    assert len(list(source.glob("*.json"))) == 5
+    assert away.asked <= 8
+
+
+def test_suffix_and_patterns_are_those_of_the_settings(tmp_path: Path) -> None:
+    source, settings = folder_of(tmp_path, "a.jpg", "b.jpg"), Settings(_env_file=None)
+    settings.ingest.sidecar_suffix = ".meta"
+    files = wiring.open_sidecar_files(source, settings, Patterns(exclude=("b*",)))
+    outcomes = files.write(
+        [NamedImage("a.jpg", [BOX]), NamedImage("b.jpg", [BOX])], threads=1, progress=lambda *_: None
+    )
+    assert sorted((one.name, one.outcome) for one in outcomes) == [("a.jpg.meta", "written"), ("b.jpg", "not found")]
+
+
+def test_the_command_says_what_was_done_and_what_is_to_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, file = folder_of(tmp_path / "s", "a.jpg", "b.jpg"), tmp_path / "coco.json"
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
+    good, bad = {"image_id": 0, **BOX}, {"image_id": 0, "bbox": [1, 2, 3]}
+    file.write_text(json.dumps({"images": images, "annotations": [good]}))
+    assert run(["sidecars", str(file), str(source)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "1 written, 0 unchanged, 1 without regions, 1 not found; 1 region in sidecars", "not found: c.jpg",
+    ]  # fmt: skip
+    missing = "SEARCHANYTHING_INGEST__SIDECAR_SUFFIX=.json SEARCHANYTHING_INGEST__REGIONS_FROM=sidecar"
+    assert f"export {missing}" in err
+    for setting in missing.split():
+        monkeypatch.setenv(*setting.split("="))
+    file.write_text(json.dumps({"images": images, "annotations": [good, good, bad]}))
+    assert run(["sidecars", str(file), str(source), "--format", "json"]) == 3
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert (answer["images"]["written"], answer["regions"], answer["not_found"]) == (1, 2, ["c.jpg"])
+    assert answer["problems"][0].startswith("annotations[2]: bbox")
+    assert "export" not in err
+    assert run(["sidecars", str(file), str(folder_of(tmp_path / "other", "z.jpg"))]) == 3
