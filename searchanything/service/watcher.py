@@ -4,7 +4,8 @@
               └ "something may have been lost" ─► pending sync ─► sync()   (one at a time; waves go on meanwhile)
 
 The keys of a failed wave are not put back: a sync is requested, and finds them. A sync that fails stays pending and is
-tried again after a pause.
+tried again after a pause. One that somebody stopped has shown nothing, and does not come back at once: what it was for
+is found by the regular one.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ _GRACE_S: Final = 15.0  # for running waves when the watcher ends
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the loop starts: a wave of keys (returns those to look at again), and a sync. Either may raise."""
+    """What the loop starts: a wave of keys (returns those to look at again), and a sync. Either may raise.
+
+    A sync returns whether source and index are in step as far as it could bring them; False if somebody stopped it.
+    """
 
     index_wave: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
-    sync: Callable[[], Awaitable[None]]
+    sync: Callable[[], Awaitable[bool]]
 
 
 class SyncClock:
@@ -60,6 +64,10 @@ class SyncClock:
         """A sync has succeeded."""
         self._due = self._clock() + self.interval_s
         self._pause = _PAUSES_S[0]
+
+    def stopped(self) -> None:
+        """Somebody stopped a sync: the next is the regular one, and what failed before it still counts."""
+        self._due = self._clock() + self.interval_s
 
     def failed(self, kind: RunKind) -> None:
         """A sync or a wave has failed: the next sync waits, and longer each time that a sync fails.
@@ -173,7 +181,9 @@ class Watcher:
     async def _sync(self, work: Work) -> None:
         self._pending = set()  # what is requested from now on may come too late for this sync
         with self._sync_if_cut("sync", self._pending.add, "a sync failed; it is tried again"):
-            await work.sync()
+            if not await work.sync():
+                self.clock.stopped()
+                return
             self.clock.succeeded()
             self.figures.synced()
             self._outages.synced()
