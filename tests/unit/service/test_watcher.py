@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fakes.figures import read
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from urllib3 import PoolManager
 
 from searchanything.core.errors import EventsNotOfferedError, SettingsError, StoreUnavailableError
@@ -197,6 +198,48 @@ def test_syncs_by_the_clock() -> None:
     now[0] += 4
     clock.succeeded()
     assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (10.0, 0.0)
+
+
+def test_a_sync_that_is_asked_for_again_and_again_comes_now_and_then() -> None:
+    now = [100.0]
+    clock = SyncClock(900.0, clock=lambda: now[0])
+    for left_s in (30.0, 20.0, 10.0, 0.0):
+        clock.ask_within(30.0)
+        assert clock.due_in_s(pending=False) == left_s
+        now[0] += 10
+    clock.began()
+    clock.ask_within(30.0)  # while it runs
+    clock.succeeded()
+    assert clock.due_in_s(pending=False) == 30.0
+    clock.began()
+    clock.succeeded()
+    assert clock.due_in_s(pending=False) == 900.0
+
+
+def test_an_unreadable_notification_to_the_webhook_is_followed_by_a_sync(tmp_path: Path) -> None:
+    settings, crew = Settings(_env_file=None), Crew()
+    settings.service = ServiceSettings(poll_s=0.2, sync_s=9000, webhook_port=0, webhook_token=SecretStr("secret"))
+
+    def post(url: str, token: str) -> int:
+        with PoolManager(retries=False, timeout=30.0) as http:
+            return http.request("POST", url, body=b"{", headers={"Authorization": token}).status
+
+    async def main() -> None:
+        watcher = Watcher(str(tmp_path), settings)
+        loop = asyncio.create_task(watcher.run(Work(crew.index_wave, crew.sync)))
+        async with asyncio.timeout(30):
+            while watcher.clock.due_in_s(pending=False) < 8000:  # the first has succeeded
+                await asyncio.sleep(0.005)
+            assert await asyncio.to_thread(post, str(watcher.webhook_url), "wrong") == 401
+            assert watcher.clock.due_in_s(pending=False) > 8000
+            assert await asyncio.to_thread(post, str(watcher.webhook_url), "secret") == 400
+            while crew.syncs < 2:
+                await asyncio.sleep(0.005)
+        watcher.stop()
+        await loop
+        watcher.close()
+
+    asyncio.run(main())
 
 
 def test_waves_that_fail_do_not_put_off_the_sync_that_finds_their_images() -> None:

@@ -17,7 +17,10 @@ from urllib3 import PoolManager
 
 from searchanything import bounded_http
 from searchanything.core.settings import ServiceSettings
+from searchanything.images.scopes import Scope
 from searchanything.service.http_thread import HttpThread
+from searchanything.service.listening import HintFilter
+from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import MAX_BODY_BYTES, webhook_of
 
 TOKEN = "the token"
@@ -110,6 +113,18 @@ def test_a_notification_that_is_cut_off_is_said_to_be_lost(token: str, is_lost: 
         opened(webhook, begun).close()
         assert not is_lost or lost.get(timeout=30) == "a notification was cut off"
     assert lost.empty()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"Records": [null]}', b" " * (MAX_BODY_BYTES + 1)])
+@pytest.mark.parametrize(("token", "is_lost"), [(TOKEN, True), ("no", False)])
+def test_a_notification_that_cannot_be_read_is_said_to_be_lost(token: str, is_lost: bool, body: bytes) -> None:
+    """It may concern any object; of who has not the token nothing is read."""
+    lost: list[str] = []
+    hint = HintFilter(WaveQueue(settings()), "images", Scope())
+    with webhook_of(settings(), hint, lost.append) as webhook:
+        assert post(webhook, body, {"Authorization": token}) in ((400, 413) if is_lost else (401,))
+        assert post(webhook, b'{"Records": []}') == 200
+    assert len(lost) == is_lost
 
 
 def status_of(one: socket.socket) -> int:
