@@ -23,7 +23,7 @@ from searchanything.service.work import worker_client
 
 from .engine import workers
 from .index import index, report_of
-from .publish import stop_if_cancelled
+from .publish import last_state, stop_if_cancelled
 from .sync import is_in_step, sync
 
 _open: list[Watcher] = []
@@ -85,7 +85,7 @@ class _Period:
     async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
         """Keys to look at again. Raises: what the flow raised."""
         self.waves += 1
-        report = await self._done("wave", await index(self._source, list(keys), return_state=True))
+        report = await self._done("wave", await last_state(index(self._source, list(keys), return_state=True)))
         return () if report is None else report.total.left
 
     async def sync(self) -> bool:
@@ -97,7 +97,7 @@ class _Period:
             self.looks += 1
             return True
         self.syncs += 1
-        report = await self._done("sync", await sync(self._source, return_state=True))
+        report = await self._done("sync", await last_state(sync(self._source, return_state=True)))
         self._synced = self._synced or report is not None
         return report is not None
 
