@@ -31,6 +31,7 @@ from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
 from .index import NO_IMAGE, report_of
+from .publish import last_state
 from .server import serve_prefect
 from .sync import sync
 from .watch import watch, watcher_of
@@ -56,7 +57,7 @@ async def keep_watch(source: str, notes: Path | None) -> int:
         _write(notes, {"pid": os.getpid(), "scheduler": engine.address, **listens})
         guard = asyncio.create_task(_stop_when_lost(engine, stop))
         while not watcher.stopping:
-            run = await watch(source, return_state=True)
+            run = await last_state(watch(source, return_state=True))
             if not run.is_cancelled():  # a cancelled run is followed by the next
                 await run.aresult()
         guard.cancel()

@@ -16,7 +16,7 @@ from searchanything.service.reports import WaveReport, sum_waves
 
 from .engine import Workers
 from .index import index, report_of
-from .publish import Progress
+from .publish import Progress, last_state
 
 
 async def index_in_waves(
@@ -49,4 +49,5 @@ async def index_in_waves(
 
 
 async def _wave(source: str, keys: list[str], *, force: bool, said: Said) -> WaveReport:
-    return await report_of(await index(source, keys, force=force, urgent=False, said=said, return_state=True))
+    run = index(source, keys, force=force, urgent=False, said=said, return_state=True)
+    return await report_of(await last_state(run))

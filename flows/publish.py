@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from prefect import runtime
 from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.events import emit_event
-from prefect.exceptions import CancelledRun
+from prefect.exceptions import CancelledRun, ObjectNotFound
+from prefect.states import Cancelled
 
 from searchanything.core.counting import counted
 from searchanything.ingest.reports import Failure
@@ -84,9 +86,9 @@ class Progress:
 
 
 async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`; if the run is cancelled in Prefect meanwhile, `work` is stopped; what is committed stays.
+    """The result of `work`; if the run is cancelled or deleted in Prefect meanwhile, `work` is stopped.
 
-    Raises: CancelledRun.
+    What is committed stays. Raises: CancelledRun.
     """
     task = asyncio.ensure_future(work)
     run_id = runtime.flow_run.id
@@ -103,6 +105,14 @@ async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
                 await task
 
 
+async def last_state(run: Awaitable[State[Any]]) -> State[Any]:
+    """The last state of a run of ours; Cancelled if it was deleted in Prefect, which can keep no state of it then."""
+    try:
+        return await run
+    except ObjectNotFound:
+        return Cancelled(message="deleted in Prefect; what has been committed stays")
+
+
 def artifact_key(kind: str, source: str) -> str:
     """An artifact's key: lower-case letters, digits and dashes."""
     return f"{kind}-{source_slug(source)}"
@@ -114,5 +124,8 @@ def _resource(source: str) -> dict[str, str]:
 
 async def _is_cancelling(run_id: str) -> bool:
     async with get_client() as client:
-        run = await client.read_flow_run(run_id)  # type: ignore[arg-type]
+        try:
+            run = await client.read_flow_run(run_id)  # type: ignore[arg-type]
+        except ObjectNotFound:
+            return True
     return run.state is not None and (run.state.is_cancelling() or run.state.is_cancelled())

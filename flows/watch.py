@@ -23,7 +23,7 @@ from searchanything.service.work import worker_client
 
 from .engine import workers
 from .index import index, report_of
-from .publish import stop_if_cancelled
+from .publish import last_state, stop_if_cancelled
 from .sync import is_in_step, sync
 
 _open: list[Watcher] = []
@@ -80,28 +80,32 @@ class _Period:
     def __init__(self, source: str, figures: WatchFigures) -> None:
         self._source, self._figures = source, figures
         self.waves = self.syncs = self.looks = 0
+        self._synced = False
 
     async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
         """Keys to look at again. Raises: what the flow raised."""
         self.waves += 1
-        report = await self._done("wave", await index(self._source, list(keys), return_state=True))
-        return report.total.left
+        report = await self._done("wave", await last_state(index(self._source, list(keys), return_state=True)))
+        return () if report is None else report.total.left
 
-    async def sync(self) -> None:
-        """A run of the flow `sync`: the first of a period in any case, later ones only where there is something to do.
+    async def sync(self) -> bool:
+        """A run of the flow `sync`: up to the first that ends in any case, then only where there is something to do.
 
-        Raises: what the flow raised.
+        Returns: False if it was cancelled. Raises: what the flow raised.
         """
-        if self.syncs and await asyncio.to_thread(is_in_step, self._source):
+        if self._synced and await asyncio.to_thread(is_in_step, self._source):
             self.looks += 1
-            return
+            return True
         self.syncs += 1
-        await self._done("sync", await sync(self._source, return_state=True))
+        report = await self._done("sync", await last_state(sync(self._source, return_state=True)))
+        self._synced = self._synced or report is not None
+        return report is not None
 
-    async def _done(self, kind: RunKind, state: State[Any]) -> WaveReport:
-        """A run that was cancelled in Prefect is not started again; the next sync does the rest."""
+    async def _done(self, kind: RunKind, state: State[Any]) -> WaveReport | None:
+        """None for a run that was cancelled in Prefect: it does not come back, the next regular sync does the rest."""
         if state.is_cancelled():
-            return WaveReport()
+            self._figures.cancelled(kind)
+            return None
         report = await report_of(state)
         self._figures.did(kind, report)
         return report

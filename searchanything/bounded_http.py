@@ -6,6 +6,9 @@ never closes in the moment in which the next request comes, which would be lost.
 more, and the one that waits longest, without being answered or without reading its answer, is closed. So who opens
 thousands and sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
 
+Who is answered before he has sent all gets `Connection: close` and the end of what is sent; what he sends on is taken
+and not read, until he closes or his time is over.
+
 A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
 
@@ -24,10 +27,22 @@ IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connectio
 REQUEST_S: Final = 15.0
 
 
+class _HalfClosing:
+    """A connection to a cycle of uvicorn's: closing it ends what is sent, and what comes is still taken, unread.
+
+    To close it altogether with a part of a request on its way would reset it, and the answer would be lost with it
+    (RFC 9112, 9.6).
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, transport.write_eof
+
+
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with those limits; give it to `uvicorn.Config` as `http`."""
 
     waits_since = 0.0  # by the loop's clock: opened, or answered last
+    _is_last = False  # unless the rest of this request comes before its answer
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -46,22 +61,25 @@ class BoundedProtocol(H11Protocol):
         self._forget_deadline()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """What comes behind the last answer is not read."""
+        if self.cycle is None or not (self._is_last and self.cycle.response_complete):
+            super().data_received(data)
+
     def handle_events(self) -> None:
         """A request that has begun must end, and one of two lengths is the last.
 
-        A proxy may see another end of it (RFC 9112, 6.1).
+        A proxy may see another end of it (RFC 9112, 6.1). So is one that is answered before it is here in full.
         """
         super().handle_events()
         if self._deadline is None and not self._is_idle:
             self._expect_request()
         if self.headers is not None and _CLOSE not in self.headers and _has_two_lengths(self.headers):
             self.headers.append(_CLOSE)  # the scope's own list, which uvicorn asks when it answers
+        self._announce_end()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.
-
-        Closing at once would reset the connection, and the answer would be lost with it.
-        """
+        """Wait for the next request. Who was answered before he had sent all of his gets no more time to close."""
         self.waits_since = self.loop.time()
         if not self.cycle.more_body:
             self._expect_request()
@@ -88,6 +106,20 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is None or not self.cycle.response_complete or self.cycle.more_body:
             return False
         return not self.conn.trailing_data[0] and not self.transport.get_write_buffer_size()
+
+    def _announce_end(self) -> None:
+        """Have a request that is not here in full answered as the last one."""
+        if self.cycle is None or self.cycle.response_started:
+            return
+        if self.cycle.more_body and not self._is_last and _CLOSE not in self.headers:
+            self._is_last = True
+            self.headers.append(_CLOSE)
+            self.cycle.transport = _HalfClosing(self.transport)  # type: ignore[assignment]  # what a cycle uses
+        elif self._is_last and not self.cycle.more_body:
+            self._is_last = False
+            scope = self.cycle.scope  # an application may have put a copy of the headers there
+            scope["headers"] = [one for one in scope["headers"] if one != _CLOSE]
+            self.cycle.transport = self.transport
 
     def _expect_request(self) -> None:
         self._forget_deadline()

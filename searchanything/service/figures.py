@@ -63,6 +63,10 @@ class WatchFigures:
         if report.batches:
             self._seconds.labels(kind).observe(report.seconds)
 
+    def cancelled(self, kind: RunKind) -> None:
+        """A run was stopped by somebody."""
+        self._runs.labels(kind, "cancelled").inc()
+
     def failed(self, kind: RunKind) -> None:
         """A run ended with an error."""
         self._runs.labels(kind, "failed").inc()

@@ -4,7 +4,8 @@
               └ "something may have been lost" ─► pending sync ─► sync()   (one at a time; waves go on meanwhile)
 
 The keys of a failed wave are not put back: a sync is requested, and finds them. A sync that fails stays pending and is
-tried again after a pause.
+tried again after a pause. One that somebody stopped has shown nothing, and does not come back at once: what it was for
+is found by the regular one.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ _GRACE_S: Final = 15.0  # for running waves when the watcher ends
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the loop starts: a wave of keys (returns those to look at again), and a sync. Either may raise."""
+    """What the loop starts: a wave of keys (returns those to look at again), and a sync. Either may raise.
+
+    A sync returns whether source and index are in step as far as it could bring them; False if somebody stopped it.
+    """
 
     index_wave: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
-    sync: Callable[[], Awaitable[None]]
+    sync: Callable[[], Awaitable[bool]]
 
 
 class SyncClock:
@@ -47,19 +51,35 @@ class SyncClock:
         self.interval_s = interval_s
         self._clock = clock
         self._due = clock() + interval_s
+        self._asked_for = float("inf")
         self._not_before = 0.0
         self._pause = _PAUSES_S[0]
 
     def due_in_s(self, *, pending: bool) -> float:
         """Seconds until a sync is due; 0 for now."""
         now = self._clock()
-        wanted = now if pending else min(self._due, now + self.interval_s)
+        wanted = now if pending else min(self._due, now + self.interval_s, self._asked_for)
         return max(0.0, wanted - now, self._not_before - now)
+
+    def ask_within(self, seconds: float) -> None:
+        """A sync that begins from now on is due by then; who asks often, as a broken sender does, gets no more of them.
+
+        From any thread: a sync that begins meanwhile may be followed by one too many.
+        """
+        self._asked_for = min(self._asked_for, self._clock() + seconds)
+
+    def began(self) -> None:
+        """A sync begins, as had been asked for until now."""
+        self._asked_for = float("inf")
 
     def succeeded(self) -> None:
         """A sync has succeeded."""
         self._due = self._clock() + self.interval_s
         self._pause = _PAUSES_S[0]
+
+    def stopped(self) -> None:
+        """Somebody stopped a sync: the next is the regular one, and what failed before it still counts."""
+        self._due = self._clock() + self.interval_s
 
     def failed(self, kind: RunKind) -> None:
         """A sync or a wave has failed: the next sync waits, and longer each time that a sync fails.
@@ -101,7 +121,7 @@ class Watcher:
         store, scope = wiring.open_scoped(source, settings)
         hint = HintFilter(self.queue, store.bucket, scope)
         if self._settings.webhook_port is not None:
-            webhook = webhook_of(self._settings, hint, self.queue.request_sync)
+            webhook = webhook_of(self._settings, hint, self._lost)
             self.webhook_url = f"{self._open.enter_context(webhook).url}/events"
         if self._settings.metrics_port is not None:
             host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -154,6 +174,12 @@ class Watcher:
         self.events_offered = offered
         self._wake_up()
 
+    def _lost(self, reason: str) -> None:
+        """The webhook's sender said something that is not known: a sync, but no more often than without a webhook."""
+        logger.warning("a sync follows within %.0f s: %s", self._settings.poll_s, reason)
+        self.clock.ask_within(self._settings.poll_s)
+        self._wake_up()
+
     def _started(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: self._wake.set())
@@ -172,8 +198,11 @@ class Watcher:
 
     async def _sync(self, work: Work) -> None:
         self._pending = set()  # what is requested from now on may come too late for this sync
+        self.clock.began()
         with self._sync_if_cut("sync", self._pending.add, "a sync failed; it is tried again"):
-            await work.sync()
+            if not await work.sync():
+                self.clock.stopped()
+                return
             self.clock.succeeded()
             self.figures.synced()
             self._outages.synced()

@@ -23,7 +23,8 @@ MAX_BODY_BYTES: Final = 8 * 2**20  # S3 servers send a few hundred records at mo
 def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str, lost: Callable[[str], object]) -> FastAPI:
     """The application. `hint` takes a notification and says how many keys it hinted at.
 
-    `lost` is called where one that was begun did not arrive, with the reason: its sender may not send it again.
+    `lost` is called where a sender with the token began one that did not arrive or cannot be read, with the reason: it
+    may concern any object, and may not be sent again.
     """
     from fastapi import FastAPI, HTTPException, Request
 
@@ -47,6 +48,7 @@ def webhook_app(hint: Callable[[Mapping[str, Any]], int], token: str, lost: Call
         try:
             return {"hints": hint(json.loads(bytes(body)))}
         except (EventError, ValueError, RecursionError) as error:
+            lost("a notification could not be read")
             raise HTTPException(400, f"not a notification: {error}") from None
 
     async def health() -> dict[str, bool]:

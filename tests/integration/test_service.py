@@ -335,6 +335,22 @@ def test_a_cancelled_watch_ends_and_the_next_begins(bench: Bench) -> None:
     bench.until_indexed({"watched/next.png": bench.store.upload("watched/next.png", png(**RED))})
 
 
+def test_a_watch_that_is_deleted_ends_and_the_next_begins(bench: Bench) -> None:
+    """Prefect can keep no state of it then; the coordinator, with its workers and what waits, lives on."""
+    pid, loads, login = bench.tree.notes["pid"], bench.loads(), make_headers(basic_auth=bench.tree.password)
+
+    def watching() -> list[str]:
+        runs = bench.prefect("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}})
+        return [run["id"] for run in runs if run["name"] == f"watch {SOURCE}"]
+
+    [run] = watching()
+    assert bench.http.request("DELETE", f"{bench.tree.api_url}/flow_runs/{run}", headers=login).status == 204
+    until(lambda: bool(watching()), "another watch runs")
+    bench.until_indexed({"watched/deleted.png": bench.store.upload("watched/deleted.png", png(**RED))})
+    os.kill(pid, 0)
+    assert (bench.tree.notes["pid"], bench.loads()) == (pid, loads)
+
+
 def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench: Bench) -> None:
     keeper = threading.Thread(target=bench.tree.run, daemon=True)
     keeper.start()

@@ -97,6 +97,7 @@ def test_what_a_run_did_is_in_the_figures_unless_it_was_cancelled(monkeypatch: p
         asyncio.run(period.index_wave([key]))
     found = read(figures.exposition())
     assert (found["images_total{indexed}"], found["regions_total"], found["runs_total{done,wave}"]) == (3, 20, 1)
+    assert found["runs_total{cancelled,wave}"] == 1
 
 
 def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,19 +109,20 @@ def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeyp
         runs.append(source)
         return "state"
 
-    async def done(_period: object, _kind: object, _state: object) -> None:
-        return None
+    ends = iter([None, WaveReport(), WaveReport()])
+
+    async def done(_period: object, _kind: object, _state: object) -> WaveReport | None:
+        return next(ends)
 
     monkeypatch.setattr(watch_flow, "sync", run)
     monkeypatch.setattr(watch_flow, "is_in_step", lambda _source: next(in_step))
     monkeypatch.setattr(watch_flow._Period, "_done", done)
 
-    async def polls() -> Any:
+    async def polls() -> tuple[Any, list[bool]]:
         period = watch_flow._Period("folder", WatchFigures())
-        for _ in range(5):
-            await period.sync()
-        return period
+        return period, [await period.sync() for _ in range(6)]
 
-    period = asyncio.run(polls())
-    assert runs == ["folder", "folder"], "the first, and the one with changes"
-    assert (period.syncs, period.looks) == (2, 3)
+    period, done_ones = asyncio.run(polls())
+    assert runs == ["folder"] * 3, "the first, which was cancelled, another first, and the one with changes"
+    assert (period.syncs, period.looks) == (3, 3)
+    assert done_ones == [False, True, True, True, True, True]

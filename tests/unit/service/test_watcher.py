@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fakes.figures import read
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from urllib3 import PoolManager
 
 from searchanything.core.errors import EventsNotOfferedError, SettingsError, StoreUnavailableError
@@ -30,7 +31,7 @@ class Crew:
     def __init__(self) -> None:
         self.waves: list[tuple[str, ...]] = []
         self.syncs = 0
-        self.fail_waves = self.fail_syncs = 0
+        self.fail_waves = self.fail_syncs = self.stop_syncs = 0
         self.again: Sequence[str] = ()
         self.running = self.most = 0
 
@@ -46,12 +47,14 @@ class Crew:
         again, self.again = self.again, ()
         return again
 
-    async def sync(self) -> None:
+    async def sync(self) -> bool:
         self.syncs += 1
         await asyncio.sleep(0)
         if self.fail_syncs:
             self.fail_syncs -= 1
             raise ConnectionError("no store")
+        self.stop_syncs -= 1
+        return self.stop_syncs < 0
 
 
 def run_watcher(
@@ -103,6 +106,42 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert kinds == ["sync"] * 3, "the pause grows"
 
 
+def test_a_sync_that_somebody_stopped_has_shown_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be reached still cannot as far as anybody knows; the regular sync is the next."""
+    monkeypatch.setattr("searchanything.service.watcher._PAUSES_S", (0.05, 0.1))
+    settings, crew = Settings(_env_file=None), Crew()
+    settings.service = ServiceSettings(poll_s=9000)
+    crew.stop_syncs = 1
+    stopped, due_s = asyncio.Event(), list[float]()
+    plain = SyncClock.stopped
+    monkeypatch.setattr(SyncClock, "stopped", lambda clock: (plain(clock), stopped.set()))
+
+    async def sync() -> bool:
+        if crew.syncs == 0:
+            crew.syncs += 1
+            raise StoreUnavailableError("no answer")
+        return await crew.sync()
+
+    async def main() -> None:
+        watcher = Watcher(str(tmp_path), settings)
+        loop = asyncio.create_task(watcher.run(Work(crew.index_wave, sync)))
+        await asyncio.wait_for(stopped.wait(), 30)
+        assert watcher._outages.away == ("the source",)
+        assert read(watcher.figures.exposition())["last_sync_timestamp_seconds"] == 0
+        due_s.append(watcher.clock.due_in_s(pending=bool(watcher._pending)))
+        watcher.queue.request_sync("an event was lost")
+        while not read(watcher.figures.exposition())["last_sync_timestamp_seconds"]:
+            await asyncio.sleep(0.005)
+        assert watcher._outages.away == ()
+        watcher.stop()
+        await loop
+        watcher.close()
+
+    asyncio.run(main())
+    assert 1000 < due_s[0] <= 9000, "it does not come back at once"
+    assert crew.syncs == 3
+
+
 def test_its_figures_are_read_over_http_and_say_what_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("searchanything.service.watcher._PAUSES_S", (0.05, 0.1))
     settings, crew = Settings(_env_file=None), Crew()
@@ -117,10 +156,11 @@ def test_its_figures_are_read_over_http_and_say_what_is_away(tmp_path: Path, mon
         watcher = Watcher(str(tmp_path), settings)
         url = str(watcher.metrics_url)
 
-        async def sync() -> None:
+        async def sync() -> bool:
             looked.append(await asyncio.to_thread(asked, url))
             if len(looked) == 1:
                 raise StoreUnavailableError("no answer")
+            return True
 
         loop = asyncio.create_task(watcher.run(Work(crew.index_wave, sync)))
         async with asyncio.timeout(30):
@@ -158,6 +198,48 @@ def test_syncs_by_the_clock() -> None:
     now[0] += 4
     clock.succeeded()
     assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (10.0, 0.0)
+
+
+def test_a_sync_that_is_asked_for_again_and_again_comes_now_and_then() -> None:
+    now = [100.0]
+    clock = SyncClock(900.0, clock=lambda: now[0])
+    for left_s in (30.0, 20.0, 10.0, 0.0):
+        clock.ask_within(30.0)
+        assert clock.due_in_s(pending=False) == left_s
+        now[0] += 10
+    clock.began()
+    clock.ask_within(30.0)  # while it runs
+    clock.succeeded()
+    assert clock.due_in_s(pending=False) == 30.0
+    clock.began()
+    clock.succeeded()
+    assert clock.due_in_s(pending=False) == 900.0
+
+
+def test_an_unreadable_notification_to_the_webhook_is_followed_by_a_sync(tmp_path: Path) -> None:
+    settings, crew = Settings(_env_file=None), Crew()
+    settings.service = ServiceSettings(poll_s=0.2, sync_s=9000, webhook_port=0, webhook_token=SecretStr("secret"))
+
+    def post(url: str, token: str) -> int:
+        with PoolManager(retries=False, timeout=30.0) as http:
+            return http.request("POST", url, body=b"{", headers={"Authorization": token}).status
+
+    async def main() -> None:
+        watcher = Watcher(str(tmp_path), settings)
+        loop = asyncio.create_task(watcher.run(Work(crew.index_wave, crew.sync)))
+        async with asyncio.timeout(30):
+            while watcher.clock.due_in_s(pending=False) < 8000:  # the first has succeeded
+                await asyncio.sleep(0.005)
+            assert await asyncio.to_thread(post, str(watcher.webhook_url), "wrong") == 401
+            assert watcher.clock.due_in_s(pending=False) > 8000
+            assert await asyncio.to_thread(post, str(watcher.webhook_url), "secret") == 400
+            while crew.syncs < 2:
+                await asyncio.sleep(0.005)
+        watcher.stop()
+        await loop
+        watcher.close()
+
+    asyncio.run(main())
 
 
 def test_waves_that_fail_do_not_put_off_the_sync_that_finds_their_images() -> None:
@@ -290,9 +372,10 @@ def test_a_sync_that_the_end_of_a_period_cut_off_stays_pending(tmp_path: Path, m
     began = asyncio.Event()
     syncs = Crew()
 
-    async def endless() -> None:
+    async def endless() -> bool:
         began.set()
         await asyncio.sleep(60)
+        return True
 
     async def main() -> None:
         watcher = Watcher(str(tmp_path), Settings(_env_file=None))

@@ -17,7 +17,10 @@ from urllib3 import PoolManager
 
 from searchanything import bounded_http
 from searchanything.core.settings import ServiceSettings
+from searchanything.images.scopes import Scope
 from searchanything.service.http_thread import HttpThread
+from searchanything.service.listening import HintFilter
+from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import MAX_BODY_BYTES, webhook_of
 
 TOKEN = "the token"
@@ -101,6 +104,37 @@ def test_a_request_that_does_not_end_is_ended(
     assert hook[1] == []
 
 
+@pytest.mark.parametrize("length", ["Content-Length: 9000000", "Transfer-Encoding: chunked", "Expect: 100-continue"])
+def test_who_is_answered_before_he_has_sent_all_is_not_waited_for(
+    hook: tuple[HttpThread, list[Mapping[str, Any]]], length: str
+) -> None:
+    """The answer is the last, and is read to its end; what is sent behind it is taken, else it would be lost."""
+    body = "Content-Length: 9\r\n" if length.startswith("Expect") else ""
+    with opened(hook[0], HEAD + f"{body}{length}\r\n\r\n".encode()) as one, one.makefile("rb") as answers:
+        answer = answers.read()  # to the end, which comes at once: by a timeout the test would fail
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        for _ in range(100):
+            one.sendall(b" " * 2**16)
+    assert hook[1] == []
+
+
+def test_a_body_that_comes_behind_its_head_does_not_end_the_connection(
+    hook: tuple[HttpThread, list[Mapping[str, Any]]],
+) -> None:
+    head = HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 2\r\n\r\n".encode()
+    with opened(hook[0], b"") as one:
+        for _ in range(3):
+            one.sendall(head + b"{")
+            one.settimeout(0.1)
+            with pytest.raises(TimeoutError):  # the head is read by now
+                one.recv(1)
+            one.settimeout(30.0)
+            one.sendall(b"}")
+            assert status_of(one) == 200
+    assert hook[1] == [{}] * 3
+
+
 @pytest.mark.parametrize(("token", "is_lost"), [(TOKEN, True), ("no", False)])
 def test_a_notification_that_is_cut_off_is_said_to_be_lost(token: str, is_lost: bool) -> None:
     """Its sender may not send it again; who has not the token sends none."""
@@ -110,6 +144,18 @@ def test_a_notification_that_is_cut_off_is_said_to_be_lost(token: str, is_lost: 
         opened(webhook, begun).close()
         assert not is_lost or lost.get(timeout=30) == "a notification was cut off"
     assert lost.empty()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"Records": [null]}', b" " * (MAX_BODY_BYTES + 1)])
+@pytest.mark.parametrize(("token", "is_lost"), [(TOKEN, True), ("no", False)])
+def test_a_notification_that_cannot_be_read_is_said_to_be_lost(token: str, is_lost: bool, body: bytes) -> None:
+    """It may concern any object; of who has not the token nothing is read."""
+    lost: list[str] = []
+    hint = HintFilter(WaveQueue(settings()), "images", Scope())
+    with webhook_of(settings(), hint, lost.append) as webhook:
+        assert post(webhook, body, {"Authorization": token}) in ((400, 413) if is_lost else (401,))
+        assert post(webhook, b'{"Records": []}') == 200
+    assert len(lost) == is_lost
 
 
 def status_of(one: socket.socket) -> int:
