@@ -46,7 +46,7 @@ def read_coco_mask(outline: Sequence[Polygon] | CocoRle, size: tuple[int, int]) 
     reach = 2 * max(size) + 1
     if not all(-reach <= place <= 2 * reach for polygon in outline for place in polygon):  # a pixel a step is walked
         raise ValueError(f"expected coordinates near the image, from {-reach} to {2 * reach}, got others")
-    parts = coco_mask.frPyObjects([list(polygon) for polygon in outline], *size)
+    parts = coco_mask.frPyObjects(list(outline), *size)
     while len(parts) > 1:  # each is merged with all before it: of a thousand at once that took six seconds
         parts = [coco_mask.merge(parts[first : first + _MERGED]) for first in range(0, len(parts), _MERGED)]
     return MaskRLE(size, parts[0]["counts"].decode("ascii"))
