@@ -104,8 +104,9 @@ def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area
         ({"mask": {"size": [40, 30], "counts": "a"}}, "expected the image's size (30, 40), got (40, 30)"),
         ({"mask": {"size": [30, 40], "counts": "zzz"}}, "expected runs"),
         ({"mask": {"size": [30, 40], "counts": "\udcff"}}, ""),
-        ({"mask": {"size": [30, 40], "counts": [5, 5]}}, "expected runs of 1200 pixels"),
-        ({"mask": {"size": [30, 40], "counts": [-5, 1205]}}, "expected runs of 1200 pixels"),
+        ({"mask": {"size": [30, 40], "counts": [5, 5]}}, "expected runs of 1200 pixels, got 10 in 2 runs"),
+        ({"mask": {"size": [30, 40], "counts": [-1, 1201]}}, "expected runs of 1200 pixels, got 1200 in 2 runs"),
+        ({"mask": {"size": [30, 40], "counts": []}}, "expected runs of 1200 pixels, got 0 in 0 runs"),
         ({"mask": {"size": [30, 40], "counts": [10**900]}}, "expected runs of 1200 pixels"),
         ({"mask": {"size": [30, 40], "counts": [1200]}}, "an empty one"),
         ({"mask": SQUARE, "box_xyxy": [0, 0, 5, 5]}, "beside it"),
@@ -186,7 +187,8 @@ def test_boxes_of_sam_end_at_the_last_pixel(runs: list[int], box: list[float], t
     assert (found.boxes_xyxy.tolist(), found.areas_px.tolist()) == ([tight], [runs[1]])
 
 
-def test_masks_have_at_most_so_many_pixels_and_reach_so_far_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_may_fill_an_image_of_so_many_pixels_and_reach_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only({"mask": {"size": [30, 40], "counts": [0, 1200]}}).areas_px.tolist() == [1200.0]
     far = [[-81, 0, 162, 0, 162, 30, -81, 30]]
     monkeypatch.setattr(coco_masks, "MAX_MASK_CELLS", 1200)
     assert only({"mask": far}).areas_px.tolist() == [1200.0]
