@@ -132,6 +132,12 @@ def test_indexed_regions_whole_images_and_words(client: Client, images: Path) ->
     kinds = [(one.query.kind, one.query.image, one.query.text) for one in client.standing.list()]
     whole = ("images", str(ref), None)
     assert kinds == [("regions", str(ref), None), whole, whole, ("words", None, "red")]
+    assert [dict(one.query.prompt) for one in client.standing.list()] == [
+        {"kind": "region", "region": 0},
+        {"kind": "image"},
+        {"kind": "image"},
+        {"kind": "words", "text": "red"},
+    ]
     draw(images / "new.png", red=30)
     client.index(images)
     found = fetched(client)
@@ -298,6 +304,8 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
     ref = ImageRef(str(images), "0.png")
     with pytest.raises(UsageError, match="one query for each"):
         client.standing.add("q", [RegionRef(ref, 0), RegionRef(ref, 1)])
+    with pytest.raises(PromptError, match="says by itself"):
+        client.standing.add("q", RegionRef(ref, 0), RED)
     with pytest.raises(PromptError, match="selects nothing"):
         client.standing.add("q", images / "0.png", (63.0, 47.0))
     with opened(MemoryIndexStore()) as few:
