@@ -145,6 +145,18 @@ def test_indexed_regions_whole_images_and_words(client: Client, images: Path) ->
     assert all(keys == ["new.png"] for keys in found.values())
 
 
+def test_a_rate_may_be_that_of_equal_codes_and_no_lower(client: Client, images: Path) -> None:
+    nearest = client.query(images / "0.png", RED, limit=1).hits[0]
+    assert nearest.distance_bits == 0
+    assert nearest.false_match is not None
+    with pytest.raises(UsageError, match="take more than that"):
+        client.standing.add("none", images / "0.png", RED, max_false_match=0.999 * nearest.false_match)
+    client.standing.add("equal", images / "0.png", RED, max_false_match=nearest.false_match)
+    (images / "new.png").write_bytes((images / "0.png").read_bytes())
+    client.index(images)
+    assert fetched(client) == {"equal": ["new.png"]}
+
+
 def test_a_filter_holds_for_what_is_new(client: Client, images: Path) -> None:
     client.standing.add("here", images / "0.png", RED, filter=Filter(bucket=str(images), key_prefix="in"))
     client.standing.add("there", images / "0.png", RED, filter=Filter(bucket=str(images), key_prefix="out"))
