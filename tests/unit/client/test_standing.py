@@ -29,8 +29,10 @@ from searchanything.client.standing_features import LOOKING
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
+from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
+from searchanything.stores import milvus
 from searchanything.stores.files import FolderFiles
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -342,6 +344,22 @@ def test_words_wait_for_an_index_that_has_words(client: Client, images: Path) ->
         assert "searched by words alone" in plain.standing.fetch().failed["q"]
 
 
+def test_words_that_another_process_has_added_since_are_seen_by_the_next_look(
+    client: Client, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus, "WORDS_LOOK_S", 0.0)
+    query, memory = client.standing.add("q", text="red", max_false_match=1.0), client.standing.memory
+    settings = Settings(_env_file=None, milvus={"uri": str(tmp_path / "index.db")})
+    settings.models.preset = "pico"
+    with Client(settings) as waiting, Client(settings) as other:
+        waiting.index(images)
+        waiting.standing.memory.keep(query, memory.kept(query))
+        waiting.standing.memory.keep_query(query)
+        assert "searched by words alone" in waiting.standing.fetch().failed["q"]
+        other.index(images, add_words=True)
+        assert "at least 200 regions" in waiting.standing.fetch().failed["q"], "what still lacks"
+
+
 # --- webhooks
 
 
@@ -517,8 +535,8 @@ def test_many_queries_are_one_search_where_nothing_matches(
 
 
 def _later(look: Any) -> Any:
-    def made(self: Any) -> Any:
-        one = look(self)
+    def made(self: Any, queries: Any) -> Any:
+        one = look(self, queries)
         return replace(one, now_ms=one.now_ms + 10_000)
 
     return made

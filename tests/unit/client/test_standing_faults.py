@@ -97,9 +97,7 @@ def test_a_pause_that_was_noted_by_a_clock_ahead_ends(
 
 
 @pytest.mark.parametrize("was_ahead", [False, True])
-def test_a_longer_overlap_brings_up_nothing_old(
-    images: Path, monkeypatch: pytest.MonkeyPatch, was_ahead: bool
-) -> None:
+def test_a_longer_overlap_brings_up_nothing_old(images: Path, monkeypatch: pytest.MonkeyPatch, was_ahead: bool) -> None:
     """Nor where a clock that was ahead has noted that nothing of today is new: what was noted is lost then."""
     store = MemoryIndexStore()
     with opened(store, overlap_s=0) as short:
