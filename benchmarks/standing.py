@@ -157,7 +157,7 @@ def look_after_matches_ms(client: Client, queries: Sequence[StandingQuery]) -> f
     index, now = client._parts.connection.read_index(), time.time_ns() // 1_000_000  # noqa: SLF001 - rows are made up
     regions, images = [], []
     for one in queries:
-        wanted = client.standing._look().wanted(one, first_look(one)).wanted  # noqa: SLF001
+        wanted = client.standing._look([one]).wanted(one, first_look(one)).wanted  # noqa: SLF001
         code = b"" if wanted is None else wanted.code.tobytes()
         image = ImageRef("matched", f"{len(queries)}-{one.id}.jpg")
         regions.append(region_row(image, 1, 0, code, indexed_at_ms=now))

@@ -48,9 +48,12 @@ class Connection:
         """The live index as questions see it, without its models. Raises: as `live_index`."""
         return self.scoped(self.live_index())
 
-    def live_index(self) -> RegionIndex:
-        """The live index as a whole. Raises: IndexNotFoundError, IndexMismatchError."""
-        return self.models.index(within_s=ASKING_S)
+    def live_index(self, *, for_words: bool = False) -> RegionIndex:
+        """The live index as a whole; `for_words`: with words codes if it has them by now.
+
+        Raises: IndexNotFoundError, IndexMismatchError.
+        """
+        return self.models.index(within_s=ASKING_S, for_words=for_words)
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The live index and an encoder that remembers images. Raises: as `LiveIndex.open_to_ask`."""

@@ -127,9 +127,14 @@ class LiveIndex:
             live = index.manifest
             self._check(live, self._described(live.preset, self._indexes.hash_layer(live.fingerprint), live))
 
-    def index(self, *, within_s: float = 0.0) -> RegionIndex:
-        """The live index, as of `within_s` ago at most, without its models. Raises: as `open`."""
+    def index(self, *, within_s: float = 0.0, for_words: bool = False) -> RegionIndex:
+        """The live index, as of `within_s` ago at most, without its models; `for_words`: as `open_for_words`.
+
+        Raises: as `open`.
+        """
         name = self.manifest(within_s=within_s).fingerprint
+        if for_words:
+            self._notice_words(name)
         with self._lock:
             return self._index(name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -87,7 +87,7 @@ class StandingLook:
     def wanted(self, query: StandingQuery, looked: Looked, kept: Kept | None = None) -> LookedFor:
         """What a query looks for, in what was indexed since it came so far. `kept`: what is still to be kept of it."""
         try:
-            code = self.features.code(query, self.index, self._encoder_of(query), kept)
+            code = self.features.code(query, self.index, self._open_encoder, kept)
             scale = self.asking.judging.scale(self.index_of(query), code, query.kind)
             _check_rates(scale, query)
             most_bits = scale.most_bits(query.max_false_match)
@@ -119,9 +119,8 @@ class StandingLook:
         """How far back from where a query has come is looked once more."""
         return overlap_ms_of(self.asking)
 
-    def _encoder_of(self, query: StandingQuery) -> Callable[[], Encoder]:
-        connection = self.asking.connection
-        return lambda: (connection.open_for_words() if query.kind == "words" else connection.open_to_ask())[1]
+    def _open_encoder(self) -> Encoder:
+        return self.asking.connection.open_to_ask()[1]
 
 
 def overlap_ms_of(asking: Asking) -> int:

@@ -194,7 +194,7 @@ class StandingQueries:
         Raises: as `new_matches`.
         """
         queries = self._fetchable(name)
-        return fetched(self._look(), self.memory, queries, most) if queries else NewMatches()
+        return fetched(self._look(queries), self.memory, queries, most) if queries else NewMatches()
 
     def take(self, taken: Mapping[str, Taken]) -> None:
         """Note matches as dealt with: `NewMatches.taken`, by the queries' ids. What is known of them already stays.
@@ -217,11 +217,12 @@ class StandingQueries:
         if not queries:
             return StandingDelivery()
         delivery = Delivery(self.memory, self._sender(), queries, progress or _go_on)
-        look, lease = self._look(), self.memory.lease(DELIVERED)
+        look, lease = self._look(queries), self.memory.lease(DELIVERED)
         if not delivery.is_due(look) or lease.holder:
             return StandingDelivery(failed=delivery.paused(look))
         with lease.held() as check:  # another process may have sent for one that was added meanwhile
-            return replace(delivery, queries=self._with_webhook()).send(self._look(), check)
+            queries = self._with_webhook()
+            return replace(delivery, queries=queries).send(self._look(queries), check)
 
     def _with_webhook(self) -> Sequence[StandingQuery]:
         return [one for one in self.memory.queries() if one.webhook is not None]
@@ -302,8 +303,9 @@ class StandingQueries:
                 "images in the filter, or with a lower max_false_match"
             )
 
-    def _look(self) -> StandingLook:
-        return StandingLook(self.asking, self.features, self.asking.connection.live_index(), now_ms())
+    def _look(self, queries: Iterable[StandingQuery]) -> StandingLook:
+        index = self.asking.connection.live_index(for_words=any(one.kind == "words" for one in queries))
+        return StandingLook(self.asking, self.features, index, now_ms())
 
     def _sender(self) -> Sender:
         return Sender.of(self.asking.connection.settings.standing)

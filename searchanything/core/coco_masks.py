@@ -5,7 +5,6 @@ Format: https://cocodataset.org/#format-data, "Object Detection".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from annotated_types import MinLen
@@ -43,7 +42,7 @@ class CocoRle(BaseModel):
     counts: str | list[int]
 
 
-def read_coco_mask(outline: Sequence[list[float]] | CocoRle, size: tuple[int, int]) -> MaskRLE:
+def read_coco_mask(outline: list[list[float]] | CocoRle, size: tuple[int, int]) -> MaskRLE:
     """The mask at the image's size (height, width), checked: it can be decoded. It may have no pixel.
 
     Raises: ValueError for what is no mask of that size, or one of more than `MAX_MASK_CELLS`.
@@ -57,7 +56,7 @@ def read_coco_mask(outline: Sequence[list[float]] | CocoRle, size: tuple[int, in
     reach = 2 * max(size) + 1
     if not all(-reach <= place <= 2 * reach for polygon in outline for place in polygon):  # a pixel a step is walked
         raise ValueError(f"expected coordinates near the image, from {-reach} to {2 * reach}, got others")
-    parts = coco_mask.frPyObjects([list(polygon) for polygon in outline], *size)
+    parts = coco_mask.frPyObjects(outline, *size)
     while len(parts) > 1:  # each is merged with all before it: of a thousand at once that took six seconds
         parts = [coco_mask.merge(parts[first : first + _MERGED]) for first in range(0, len(parts), _MERGED)]
     return MaskRLE(size, parts[0]["counts"].decode("ascii"))
@@ -75,7 +74,7 @@ def mask_box(mask: MaskRLE) -> tuple[float, float, float, float]:
 
 
 def _encoded(mask: MaskRLE) -> dict[str, object]:
-    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+    return {"size": mask.size, "counts": mask.counts.encode("ascii")}
 
 
 def _run_lengths(rle: CocoRle, size: tuple[int, int]) -> MaskRLE:
@@ -86,7 +85,7 @@ def _run_lengths(rle: CocoRle, size: tuple[int, int]) -> MaskRLE:
         if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
             got = f"{sum(counts)} in {counted(len(counts), 'run')}"
             raise ValueError(f"expected runs of {size[0] * size[1]} pixels, got {got}")
-        plain = {"size": list(size), "counts": counts}
+        plain = {"size": size, "counts": counts}
         return MaskRLE(size, coco_mask.frPyObjects(plain, *size)["counts"].decode("ascii"))
     mask = MaskRLE(size, counts)
     check_rle(mask)  # pycocotools trusts its input, and would read beyond it

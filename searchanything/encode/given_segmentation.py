@@ -61,10 +61,11 @@ class GivenSegmentation(Segmentation):
 
 def _on_grid(letterbox: Letterbox, given: GivenRegions, row: int) -> BoolMask:
     """One region's mask on the grid, at least one cell."""
-    x1, y1, x2, y2 = given.boxes_xyxy[row].tolist()
     mask = given.masks[row]
-    found = None if mask is None else letterbox.grid_mask(_pixels(mask, letterbox.height, letterbox.width))
-    return found if found is not None and found.any() else letterbox.box_mask((x1, y1, x2, y2))
+    if mask is not None:
+        return letterbox.grid_mask(_pixels(mask, letterbox.height, letterbox.width))
+    x1, y1, x2, y2 = given.boxes_xyxy[row].tolist()
+    return letterbox.box_mask((x1, y1, x2, y2))
 
 
 def _pixels(mask: MaskRLE, height: int, width: int) -> BoolMask:

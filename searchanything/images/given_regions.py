@@ -193,7 +193,7 @@ def _corners(box: Sequence[float]) -> BoxXYXY:
 def _is_flat(box: BoxXYXY) -> bool:
     """Whether a box has no width or no height, as SAM writes those of masks one pixel wide: to the last pixel."""
     x1, y1, x2, y2 = box
-    return (x1 == x2 and y1 <= y2) or (y1 == y2 and x1 <= x2)
+    return min(x2 - x1, y2 - y1) == 0
 
 
 def _inside(box: BoxXYXY, size: tuple[int, int]) -> BoxXYXY:
@@ -213,5 +213,5 @@ def _reason(error: ValueError) -> str:
     text = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        text = f"{'.'.join(str(part) for part in first['loc'][:1])} {first['msg']}".strip()
+        text = f"{first['loc'][0]} {first['msg']}"
     return text[:_MESSAGE_CHARACTERS]

@@ -61,6 +61,15 @@ def test_what_was_begun_later_counts_as_it_is_and_what_is_older_by_its_content(r
     assert lacking(run) == ["edited", "failed", "new", "sidecar", "tags"]
 
 
+def test_an_image_that_is_forgotten_meanwhile_has_no_content_to_compare(run: OtherModels) -> None:
+    run.other.insert_images([row(key) for key in ("kept", "forgotten")])
+    run.live.insert_images([row(key) for key in ("kept", "forgotten")])
+    states = list(run.live.iterate_states())
+    run.live.delete_images([ImageRef(BUCKET, "forgotten")])
+    standing = {one.image.key: newest is not None for one, newest in zip(states, run.standing(states), strict=True)}
+    assert standing == {"kept": True, "forgotten": False}
+
+
 def test_failures_are_carried_over_and_others_named_by_bucket(run: OtherModels) -> None:
     failed = row("bad", outcome=Outcome.FAILED, error="ImageError", message="no image", attempts=3)
     run.live.insert_images([failed, row("good")])

@@ -44,8 +44,10 @@ def test_what_is_kept_is_fetched_once(asked: tuple[Served, RemoteClient]) -> Non
     index_new(served, "a/new.png")
     with pytest.raises(RuntimeError), remote.standing.new_matches():
         raise RuntimeError
+    assert [one.query.name for one in remote.standing.fetch("point").matches] == ["point"]
+    assert [remote.standing.fetch(most=most).complete for most in (1, 10_000)] == [False, True]
     with remote.standing.new_matches() as found:
-        assert {one.query.name for one in found.matches} == {"point", "region"}
+        assert {one.query.name: len(one.matches) for one in found.matches} == {"point": 1, "region": 1}
         [match] = next(one.matches for one in found.matches if one.query.id == query["id"])
         assert remote.query(match.hit)[0].image == match.hit.image == ImageRef(served.bucket, "a/new.png")
         assert match.first_at_ms > query["created_at_ms"]
@@ -100,28 +102,35 @@ def test_its_twin_is_awaited(asked: tuple[Served, RemoteClient]) -> None:
     assert remote.standing.list() == []
 
 
-@pytest.mark.parametrize("lost", ["added", "removed"])
+@pytest.mark.parametrize("lost", ["added", "removed", "tested"])
 def test_what_is_to_be_done_once_is_not_repeated_where_the_answer_is_lost(
     asked: tuple[Served, RemoteClient], lost: str
 ) -> None:
     """On a kept connection, too, which may have ended because nobody used it: then the server has not read it."""
     served, remote = asked
-    method = {"added": "POST", "removed": "DELETE"}[lost]
+    method = "DELETE" if lost == "removed" else "POST"
 
     def passed_on(one: Asked) -> Answer:
         body, headers = one.body or None, {"content-type": "application/json"}
         request = urllib.request.Request(remote.url + one.target, body, headers, method=one.method)  # noqa: S310
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            said = answer.status, {}, answer.read()
-        if one.method == method:
-            raise ConnectionResetError
+        try:
+            with urllib.request.urlopen(request) as answer:  # noqa: S310
+                said = answer.status, {}, answer.read()
+        finally:
+            if one.method == method:
+                raise ConnectionResetError
         return said
 
     two = ImageRef(served.bucket, "a/two.png")
-    removed = remote.standing.add("first", two, BLUE)["id"]
+    first = remote.standing.add("first", two, BLUE)["id"]
     with web_server(passed_on) as way, RemoteClient(f"http://{way.endpoint}") as far:
         far.status()
         with pytest.raises(ServerUnreachableError):
-            far.standing.add("second", two, BLUE) if lost == "added" else far.standing.remove(removed)
+            {
+                "added": lambda: far.standing.add("second", two, BLUE),
+                "removed": lambda: far.standing.remove(first),
+                "tested": lambda: far.standing.test(first),
+            }[lost]()
         assert [one.method for one in way.asked].count(method) == 1
-    assert [one["name"] for one in remote.standing.list()] == (["first", "second"] if lost == "added" else [])
+    there = {"added": ["first", "second"], "removed": [], "tested": ["first"]}[lost]
+    assert [one["name"] for one in remote.standing.list()] == there

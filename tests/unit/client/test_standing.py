@@ -29,8 +29,10 @@ from searchanything.client.standing_features import LOOKING
 from searchanything.client.standing_memory import DELIVERED, FETCHED, StandingMemory
 from searchanything.client.standing_queries import StandingQueries
 from searchanything.core.errors import PromptError, RegionIndexError, UsageError, WebhookError, WordsMissingError
+from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.ingest import forget
+from searchanything.stores import milvus
 from searchanything.stores.files import FolderFiles
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -132,11 +134,29 @@ def test_indexed_regions_whole_images_and_words(client: Client, images: Path) ->
     kinds = [(one.query.kind, one.query.image, one.query.text) for one in client.standing.list()]
     whole = ("images", str(ref), None)
     assert kinds == [("regions", str(ref), None), whole, whole, ("words", None, "red")]
+    assert [dict(one.query.prompt) for one in client.standing.list()] == [
+        {"kind": "region", "region": 0},
+        {"kind": "image"},
+        {"kind": "image"},
+        {"kind": "words", "text": "red"},
+    ]
     draw(images / "new.png", red=30)
     client.index(images)
     found = fetched(client)
     assert found.keys() == {"region", "image", "whole", "words"}
     assert all(keys == ["new.png"] for keys in found.values())
+
+
+def test_a_rate_may_be_that_of_equal_codes_and_no_lower(client: Client, images: Path) -> None:
+    nearest = client.query(images / "0.png", RED, limit=1).hits[0]
+    assert nearest.distance_bits == 0
+    assert nearest.false_match is not None
+    with pytest.raises(UsageError, match="take more than that"):
+        client.standing.add("none", images / "0.png", RED, max_false_match=0.999 * nearest.false_match)
+    client.standing.add("equal", images / "0.png", RED, max_false_match=nearest.false_match)
+    (images / "new.png").write_bytes((images / "0.png").read_bytes())
+    client.index(images)
+    assert fetched(client) == {"equal": ["new.png"]}
 
 
 def test_a_filter_holds_for_what_is_new(client: Client, images: Path) -> None:
@@ -298,6 +318,8 @@ def test_a_prompt_that_selects_nothing_several_regions_and_an_index_without_word
     ref = ImageRef(str(images), "0.png")
     with pytest.raises(UsageError, match="one query for each"):
         client.standing.add("q", [RegionRef(ref, 0), RegionRef(ref, 1)])
+    with pytest.raises(PromptError, match="says by itself"):
+        client.standing.add("q", RegionRef(ref, 0), RED)
     with pytest.raises(PromptError, match="selects nothing"):
         client.standing.add("q", images / "0.png", (63.0, 47.0))
     with opened(MemoryIndexStore()) as few:
@@ -320,6 +342,22 @@ def test_words_wait_for_an_index_that_has_words(client: Client, images: Path) ->
         plain.standing.memory.keep(query, memory.kept(query))
         plain.standing.memory.keep_query(query)
         assert "searched by words alone" in plain.standing.fetch().failed["q"]
+
+
+def test_words_that_another_process_has_added_since_are_seen_by_the_next_look(
+    client: Client, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus, "WORDS_LOOK_S", 0.0)
+    query, memory = client.standing.add("q", text="red", max_false_match=1.0), client.standing.memory
+    settings = Settings(_env_file=None, milvus={"uri": str(tmp_path / "index.db")})
+    settings.models.preset = "pico"
+    with Client(settings) as waiting, Client(settings) as other:
+        waiting.index(images)
+        waiting.standing.memory.keep(query, memory.kept(query))
+        waiting.standing.memory.keep_query(query)
+        assert "searched by words alone" in waiting.standing.fetch().failed["q"]
+        other.index(images, add_words=True)
+        assert "at least 200 regions" in waiting.standing.fetch().failed["q"], "what still lacks"
 
 
 # --- webhooks
@@ -497,8 +535,8 @@ def test_many_queries_are_one_search_where_nothing_matches(
 
 
 def _later(look: Any) -> Any:
-    def made(self: Any) -> Any:
-        one = look(self)
+    def made(self: Any, queries: Any) -> Any:
+        one = look(self, queries)
         return replace(one, now_ms=one.now_ms + 10_000)
 
     return made

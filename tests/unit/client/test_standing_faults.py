@@ -96,7 +96,9 @@ def test_a_pause_that_was_noted_by_a_clock_ahead_ends(
     assert client.standing.deliver().sent == {"red": 1}
 
 
-def test_a_longer_overlap_brings_up_nothing_old(images: Path) -> None:
+@pytest.mark.parametrize("was_ahead", [False, True])
+def test_a_longer_overlap_brings_up_nothing_old(images: Path, monkeypatch: pytest.MonkeyPatch, was_ahead: bool) -> None:
+    """Nor where a clock that was ahead has noted that nothing of today is new: what was noted is lost then."""
     store = MemoryIndexStore()
     with opened(store, overlap_s=0) as short:
         short.index(images)
@@ -106,8 +108,12 @@ def test_a_longer_overlap_brings_up_nothing_old(images: Path) -> None:
         draw(images / "new.png")
         short.index(images)
         assert fetched(short) == {"red": ["new.png"]}
+        if was_ahead:
+            monkeypatch.setattr(CLOCK, lambda: forget.now_ms() + DAY_MS)
+            assert fetched(short) == {}
+            monkeypatch.setattr(CLOCK, forget.now_ms)
     with opened(store, overlap_s=7 * 86_400) as long:
-        assert fetched(long) == {}
+        assert fetched(long) == ({"red": ["new.png"]} if was_ahead else {})
 
 
 def test_a_content_that_was_indexed_again_is_not_lost_with_the_message_it_was_for(

@@ -341,6 +341,9 @@ def test_a_large_picture_is_kept_smaller_and_a_small_one_as_it_is() -> None:
     for shape, kept in [((20, 2000, 3), (13, 1280, 3)), ((2000, 20, 3), (1280, 13, 3)), ((5, 7, 3), (5, 7, 3))]:
         file = picture_of(np.full(shape, 90, dtype=np.uint8))
         assert np.asarray(Image.open(BytesIO(file))).shape == kept
+    noise = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    kept_noise = np.asarray(Image.open(BytesIO(picture_of(noise)))).astype(int)
+    assert np.abs(kept_noise - noise).max() < 25, "in fine detail and in colour: other models will look at it"
 
 
 def test_where_much_is_new_it_comes_in_parts_and_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

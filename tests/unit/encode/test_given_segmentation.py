@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes.models import FakeSegmenter, drawn, fake_encoder
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -48,6 +48,7 @@ def test_cells_are_those_that_a_mask_fills_by_half(height: int, width: int, seed
     for _ in range(3):
         (x1, x2), (y1, y2) = np.sort(rng.integers(0, width + 1, 2)), np.sort(rng.integers(0, height + 1, 2))
         mask[y1:y2, x1:x2] = True
+    assume(mask.any())
     x1, y1, x2, y2 = 3.0, 5.0, width - 7.5, height - 2.25
     found = given_on(
         np.zeros((height, width, 3), np.uint8), ((0, 0, width, height), encode_rle(mask)), ((x1, y1, x2, y2), None)

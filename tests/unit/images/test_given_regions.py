@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from contracts.index_rows import image_row
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from searchanything.core import coco_masks
 from searchanything.core.coco_masks import read_coco_mask
-from searchanything.core.geometry import decode_rle
+from searchanything.core.geometry import decode_rle, encode_rle
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images import given_regions
 from searchanything.images.given_regions import (
@@ -100,15 +101,19 @@ def test_a_region_has_a_box_a_mask_or_both(entry: object, box: list[float], area
         ({"mask": SQUARE, "image_size": [40, 30]}, "an image of the size (30, 40), got one of (40, 30)"),
         ({"bbox": [1, 2, 3, 4], "image_size": "30 x 40"}, "image_size"),
         ({"mask": [[1, 1, 9, 1, 9, 9, 1]]}, "odd number"),
-        ({"mask": [[500, 1, 9, 1, 9, 9]]}, "near the image"),
+        ({"mask": [*SQUARE, [1, 1, 9, 1, 9, 9, 1]]}, "odd number"),
+        ({"mask": [[9, 9, 163, 1, 9, 1]]}, "expected coordinates near the image, from -81 to 162, got others"),
+        ({"mask": [[9, 9, 9, -82, 9, 1]]}, "expected coordinates near the image, from -81 to 162, got others"),
         ({"mask": [[1e9, 1, 9, 1, 9, 9]]}, "pixels in all"),
         ({"mask": [[1e308, 1, -1e308, 1, 9, 9]]}, "pixels in all"),
         ({"mask": [[100, 10, 60, 10, 60, 20]]}, "an empty one"),
         ({"mask": {"size": [40, 30], "counts": "a"}}, "expected the image's size (30, 40), got (40, 30)"),
         ({"mask": {"size": [30, 40], "counts": "zzz"}}, "expected runs"),
         ({"mask": {"size": [30, 40], "counts": "\udcff"}}, ""),
-        ({"mask": {"size": [30, 40], "counts": [5, 5]}}, "expected runs of 1200 pixels"),
-        ({"mask": {"size": [30, 40], "counts": [-5, 1205]}}, "expected runs of 1200 pixels"),
+        ({"mask": {"size": [30, 40], "counts": [5, 5]}}, "expected runs of 1200 pixels, got 10 in 2 runs"),
+        ({"mask": {"size": [30, 40], "counts": [-1, 1201]}}, "expected runs of 1200 pixels, got 1200 in 2 runs"),
+        ({"mask": {"size": [30, 40], "counts": []}}, "expected runs of 1200 pixels, got 0 in 0 runs"),
+        ({"mask": {"size": [30, 40], "counts": [10**900]}}, "expected runs of 1200 pixels"),
         ({"mask": {"size": [30, 40], "counts": [1200]}}, "an empty one"),
         ({"mask": SQUARE, "box_xyxy": [0, 0, 5, 5]}, "beside it"),
     ],
@@ -118,6 +123,12 @@ def test_what_is_no_region_is_left_out_and_said(entry: object, said: str) -> Non
     assert found is None
     assert wrong.startswith("none of 1 region can be used, the segmenter's are indexed: regions[0]: ")
     assert said in wrong
+    reason = wrong.partition("regions[0]: ")[2]
+    assert len(reason) <= 120
+    shown = "; ".join(f"regions[{number}]: {reason}" for number in range(3))
+    for number, more in ((3, ""), (4, " …")):
+        wrong = read_given_regions([entry] * number, SIZE)[1]
+        assert wrong == f"none of {number} regions can be used, the segmenter's are indexed: {shown}{more}"
     found, wrong = read_given_regions([{"mask": SQUARE}, entry], SIZE)
     assert found is not None
     assert found.areas_px.tolist() == [100.0]
@@ -139,6 +150,39 @@ def test_a_list_is_wanted_of_not_too_many() -> None:
     assert (empty.boxes_xyxy.shape, empty.masks, wrong) == ((0, 4), (), "")
 
 
+_SIDES = st.integers(-2, 10)
+
+
+@settings(max_examples=300)
+@given(st.tuples(_SIDES, _SIDES, _SIDES, _SIDES), st.integers(0, 7), st.integers(0, 5), st.data())
+def test_a_box_counts_as_far_as_it_lies_in_the_image_and_where_its_mask_meets_it(
+    box: tuple[int, int, int, int], left: int, top: int, data: st.DataObject
+) -> None:
+    """By painting both; one without width or height leaves it to the mask."""
+    (x1, y1, x2, y2), inside, pixels = box, np.zeros((6, 8), np.bool_), np.zeros((6, 8), np.bool_)
+    inside[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = True
+    tight = [left, top, data.draw(st.integers(left + 1, 8)), data.draw(st.integers(top + 1, 6))]
+    pixels[tight[1] : tight[3], tight[0] : tight[2]] = True
+    clipped = [max(x1, 0), max(y1, 0), min(x2, 8), min(y2, 6)]
+    alone, wrong = read_given_regions([{"box_xyxy": box}], (6, 8))
+    if alone is None:
+        assert not inside.any()
+        assert "expected a box in the image of 8 x 6 pixels" in wrong
+    else:
+        assert (alone.boxes_xyxy.tolist(), alone.areas_px.tolist()) == ([clipped], [inside.sum()])
+    rle = encode_rle(pixels)
+    entry = {"box_xyxy": box, "mask": {"size": rle.size, "counts": rle.counts}}
+    found, wrong = read_given_regions([entry], (6, 8))
+    is_flat = 0 in (x2 - x1, y2 - y1) and x1 <= x2 and y1 <= y2
+    if is_flat or (inside & pixels).any():
+        assert found is not None
+        assert found.boxes_xyxy.tolist() == [tight if is_flat else clipped]
+        assert (found.areas_px.tolist(), found.masks) == ([pixels.sum()], (rle,))
+    else:
+        assert found is None
+        assert ("beside it" if inside.any() else "expected a box in the image") in wrong
+
+
 @pytest.mark.parametrize(
     ("runs", "box", "tight"),
     [([65, 5, 1130], [2, 5, 0, 4], [2, 5, 3, 10]), ([65, 1, 1134], [2, 5, 0, 0], [2, 5, 3, 6])],
@@ -149,6 +193,15 @@ def test_boxes_of_sam_end_at_the_last_pixel(runs: list[int], box: list[float], t
     assert (found.boxes_xyxy.tolist(), found.areas_px.tolist()) == ([tight], [runs[1]])
 
 
+def test_a_mask_may_fill_an_image_of_so_many_pixels_and_reach_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only({"mask": {"size": [30, 40], "counts": [0, 1200]}}).areas_px.tolist() == [1200.0]
+    far = [[-81, 0, 162, 0, 162, 30, -81, 30]]
+    monkeypatch.setattr(coco_masks, "MAX_MASK_CELLS", 1200)
+    assert only({"mask": far}).areas_px.tolist() == [1200.0]
+    monkeypatch.setattr(coco_masks, "MAX_MASK_CELLS", 1199)
+    assert read_given_regions([{"mask": far}], SIZE)[1].endswith("expected at most 1,199 pixels, got 40 x 30")
+
+
 def test_polygons_that_are_merged_in_parts_are_the_same_mask() -> None:
     rng = np.random.default_rng(3)
     polygons = rng.uniform(-5, 60, (70, 6)).round(1).tolist()
@@ -156,10 +209,11 @@ def test_polygons_that_are_merged_in_parts_are_the_same_mask() -> None:
     assert read_coco_mask(polygons, (300, 400)).counts == merged["counts"].decode()
 
 
-def test_outlines_of_regions_that_are_left_out_count(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room_px", [64, 95])
+def test_outlines_of_regions_that_are_left_out_count(room_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are walked as well, and held the interpreter for minutes."""
-    monkeypatch.setattr(given_regions, "MOST_OUTLINE_PX", 100)
-    beside = {"mask": SQUARE, "box_xyxy": [0, 0, 5, 5]}  # 40 pixels around
+    monkeypatch.setattr(given_regions, "MOST_OUTLINE_PX", room_px)
+    beside = {"mask": [[10, 10, 20, 10, 20, 16, 10, 16]], "box_xyxy": [0, 0, 5, 5]}  # 32 pixels around
     found, wrong = read_given_regions([beside] * 3, SIZE)
     assert (found, wrong.count("beside it"), wrong.count("pixels in all")) == (None, 2, 1)
 
@@ -178,6 +232,7 @@ def test_outlines_that_would_fill_the_memory_are_not_walked() -> None:
     found, wrong = read_given_regions([{"mask": side}] * 300, (4000, 3000))
     assert found is not None
     assert (len(found.scores), "1 of 300 regions left out: regions[299]" in wrong) == (299, True)
+    assert only({"mask": SQUARE * 1000}).areas_px.tolist() == [100.0]
     assert read_given_regions([{"mask": [[1, 1, 2, 1, 2, 2]] * 1001}], SIZE)[1].endswith(
         "at most 1000 polygons, got 1001"
     )
@@ -223,7 +278,7 @@ def test_whatever_a_sidecar_lists_what_is_taken_lies_in_the_image(document: Any)
     assert (found.regions, found.metadata["shelf"]) == (None, "a")
     assert has_given_regions(found.metadata) is (regions is not None)
     if regions is None:
-        assert "sidecar_problem" in found.metadata
+        assert str(found.metadata["sidecar_problem"]).startswith(("regions: ", "none of "))
         return
     assert isinstance(document, list)
     assert found.metadata["sidecar_regions"] == len(regions.scores) == len(regions.masks)

@@ -41,6 +41,7 @@ OPTIONS = IndexingOptions(2, 2, listing_is_enough=False)
         (b'\xef\xbb\xbf{"\xc3\xa4": "\xc3\xa4"}', {"ä": "ä"}),
         (b'{"exif": {"lens": {"mm": 35}, "iso": 100}, "none": null}', {"exif.lens.mm": 35, "exif.iso": 100}),
         (b"{}", {}),
+        (b"{}".ljust(MAX_SIDECAR_BYTES), {}),
     ],
 )
 def test_scalars_become_metadata(data: bytes, metadata: dict[str, object]) -> None:
@@ -59,7 +60,7 @@ def test_scalars_become_metadata(data: bytes, metadata: dict[str, object]) -> No
         (b'{"a": "\\ud800"}', {}, ": a"),
         (b'{"a": 1, "\\udfff": 2}', {"a": 1}, ": ?"),
         (b'{"sidecar_problem": "forged", "a": 1}', {"a": 1}, ": sidecar_problem"),
-        (b"[" * 100_000, {}, "bytes, at most"),
+        (b"[" * 100_000, {}, "has 100000 bytes, at most 32768 are read"),
         (b'{"a":' * 3000 + b"1" + b"}" * 3000, {}, "nested too deeply"),
         (b'{"a":' * 980 + b"1" + b"}" * 980, {}, "nested too deeply"),
     ],

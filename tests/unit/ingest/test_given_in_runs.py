@@ -143,6 +143,14 @@ def test_what_was_read_the_other_way_is_indexed_again(annotated: Annotated, way:
         assert not annotated.sync().differs
 
 
+def test_so_is_what_has_a_sidecar_without_regions(annotated: Annotated) -> None:
+    annotated.setting.store.put("a.png.json", b'{"shelf": "s"}')
+    for takes_regions in (False, True, False):
+        annotated.takes_regions = takes_regions
+        assert annotated.sync(repair=True).differs
+        assert not annotated.sync().differs
+
+
 def test_metadata_that_change_beside_the_regions_are_noticed(annotated: Annotated) -> None:
     annotated.index()
     annotated.give(A, B, shelf="t")
