@@ -91,7 +91,8 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     encoded = encode_one(encoder, pixels, wanted)
     if encoded.choice.kind != "region":
         raise UsageError(
-            f"each part must be a region, and in {_title_of(image)} none is selected: {encoded.choice.reason}"
+            f"each part must be a region, and in {_title_of(image)} none is selected: {encoded.choice.reason}; "
+            "a query with the same prompt lists the nearest regions, and a box always selects"
         )
     mask = encoded.segmentation.letterbox.stored_mask(encoded.choice.mask)
     picture = PartPicture(_title_of(image), encoded.choice.reason, pixels, mask, prompt=describe_prompt(wanted))

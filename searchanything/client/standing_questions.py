@@ -70,7 +70,10 @@ def _of_image(asking: Asking, image: ImageInput | StoredInput, prompt: object) -
     encoded = encode_one(encoder, pixels, wanted)
     selection = selection_of_choice(encoded.choice, encoded.segmentation)
     if encoded.features is None:
-        raise PromptError(f"the prompt selects nothing that could be looked for: {selection.reason}")
+        raise PromptError(
+            f"the prompt selects nothing that could be looked for: {selection.reason}; a query with the same "
+            "prompt lists the nearest regions, and a box always selects"
+        )
     is_region = selection.kind == "region"
     source = question_document(kept_name(given), pixels, WholeImage(), PageRequest(), None)["image"]
     return StandingQuestion(

@@ -75,7 +75,7 @@ class Committed:
     """What became of a batch: image rows now in the index, and images whose object changed before the commit.
 
     All rows of an image with a generation below that in `outdated` were deleted. Of images whose object is gone so many
-    are `forgotten`, and so many are `left` in the index.
+    are `forgotten`, and so many are `left` in the index. `absent` are those that no read found and that no row is of.
     """
 
     rows: tuple[ImageRow, ...]
@@ -83,6 +83,7 @@ class Committed:
     outdated: Mapping[ImageRef, int]
     forgotten: int
     left: int
+    absent: tuple[ImageRef, ...]
 
 
 def commit_batch(
@@ -115,7 +116,9 @@ def commit_batch(
     gone = [attempt for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
     deleted = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
-    known = {image for image, row in index.newest(list(deleted)).items() if row.generation < deleted[image]}
+    there = index.newest(list(deleted))
+    known = {image for image, row in there.items() if row.generation < deleted[image]}
+    absent = tuple(one.stored.ref for one in gone if one.vanished and one.stored.ref not in there)
     left = known if known and not may_forget([image.key for image in known]) else set()
     deleted = {image: age for image, age in deleted.items() if image not in left}
     rows = [
@@ -142,7 +145,7 @@ def commit_batch(
         "committed %s, %s in %.0f ms; %d vanished, %d changed",
         counted(len(rows), "image"), counted(len(regions), "region"), spent, len(gone), len(changed),
     )  # fmt: skip
-    return Committed(tuple(rows), tuple(changed), outdated | deleted, forgotten=len(known - left), left=len(left))
+    return Committed(tuple(rows), tuple(changed), outdated | deleted, len(known - left), len(left), absent)
 
 
 def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:

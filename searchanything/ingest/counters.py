@@ -24,6 +24,7 @@ from searchanything.ingest.reports import (
     unlisted_failures,
 )
 
+_ABSENT: Final = "its source names it, but has nothing to read there; deleted meanwhile, or damaged on its server"
 _PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "MetadataError"}
 
 
@@ -79,6 +80,7 @@ class Counters:
             for name, kind in _PROBLEMS.items()
             if name in row.metadata
         )
+        self._warnings.extend(Failure(image.key, "ObjectNotFoundError", _ABSENT) for image in batch.absent)
         if rows:
             self._report_progress(rows[-1].image.key)
 

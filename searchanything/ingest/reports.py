@@ -43,12 +43,13 @@ class IndexReport:
 
     `deleted` images were forgotten because their object is gone or no longer wanted. `exhausted` ones failed too often
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they are in
-    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar, and
-    of the first 100 skipped things that are no objects. A place that could not be listed is one failure. `skips` says
-    why objects were `skipped`, by reason and with examples. `gone` images are in the index and no longer in the
-    listing, or went after they were listed: they stay hits until `sync repair` or `index --prune` forgets them. `held`
-    are the keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed
-    over the threads of each stage: stages overlap, so they add up to more than `seconds`.
+    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar, of
+    those that the source names and cannot be read there, and of the first 100 skipped things that are no objects. A
+    place that could not be listed is one failure. `skips` says why objects were `skipped`, by reason and with examples.
+    `gone` images are in the index and no longer in the listing, or went after they were listed: they stay hits until
+    `sync repair` or `index --prune` forgets them. `held` are the keys of those that `--prune` held back, because so
+    many at once may be a mistake. `timings_ms` are summed over the threads of each stage: stages overlap, so they add
+    up to more than `seconds`.
     """
 
     indexed: int = 0

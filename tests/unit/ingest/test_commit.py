@@ -215,6 +215,7 @@ def test_nothing_is_asked_or_counted_of_what_is_gone_and_was_found_again(
     assert asked == [["a.png"]]
     assert (done.forgotten, done.left) == (1, 0)
     assert (again.forgotten, again.left) == (0, 0)
+    assert (done.absent, again.absent) == ((), (older.ref,))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fakes.stores import InMemoryStore
 from searchanything.core import codes
 from searchanything.core.codes import next_generation
 from searchanything.core.digests import KnownImages
+from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
@@ -72,6 +73,17 @@ def test_an_object_deleted_meanwhile_leaves_nothing(moment: str, known: bool) ->
     assert report.failed == 0
     assert not setting.knows("a.png")
     assert {row.image.key for row in all_regions(setting.index)} == {"b.png"}
+
+
+def test_an_object_that_is_listed_and_cannot_be_read_is_named() -> None:
+    setting = Setting()
+    for key in ("a.png", "ghost.png"):
+        setting.store.put(key, RED)
+    setting.store.failures["ghost.png"] = ObjectNotFoundError("ghost.png: no such object")
+    setting.store.stat = {"a.png": setting.store.stat("a.png")}.get  # type: ignore[method-assign]
+    report = setting.run()
+    assert (report.indexed, report.failed, report.gone, report.deleted) == (1, 0, 0, 0)
+    assert [(one.key, one.error) for one in report.warnings] == [("ghost.png", "ObjectNotFoundError")]
 
 
 def test_an_object_overwritten_and_then_deleted_leaves_nothing() -> None:
