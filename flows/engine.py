@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from distributed import Client
 from prefect import tags
 from prefect.context import TagsContext
 
 from searchanything.core.settings import load_settings
-from searchanything.service.cluster import cluster_security, local_cluster, running_tasks, warm, worker_process
+from searchanything.service.cluster import Client, cluster_security, local_cluster, running_tasks, warm, worker_process
 
 if TYPE_CHECKING:
     from distributed import Future
