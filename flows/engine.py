@@ -132,7 +132,7 @@ class Workers:
         }
 
 
-async def shown(
+async def in_prefect(
     task: Task[_Given, Coroutine[Any, Any, _Result]], *args: _Given.args, **kwargs: _Given.kwargs
 ) -> _Result:
     """The result of a task of Prefect's, which shows it in the run.

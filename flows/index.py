@@ -31,7 +31,7 @@ from searchanything.service.reports import BatchReport, WaveReport, sum_waves, s
 from searchanything.service.wave_lines import WAVES_LOGGER, wave_line
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
-from .engine import HungTaskError, Workers, shown, workers
+from .engine import HungTaskError, Workers, in_prefect, workers
 from .publish import publish_batch, publish_wave, stop_if_cancelled
 
 logger = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ class _BatchRunner:
         asked = {"source": self._source, "key": key}
         work = partial(self._run_in_worker, check_worker, asked)
         try:
-            await shown(check_built_in, work)
+            await in_prefect(check_built_in, work)
         except KilledWorker as error:
             raise DeviceError("the death of each worker that took it", host="every worker's machine", pid=0) from error
 
@@ -254,7 +254,7 @@ class _BatchRunner:
         def work() -> Awaitable[BatchReport]:
             return self._begun.pop(tuple(keys), None) or self._handed_over(keys, tiles)
 
-        report = await shown(self._task, work, label)
+        report = await in_prefect(self._task, work, label)
         publish_batch(self._source, report)
         return WaveReport((report,))
 

@@ -22,7 +22,7 @@ from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
-from .engine import Workers, shown, workers
+from .engine import Workers, in_prefect, workers
 from .index import finished, finished_without_image, is_io, waves_logger
 from .many import index_in_waves
 from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
@@ -150,4 +150,4 @@ async def _step(engine: Workers, source: str, step: str) -> BatchReport:
     else:
         timeout_s = load_settings().service.batch_timeout_s
         work = partial(engine.run, refresh_keys, {**asked, "keys": ()}, urgent=False, timeout_s=timeout_s)
-    return await shown(prepare, source, step, work)
+    return await in_prefect(prepare, source, step, work)

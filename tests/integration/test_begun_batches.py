@@ -180,7 +180,8 @@ def test_a_run_that_fails_before_it_begins_gives_its_batch_back(
 
 def test_without_prefect_the_wave_fails_and_its_batch_is_given_back(use: Callable[[Begun], Begun]) -> None:
     workers = use(Begun(None, waits=True))
-    with prefect_at(f"http://127.0.0.1:{free_port()}/api", ""), pytest.raises(RuntimeError, match="Failed to reach API"):
+    away = prefect_at(f"http://127.0.0.1:{free_port()}/api", "")
+    with away, pytest.raises(RuntimeError, match="Failed to reach API"):
         asyncio.run(run_index(SOURCE, ["a"]))
     assert (workers.keys, workers.given_back) == ([["a"]], 1)
 

@@ -330,7 +330,7 @@ def index_wave(workers: Any, keys: list[str], monkeypatch: pytest.MonkeyPatch, *
     """A wave, of whose tasks Prefect does not hear."""
     for name, value in settings.items():
         monkeypatch.setenv(f"SEARCHANYTHING_SERVICE__{name}".upper(), str(value))
-    monkeypatch.setattr(index_flow, "shown", lambda task, *given: task.fn(*given))
+    monkeypatch.setattr(index_flow, "in_prefect", lambda task, *given: task.fn(*given))
     runner = index_flow._BatchRunner(workers, "s3://images", force=False, urgent=True, said="named")
     return asyncio.run(index_flow._wave(runner, keys))
 
@@ -515,7 +515,7 @@ def test_a_pass_over_the_rows_may_take_longer_than_a_batch(monkeypatch: pytest.M
             allowed[function] = timeout_s
             return BatchReport(IndexReport(), 0.1, "host", 1)
 
-    monkeypatch.setattr(module, "shown", lambda task, *given: task.fn(*given))
+    monkeypatch.setattr(module, "in_prefect", lambda task, *given: task.fn(*given))
     for step in ("make index", "tidy"):
         asyncio.run(module._step(Engine(), "s3://images", step))
     assert allowed[tidy] > 10 * ServiceSettings().batch_timeout_s

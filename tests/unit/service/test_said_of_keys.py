@@ -57,7 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("SEARCHANYTHING_SERVICE__BATCH_KEYS", "2")
     monkeypatch.setattr(work, "worker_client", lambda: client)
     monkeypatch.setattr(index_flow, "index", index)
-    monkeypatch.setattr(index_flow, "shown", lambda task, *given: task.fn(*given))
+    monkeypatch.setattr(index_flow, "in_prefect", lambda task, *given: task.fn(*given))
     monkeypatch.setattr(many, "Progress", lambda *_: SimpleNamespace(show=show))
     monkeypatch.setattr(index_flow, "workers", lambda _: nullcontext(Here()))
     monkeypatch.setattr(index_flow, "stop_if_cancelled", at_once)
