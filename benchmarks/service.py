@@ -133,20 +133,20 @@ class Wave:
 async def wave(keys: list[str]) -> Wave:
     """Run the flow over a wave of keys. The parts are those of its longest batch."""
     from searchanything_flows.engine import workers
-    from searchanything_flows.index import index, report_of
+    from searchanything_flows.index import report_of, run_index
 
     handed: list[tuple[float, float]] = []
     async with workers(SOURCE) as engine:
 
         async def timed(*given: Any, **options: Any) -> Any:  # noqa: ANN401  what Prefect's tasks take and give
             begin = time.perf_counter()
-            state = await type(engine).run(engine, *given, **options)
+            result = await type(engine).run(engine, *given, **options)
             handed.append((begin, time.perf_counter()))
-            return state
+            return result
 
         engine.run = timed  # type: ignore[method-assign]
         start = time.perf_counter()
-        report = await report_of(await index(SOURCE, keys, force=True, return_state=True))
+        report = await report_of(await run_index(SOURCE, keys, force=True))
         end = time.perf_counter()
     work_s = sum(batch.seconds for batch in report.batches)
     (first, _), (_, last) = min(handed), max(handed, key=lambda times: times[1])

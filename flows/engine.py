@@ -1,32 +1,30 @@
-"""Where tasks run: Dask through prefect-dask, one cluster and one connection for the whole process."""
+"""Where batches run: Dask, one cluster and one connection for the whole process. Prefect shows them as its tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from prefect import tags
 from prefect.context import TagsContext
-from prefect_dask.client import PrefectDaskClient
 
 from searchanything.core.settings import load_settings
-from searchanything.service.cluster import cluster_security, local_cluster, running_tasks, warm, worker_process
-
-from .sent_settings import SentSettings
+from searchanything.service.cluster import Client, cluster_security, local_cluster, running_tasks, warm, worker_process
 
 if TYPE_CHECKING:
     from distributed import Future
     from prefect import Task
-    from prefect.client.schemas.objects import State
 
 TAG: Final = "searchanything"
 TASK_LOOKS: Final = 4  # at what a task's worker runs, in the time that it may run it
 _TAKING_BACK_S: Final = 0.05  # between looks; what a client says reaches its scheduler within milliseconds
 _ANSWER_S: Final = 30.0  # a worker that does not say within this time what it runs counts as running what it was given
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
 
 
@@ -35,14 +33,13 @@ class HungTaskError(TimeoutError):
 
 
 class Workers:
-    """A connection to a Dask scheduler that runs Prefect's tasks."""
+    """A connection to a Dask scheduler."""
 
-    def __init__(self, address: str, client: PrefectDaskClient) -> None:
+    def __init__(self, address: str, client: Client) -> None:
         self.address = address
         self.stopping = False
         """Set when the process is to end: long runs stop between waves."""
         self._client = client
-        self._settings = SentSettings()
 
     @property
     def lost(self) -> bool:
@@ -50,28 +47,26 @@ class Workers:
         return str(self._client.status) in ("closing", "closed")
 
     async def run(
-        self, task: Task[..., Any], parameters: dict[str, Any], *, urgent: bool, timeout_s: float
-    ) -> State[Any]:
-        """The final state of a task; urgent ones go before all that wait.
+        self, function: Callable[..., _Result], parameters: Mapping[str, Any], *, urgent: bool, timeout_s: float
+    ) -> _Result:
+        """What a function returns in a worker; urgent ones go before all that wait.
 
-        A task that a worker runs for longer than `timeout_s`, a quarter more at most, fails, and its worker process is
-        replaced: a thread that hangs in a model or a driver cannot be interrupted otherwise. All tries count, and their
-        pauses, in which the worker waits as well; the time that it waits behind other tasks does not.
+        One that a worker runs for longer than `timeout_s`, a quarter more at most, fails, and its worker process is
+        replaced: a thread that hangs in a model or a driver cannot be interrupted otherwise. The time that it waits
+        behind others does not count.
 
-        Raises: KilledWorker if too many workers died under it; HungTaskError; CancelledError if the scheduler went
-        away.
+        Raises: what the function raised; KilledWorker if too many workers died under it; HungTaskError; CancelledError
+        if the scheduler went away.
         """
-        priority = 10 if urgent else 0
-        # For a tag, Prefect is asked for a slot: 2 s where its SQLite is busy.
-        with TagsContext(current_tags=set()), self._settings.context():
-            future = self._client.submit(  # type: ignore[no-untyped-call]
-                task, parameters=parameters, return_type="state", pure=False, priority=priority
-            )
+        work, priority = partial(function, **parameters), 10 if urgent else 0
+        future = self._client.submit(work, pure=False, priority=priority)
         try:
             await self._settled(future, timeout_s)
-            return await asyncio.to_thread(future.result)  # it fetches from the worker, which takes as long as it takes
+            # It fetches from the worker, which takes as long as it takes.
+            result: _Result = await asyncio.to_thread(future.result)
+            return result
         finally:
-            future.release()
+            future.release()  # type: ignore[no-untyped-call]
 
     async def replace(self, host: str, pid: int) -> None:
         """End the worker that is this process, and wait for the one that follows it; nothing if it is gone already."""
@@ -137,6 +132,17 @@ class Workers:
         }
 
 
+async def in_prefect(
+    task: Task[_Given, Coroutine[Any, Any, _Result]], *args: _Given.args, **kwargs: _Given.kwargs
+) -> _Result:
+    """The result of a task of Prefect's, which shows it in the run.
+
+    It has no tag of ours: for a tag, Prefect is asked for a slot, which takes 2 s where its SQLite is busy.
+    """
+    with TagsContext(current_tags=set()):
+        return await task(*args, **kwargs)
+
+
 _open: list[Workers] = []
 
 
@@ -156,7 +162,7 @@ async def workers(source: str) -> AsyncIterator[Workers]:
         named = settings.scheduler
         cluster = contextlib.nullcontext(named) if named else local_cluster(settings, security)
         address = str(await asyncio.to_thread(stack.enter_context, cluster))
-        connect = partial(PrefectDaskClient, address, security=security, set_as_default=False, timeout=30)
+        connect = partial(Client, address, security=security, set_as_default=False, timeout=30)
         client = await asyncio.to_thread(connect)
         stack.callback(client.close)
         warming = asyncio.create_task(asyncio.to_thread(warm, address, security, source))

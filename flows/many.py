@@ -15,8 +15,8 @@ from searchanything.ingest.vanished import Said
 from searchanything.service.reports import WaveReport, sum_waves
 
 from .engine import Workers
-from .index import index, report_of
-from .publish import Progress, last_state
+from .index import report_of, run_index
+from .publish import Progress
 
 
 async def index_in_waves(
@@ -49,5 +49,4 @@ async def index_in_waves(
 
 
 async def _wave(source: str, keys: list[str], *, force: bool, said: Said) -> WaveReport:
-    run = index(source, keys, force=force, urgent=False, said=said, return_state=True)
-    return await report_of(await last_state(run))
+    return await report_of(await run_index(source, keys, force=force, urgent=False, said=said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -22,7 +22,7 @@ from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
-from .engine import Workers, workers
+from .engine import Workers, in_prefect, workers
 from .index import finished, finished_without_image, is_io, waves_logger
 from .many import index_in_waves
 from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
@@ -42,9 +42,9 @@ _tidied: set[str] = set()  # sources that this process has tidied: a new process
     retry_delay_seconds=5,
     retry_condition_fn=is_io,
 )
-def prepare(source: str, step: str, reading: dict[str, str]) -> BatchReport:
-    """`make index`: an empty one; `tidy`: collect rows that belong to nobody. In a worker."""
-    return tidy(source, reading=reading) if step == "tidy" else refresh_keys(source, (), reading=reading)
+async def prepare(source: str, step: str, work: Callable[[], Awaitable[BatchReport]]) -> BatchReport:  # noqa: ARG001
+    """Wait for a worker; the others are what Prefect shows."""
+    return await work()
 
 
 @flow(name="sync", flow_run_name="sync {source}", persist_result=False)
@@ -143,9 +143,12 @@ async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) 
 
 
 async def _step(engine: Workers, source: str, step: str) -> BatchReport:
+    """`make index`: an empty one; `tidy`: collect rows that belong to nobody. In a worker."""
     settings = load_settings()
-    timeout_s = _TIDY_S if step == "tidy" else settings.service.batch_timeout_s
-    asked = {"source": source, "step": step, "reading": reading_settings(settings)}
-    state: State[Any] = await engine.run(prepare, asked, urgent=False, timeout_s=timeout_s)
-    report: BatchReport = await state.aresult()
-    return report
+    asked: dict[str, Any] = {"source": source, "reading": reading_settings(settings)}
+    if step == "tidy":
+        work = partial(engine.run, tidy, asked, urgent=False, timeout_s=_TIDY_S)
+    else:
+        timeout_s = settings.service.batch_timeout_s
+        work = partial(engine.run, refresh_keys, {**asked, "keys": ()}, urgent=False, timeout_s=timeout_s)
+    return await in_prefect(prepare, source, step, work)

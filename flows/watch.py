@@ -22,7 +22,7 @@ from searchanything.service.watcher import Watcher, Work
 from searchanything.service.work import worker_client
 
 from .engine import workers
-from .index import index, report_of
+from .index import report_of, run_index
 from .publish import last_state, stop_if_cancelled
 from .sync import is_in_step, sync
 
@@ -85,7 +85,7 @@ class _Period:
     async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
         """Keys to look at again. Raises: what the flow raised."""
         self.waves += 1
-        report = await self._done("wave", await last_state(index(self._source, list(keys), return_state=True)))
+        report = await self._done("wave", await run_index(self._source, list(keys)))
         return () if report is None else report.total.left
 
     async def sync(self) -> bool:

@@ -58,8 +58,8 @@ class ServiceSettings(BaseModel):
         1800.0,
         gt=0,
         le=MOST_SECONDS,
-        description="Seconds that a worker may run a batch, with its retries and their pauses; a worker that runs it "
-        "longer is replaced, a quarter later at most, and the batch halved until the image at fault is alone.",
+        description="Seconds that a worker may run a batch, at each try; a worker that runs it longer is "
+        "replaced, a quarter later at most, and the batch halved until the image at fault is alone.",
     )
     sheet_images: int = Field(
         0,

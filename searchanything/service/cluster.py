@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Worker, WorkerPlugin
-from distributed import KilledWorker as KilledWorker  # of the flows, too
+from distributed import Client as Client  # of the flows, too
+from distributed import KilledWorker as KilledWorker  # likewise
+from distributed import LocalCluster, Nanny, Worker, WorkerPlugin
 from distributed.comm.addressing import get_address_host
 from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security

@@ -264,7 +264,7 @@ class ServiceTree(Closing):
 
 def check_installed() -> None:
     """Raises: SettingsError if the libraries of the service are not installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("prefect", "prefect_dask", "fastapi")):
+    if any(importlib.util.find_spec(name) is None for name in ("prefect", "distributed", "fastapi")):
         raise SettingsError(f"the service is not installed; run: {install_command('service')}")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from dask._task_spec import Task
-from distributed import Client, Future, Scheduler
+from distributed import Client, Scheduler
 from distributed.comm import connect
 from distributed.core import Server
 from distributed.protocol.serialize import ToPickle
@@ -129,14 +129,6 @@ def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption
 
 
-class Plain(Client):
-    """Dask's own client that takes tasks as Prefect's does: these are functions."""
-
-    def submit(self, task: Any, *, parameters: dict[str, Any], return_type: str, **options: Any) -> Future[Any]:
-        assert return_type == "state"
-        return super().submit(task, **parameters, **options)
-
-
 def hang(folder: Path) -> None:
     """Note the process that has begun this, and never end."""
     (folder / str(os.getpid())).touch()
@@ -146,11 +138,11 @@ def hang(folder: Path) -> None:
 def test_a_task_that_hangs_is_not_given_to_the_worker_that_follows(address: str, key: Path, tmp_path: Path) -> None:
     """It would hang there as well, and no one would look."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))
-    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
         workers = Workers(address, client)
         with pytest.raises(TimeoutError, match="its worker was replaced"):
-            asyncio.run(workers.run(hang, {"folder": tmp_path}, urgent=False, timeout_s=1.0))  # type: ignore[arg-type]
-        asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))  # type: ignore[arg-type]
+            asyncio.run(workers.run(hang, {"folder": tmp_path}, urgent=False, timeout_s=1.0))
+        asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))
     [hung] = [int(file.name) for file in tmp_path.iterdir()]
     assert hung not in worker_pids(address, security).values()
 
@@ -164,14 +156,14 @@ def wait_for(file: Path) -> None:
 def test_the_time_that_a_task_waits_behind_another_does_not_count(address: str, key: Path, tmp_path: Path) -> None:
     """Dask hands a worker its next task ahead of time."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))
-    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
         workers = Looking(address, client)
 
         async def one_behind_the_other() -> int:
-            first = workers.run(wait_for, {"file": tmp_path / "end"}, urgent=True, timeout_s=600)  # type: ignore[arg-type]
+            first = workers.run(wait_for, {"file": tmp_path / "end"}, urgent=True, timeout_s=600)
             running = asyncio.create_task(first)
             await until(lambda: given(client) == 1)
-            second = asyncio.create_task(workers.run(os.getpid, {}, urgent=False, timeout_s=0.2))  # type: ignore[arg-type]
+            second = asyncio.create_task(workers.run(os.getpid, {}, urgent=False, timeout_s=0.2))
             await until(lambda: given(client) == 2)
             await until(lambda: workers.looks > TASK_LOOKS + 1 or second.done())  # it would be one that hangs
             (tmp_path / "end").touch()
@@ -187,17 +179,17 @@ def test_a_task_that_was_cut_off_and_hangs_does_not_hold_up_those_that_follow(
 ) -> None:
     """So it is at the end of a run of `watch`: its wave is cut off, and nobody looks at its batch any more."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))
-    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
         workers = Workers(address, client)
 
         async def one_after_the_other() -> int:
-            first = workers.run(hang, {"folder": tmp_path}, urgent=True, timeout_s=600)  # type: ignore[arg-type]
+            first = workers.run(hang, {"folder": tmp_path}, urgent=True, timeout_s=600)
             cut = asyncio.create_task(first)
             await until(lambda: any(tmp_path.iterdir()))
             cut.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await cut
-            return await workers.run(os.getpid, {}, urgent=False, timeout_s=1.0)  # type: ignore[arg-type,return-value]
+            return await workers.run(os.getpid, {}, urgent=False, timeout_s=1.0)
 
         pid = asyncio.run(one_after_the_other())
     [hung] = [int(file.name) for file in tmp_path.iterdir()]
@@ -232,7 +224,7 @@ def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> No
     """One that hangs may be ended by the kernel just before it is replaced."""
     security = cluster_security(ServiceSettings(cluster_key_file=key))
     gone = SimpleNamespace(run=lambda _: {"tls://127.0.0.1:9": ("host", 11)})
-    with Plain(address, security=security, set_as_default=False, timeout=30) as client:
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
         gone.restart_workers = client.restart_workers
         asyncio.run(Workers(address, gone).replace("host", 11))  # type: ignore[arg-type]
 

@@ -30,7 +30,7 @@ ONLY: Final[dict[str, frozenset[str]]] = {
     "torch": frozenset({"models", "hash_training"}),
     **dict.fromkeys(("torchvision", "ultralytics", "open_clip", "timm", "tokenizers"), frozenset({"models"})),
     **dict.fromkeys(("pymilvus", "milvus_lite", "minio", "grpc"), frozenset({"stores"})),
-    **dict.fromkeys(("prefect", "prefect_dask", "flows", "searchanything_flows"), frozenset()),
+    **dict.fromkeys(("prefect", "flows", "searchanything_flows"), frozenset()),
     **dict.fromkeys(("dask", "distributed"), frozenset({"service.cluster"})),
     "fastapi": frozenset({"serve", "service.webhook"}),
     "uvicorn": frozenset({"serve", "service.http_thread", "bounded_http"}),

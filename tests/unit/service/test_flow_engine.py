@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from distributed import KilledWorker
-from prefect.states import Completed, exception_to_failed_state
+from prefect.states import exception_to_failed_state
 
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import DeviceError, ImageError, StoreUnavailableError
@@ -24,6 +24,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
 from searchanything.service.cluster import running_tasks, worker_process
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
+from searchanything.service.work import check_worker, refresh_keys, tidy
 from searchanything_flows import engine as engine_module
 from searchanything_flows import index as index_flow
 from searchanything_flows.automations import _ENDS
@@ -49,7 +50,7 @@ class FakeFuture:
     def result(self) -> str:
         with pytest.raises(RuntimeError):  # it may take long, so not in the thread of the event loop
             asyncio.get_running_loop()
-        return "a state"
+        return "a report"
 
     def release(self) -> None:
         self.released = True
@@ -101,7 +102,7 @@ class FakeDask:
 
 def run(dask: FakeDask, *, urgent: bool = False) -> Any:
     workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
-    running = workers.run(None, {}, urgent=urgent, timeout_s=0.02)  # type: ignore[arg-type]
+    running = workers.run(str, {}, urgent=urgent, timeout_s=0.02)
     return asyncio.run(asyncio.wait_for(running, 20))
 
 
@@ -130,14 +131,14 @@ def test_a_task_that_hangs_costs_its_worker() -> None:
 
 def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
     dask = FakeDask()
-    assert run(dask) == "a state"
+    assert run(dask) == "a report"
     assert (dask.restarted, dask.looks) == ([], 4)
 
 
 def test_a_task_that_waits_behind_another_is_left_alone() -> None:
     dask = FakeDask()
     dask.working = {"tcp://b": ("other", "task-1")}
-    assert run(dask) == "a state"
+    assert run(dask) == "a report"
     assert (dask.restarted, dask.looks) == ([], 4)
 
 
@@ -145,7 +146,7 @@ def test_a_task_behind_one_that_was_taken_back_and_hangs_is_freed_from_it() -> N
     """Nobody else looks at that one: its run has ended."""
     dask = FakeDask()
     dask.working, dask.unwanted = {"tcp://b": ("cut off", "task-1")}, "cut off"
-    assert run(dask) == "a state"
+    assert run(dask) == "a report"
     assert (dask.restarted, dask.looks) == (["tcp://b"], 4)
 
 
@@ -158,7 +159,7 @@ def test_a_task_that_ends_while_its_worker_is_asked_has_not_hung() -> None:
 
     dask = Ending()
     dask.working = {"tcp://b": ("task-1",)}
-    assert run(dask) == "a state"
+    assert run(dask) == "a report"
     assert (dask.restarted, dask.looks) == ([], 2)
 
 
@@ -173,7 +174,7 @@ def test_a_task_whose_worker_has_died_is_left_alone() -> None:
 
     dask = Dying()
     dask.working, dask.silent = {"tcp://b": ("task-1",)}, "tcp://b"
-    assert run(dask) == "a state"
+    assert run(dask) == "a report"
     assert (dask.restarted, dask.looks) == ([], 4)
 
 
@@ -233,12 +234,12 @@ class Sick:
         self._sick, self._deadly = sick, deadly
         self.replaced: list[tuple[str, int]] = []
 
-    async def run(self, _task: Any, parameters: dict[str, Any], **_: Any) -> Any:
+    async def run(self, _function: Any, parameters: dict[str, Any], **_: Any) -> BatchReport:
         if self._deadly:
             raise killed()
         if len(self.replaced) < self._sick:
-            return await exception_to_failed_state(DeviceError("CUDA error", host="host", pid=len(self.replaced)))
-        return Completed(data=BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1))
+            raise DeviceError("CUDA error", host="host", pid=len(self.replaced))
+        return BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1)
 
     async def replace(self, host: str, pid: int) -> None:
         self.replaced.append((host, pid))
@@ -248,7 +249,7 @@ def test_a_sick_worker_is_replaced_and_its_batch_tried_again(
     monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
 ) -> None:
     sick = Sick(2)
-    wave = index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+    wave = index_wave(sick, ["a", "b"], monkeypatch)
     assert (wave.total.indexed, wave.total.failed, lost) == (2, 0, [])
     assert sick.replaced == [("host", 0), ("host", 1)]
 
@@ -259,7 +260,7 @@ def test_where_all_workers_are_sick_the_wave_fails_and_no_image_with_it(
 ) -> None:
     sick = Sick(99, deadly=deadly)
     with pytest.raises(DeviceError):
-        index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+        index_wave(sick, ["a", "b"], monkeypatch)
     assert lost == []
     assert len(sick.replaced) == (0 if deadly else index_flow.DEVICE_TRIES)
 
@@ -277,17 +278,15 @@ class Deadly:
         self.sizes: list[int] = []
         self.tiles: list[int] = []
         self.said: set[str] = set()
-        self.tasks: list[Any] = []
 
-    async def run(self, task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
-        self.tasks.append(task)
+    async def run(self, function: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
         assert urgent
         assert timeout_s == 1800
-        if task is index_flow.check_built_in:  # the built-in image is sound
+        if function is check_worker:  # the built-in image is sound
             assert parameters == {"source": "s3://images", "key": self._key}
             if self._store_hangs:
                 raise HungTaskError("the store")
-            return Completed(data=True)
+            return None
         keys = parameters["keys"]
         self.sizes.append(len(keys))
         self.tiles.append(parameters["tiles"])
@@ -297,7 +296,7 @@ class Deadly:
             raise killed()
         if self._key in keys:
             raise self._fault()
-        return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1))
+        return BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1)
 
 
 @pytest.fixture
@@ -327,10 +326,13 @@ def lost(monkeypatch: pytest.MonkeyPatch, committed: dict[str, int]) -> list[tup
     return recorded
 
 
-def index_wave(workers: Deadly, keys: list[str], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> WaveReport:
+def index_wave(workers: Any, keys: list[str], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> WaveReport:
+    """A wave, of whose tasks Prefect does not hear."""
     for name, value in settings.items():
         monkeypatch.setenv(f"SEARCHANYTHING_SERVICE__{name}".upper(), str(value))
-    return asyncio.run(index_flow._wave(workers, "s3://images", keys, force=False, urgent=True))  # type: ignore[arg-type]
+    monkeypatch.setattr(index_flow, "in_prefect", lambda task, *given: task.fn(*given))
+    runner = index_flow._BatchRunner(workers, "s3://images", force=False, urgent=True, said="named")
+    return asyncio.run(index_flow._wave(runner, keys))
 
 
 def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(
@@ -395,30 +397,26 @@ def test_an_image_beside_the_one_that_kills_is_not_blamed_for_it(
     [
         (StoreUnavailableError("away"), True),
         (ConnectionResetError("reset"), True),
+        (TimeoutError("late"), True),
+        (HungTaskError("its batch is halved"), False),
         (ImageError("a.jpg", "broken"), False),
         (ValueError("a defect"), False),
     ],
 )
 def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
     state = asyncio.run(exception_to_failed_state(error))  # as Prefect makes it of what a task raises
-    assert index_flow.is_io(None, None, state) is again  # type: ignore[arg-type]
+    assert asyncio.run(index_flow.is_io(None, None, state)) is again  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("lost")
 @pytest.mark.parametrize("retries", [3, 20])
 def test_tries_after_io_errors_have_growing_pauses(monkeypatch: pytest.MonkeyPatch, retries: int) -> None:
-    """As Prefect has them of the task that runs: a server that is started again takes some seconds.
-
-    The worker waits: however many retries there are, all pauses are far less than one try at a batch may take.
-    """
-    deadly = Deadly("none")
-    index_wave(deadly, ["k"], monkeypatch, retries=retries)
-    (task,) = deadly.tasks
+    """As Prefect has them of the task that runs: a server that is started again takes some seconds."""
+    monkeypatch.setenv("SEARCHANYTHING_SERVICE__RETRIES", str(retries))
+    task = index_flow._BatchRunner(None, "s3://images", force=False, urgent=True, said="named")._task  # type: ignore[arg-type]
     delays = task.retry_delay_seconds
     pauses = [delays[min(number, len(delays) - 1)] for number in range(task.retries)]  # Prefect repeats the last
     assert (task.retries, pauses[:3], task.retry_condition_fn) == (retries, [1, 2, 4], index_flow.is_io)
     assert pauses == sorted(pauses)
-    assert sum(pauses) < ServiceSettings().batch_timeout_s / 3
 
 
 class Unreadable:
@@ -507,19 +505,21 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     assert "Held back" in _ENDS
 
 
-def test_a_pass_over_the_rows_may_take_longer_than_a_batch() -> None:
+def test_a_pass_over_the_rows_may_take_longer_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with the index. Ended with its worker, it would begin anew at each sync, and never be done."""
-    allowed: dict[str, float] = {}
+    module, allowed = import_module("searchanything_flows.sync"), {}
 
     class Engine:
-        async def run(self, _task: Any, parameters: dict[str, Any], *, timeout_s: float, **_: Any) -> Any:
-            allowed[parameters["step"]] = timeout_s
-            return Completed(data=BatchReport(IndexReport(), 0.1, "host", 1))
+        async def run(self, function: Any, _: Any, *, timeout_s: float, urgent: bool) -> BatchReport:
+            assert not urgent
+            allowed[function] = timeout_s
+            return BatchReport(IndexReport(), 0.1, "host", 1)
 
+    monkeypatch.setattr(module, "in_prefect", lambda task, *given: task.fn(*given))
     for step in ("make index", "tidy"):
-        asyncio.run(import_module("searchanything_flows.sync")._step(Engine(), "s3://images", step))
-    assert allowed["tidy"] > 10 * ServiceSettings().batch_timeout_s
-    assert allowed["make index"] == ServiceSettings().batch_timeout_s
+        asyncio.run(module._step(Engine(), "s3://images", step))
+    assert allowed[tidy] > 10 * ServiceSettings().batch_timeout_s
+    assert allowed[refresh_keys] == ServiceSettings().batch_timeout_s
 
 
 @pytest.mark.parametrize("repair", [False, True])

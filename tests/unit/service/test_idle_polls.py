@@ -82,14 +82,13 @@ def test_an_image_that_is_not_sent_costs_fewer_and_fewer_runs(ahead_ms: int, mon
 def test_what_a_run_did_is_in_the_figures_unless_it_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     report = BatchReport(IndexReport(indexed=3, regions=20), 1.0, "host", 1)
 
-    async def index(_source: str, keys: list[str], *, return_state: bool) -> SimpleNamespace:
-        assert return_state
+    async def run_index(_source: str, keys: list[str]) -> SimpleNamespace:
         return SimpleNamespace(is_cancelled=lambda: keys == ["cancelled"])
 
     async def report_of(_state: object) -> WaveReport:
         return WaveReport((report,), seconds=1.0)
 
-    monkeypatch.setattr(watch_flow, "index", index)
+    monkeypatch.setattr(watch_flow, "run_index", run_index)
     monkeypatch.setattr(watch_flow, "report_of", report_of)
     figures = WatchFigures()
     period = watch_flow._Period("folder", figures)

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prefect.states import Completed
 
 from searchanything.ingest.reports import IndexReport
 from searchanything.ingest.vanished import Said
@@ -25,12 +24,12 @@ KEYS = [f"{number}.jpg" for number in range(5)]
 
 
 class Here:
-    """Does the tasks in this thread."""
+    """Does the work of workers in this thread."""
 
     stopping = False
 
-    async def run(self, task: Any, parameters: dict[str, Any], **_: Any) -> Any:
-        return Completed(data=task.fn(**parameters))
+    async def run(self, function: Any, parameters: dict[str, Any], **_: Any) -> Any:
+        return function(**parameters)
 
 
 @pytest.fixture
@@ -45,9 +44,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     async def at_once(awaited: Any) -> Any:
         return await awaited
 
-    async def run_index(*args: Any, return_state: bool, **parameters: Any) -> Any:
+    flow = index_flow.index.fn
+
+    async def index(*args: Any, return_state: bool, **parameters: Any) -> Any:
         assert return_state
-        return await index_flow.index.fn(*args, **parameters)
+        return await flow(*args, **parameters)
 
     async def show(*_: Any) -> None:
         pass
@@ -55,7 +56,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     client = SimpleNamespace(operations=SimpleNamespace(refresh_with_sheet=refresh))
     monkeypatch.setenv("SEARCHANYTHING_SERVICE__BATCH_KEYS", "2")
     monkeypatch.setattr(work, "worker_client", lambda: client)
-    monkeypatch.setattr(many, "index", run_index)
+    monkeypatch.setattr(index_flow, "index", index)
+    monkeypatch.setattr(index_flow, "in_prefect", lambda task, *given: task.fn(*given))
     monkeypatch.setattr(many, "Progress", lambda *_: SimpleNamespace(show=show))
     monkeypatch.setattr(index_flow, "workers", lambda _: nullcontext(Here()))
     monkeypatch.setattr(index_flow, "stop_if_cancelled", at_once)
@@ -73,7 +75,7 @@ def test_waves_and_batches_hand_it_on(asked: dict[str, str], said: Said) -> None
 def test_what_many_keys_come_from_is_a_listing_and_an_event_names_its_own(asked: dict[str, str]) -> None:
     asyncio.run(many.index_in_waves(Here(), "folder", KEYS, total=5))  # type: ignore[arg-type]
     assert asked == dict.fromkeys(KEYS, "listed")
-    asyncio.run(index_flow.index.fn("folder", KEYS))
+    asyncio.run(index_flow.run_index("folder", KEYS))
     assert asked == dict.fromkeys(KEYS, "named")
 
 
