@@ -38,11 +38,12 @@ def test_the_loop_tells_an_outage_and_its_end_once_each(
             raise StoreUnavailableError(AWAY)
         return ()
 
-    async def sync() -> None:
+    async def sync() -> bool:
         syncs[0] += 1
         told.append(lines_of(caplog))
         if 2 <= syncs[0] <= 4:
             raise StoreUnavailableError(AWAY)
+        return True
 
     async def main() -> None:
         watcher = Watcher(str(tmp_path), settings)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.indexing import RED
 from fakes.machine import Machine
-from prefect.states import Completed
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
@@ -23,12 +23,16 @@ PREFIX = "SEARCHANYTHING_"
 
 
 class Here:
-    """Does the tasks in this thread."""
+    """Does in this thread what workers do."""
 
     stopping = False
 
-    async def run(self, task: Any, parameters: dict[str, Any], **_: Any) -> Any:
-        return Completed(data=task.fn(**parameters))
+    async def run(self, function: Callable[..., Any], parameters: dict[str, Any], **_: Any) -> Any:
+        return function(**parameters)
+
+
+async def without_prefect(task: Any, *given: Any) -> Any:
+    return await task.fn(*given)
 
 
 @pytest.fixture
@@ -48,12 +52,15 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     client = connect(settings=settings)
     monkeypatch.setattr(work, "worker_client", lambda: client)
     monkeypatch.setattr(index_flow, "publish_batch", lambda *_: None)  # to Prefect's server
+    monkeypatch.setattr(index_flow, "in_prefect", without_prefect)
+    monkeypatch.setattr(sync_flow, "in_prefect", without_prefect)
     return client
 
 
 def index(source: Path) -> None:
     engine: Any = Here()
-    wave = asyncio.run(index_flow._wave(engine, str(source), ["a.png"], force=False, urgent=True))
+    runner = index_flow._BatchRunner(engine, str(source), force=False, urgent=True, said="named")
+    wave = asyncio.run(index_flow._wave(runner, ["a.png"]))
     assert wave.total.indexed == 1
 
 
