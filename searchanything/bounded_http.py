@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
@@ -56,6 +57,16 @@ class BoundedProtocol(H11Protocol):
             self._expect_request()
         if self.headers is not None and _CLOSE not in self.headers and _has_two_lengths(self.headers):
             self.headers.append(_CLOSE)  # the scope's own list, which uvicorn asks when it answers
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read once: not where it was answered, nor by who is at work on its beginning."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.

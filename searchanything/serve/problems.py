@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from searchanything.core.errors import (
@@ -162,6 +163,10 @@ def install(app: FastAPI) -> None:
         document = problem_document(kind, error.status_code, str(error.detail), str(error.detail), _id(request))
         headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         return JSONResponse(document, error.status_code, headers, MEDIA_TYPE)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _: ClientDisconnect) -> JSONResponse:
+        return _formless("the body was cut off", _id(request))  # which nobody reads, but it is no defect
 
     @app.exception_handler(Exception)
     async def defect(request: Request, _: Exception) -> JSONResponse:
