@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
 _LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
+_MAY_ANSWER: Final = ("IDLE", "SEND_RESPONSE")  # states of h11
 HEADER_BYTES: Final = 16 * 2**10
 IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connection for 90 s; load balancers for 60
 REQUEST_S: Final = 15.0
@@ -63,7 +63,7 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        if str(self.conn.our_state) in _MAY_ANSWER:
             super().send_400_response(msg)
         else:
             self.transport.close()
