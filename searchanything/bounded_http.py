@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 CONNECTIONS: Final = 256
 _LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
+_MAY_ANSWER: Final = ("IDLE", "SEND_RESPONSE")  # states of h11
 HEADER_BYTES: Final = 16 * 2**10
 IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connection for 90 s; load balancers for 60
 REQUEST_S: Final = 15.0
@@ -77,6 +78,16 @@ class BoundedProtocol(H11Protocol):
         if self.headers is not None and _CLOSE not in self.headers and _has_two_lengths(self.headers):
             self.headers.append(_CLOSE)  # the scope's own list, which uvicorn asks when it answers
         self._announce_end()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read once: not where it was answered, nor by who is at work on its beginning."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if str(self.conn.our_state) in _MAY_ANSWER:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request. Who was answered before he had sent all of his gets no more time to close."""

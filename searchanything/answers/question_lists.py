@@ -193,7 +193,7 @@ class AnswerFile:
         self.part.unlink(missing_ok=True)
 
     def _write_csv(self, file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, "utf-8", newline="")
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")  # as `add` does
         writer = csv.writer(text)
         writer.writerow(_COLUMNS)
         with self.part.open("rb") as lines:

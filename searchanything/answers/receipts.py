@@ -21,6 +21,7 @@ from searchanything.core.addresses import names_of
 from searchanything.core.counting import counted
 from searchanything.core.documents import mask_of
 from searchanything.core.errors import UsageError
+from searchanything.core.escaping import printable
 from searchanything.core.extras import package_version
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -76,7 +77,7 @@ class Replay:
         """For people: one line per note and difference, and what they come to."""
         notes = [f"note: {one}" for one in self.notes]
         lines = [f"{one.what}: {one.sentence}" for one in self.differences]
-        return "\n".join([*notes, *lines, self.summary])
+        return "\n".join(map(printable, [*notes, *lines, self.summary]))
 
     @property
     def summary(self) -> str:

@@ -307,7 +307,7 @@ def _understood(location: str, part: str) -> Iterator[None]:
     """Raises: BackupError for what a part holds that no part does."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, IndexDamagedError, ModelError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, IndexDamagedError, ModelError) as error:
         raise BackupError(f"{location}: its part {part} does not hold what it should ({error!r}); {CURE}") from error
 
 

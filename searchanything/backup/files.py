@@ -75,7 +75,7 @@ class TarPlace:
             with tarfile.open(self._file, mode="r|") as tar:
                 for member in tar:
                     yield member.name, _content(tar, member)
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError) as error:  # the last: of a number or a name that is none
             raise BackupError(f"{self._file} is no whole backup ({error}): {CURE}") from error
         except OSError as error:
             raise BackupError(f"{self._file} cannot be read: {error.strerror or error}") from error

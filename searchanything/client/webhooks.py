@@ -50,6 +50,7 @@ class _Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._until = 0.0
         self._connections: list[http.client.HTTPConnection] = []
         self._sockets: list[socket.socket] = []
         self.is_over = False
@@ -57,6 +58,7 @@ class _Deadline:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """From now on the time runs, until the block ends."""
+        self._until = time.monotonic() + self._seconds
         timer = threading.Timer(self._seconds, self._end)
         timer.daemon = True
         timer.start()
@@ -68,6 +70,8 @@ class _Deadline:
     def connection(self, kind: Callable[..., http.client.HTTPConnection], *given: Any, **named: Any) -> Any:  # noqa: ANN401
         """A connection of this kind, whose socket is kept: a response takes it from the connection."""
         made = kind(*given, **named)
+        # Its own gives each address of a name the whole time.
+        made._create_connection = self._opened  # type: ignore[attr-defined]  # noqa: SLF001
         connect = made.connect
 
         def connected() -> None:
@@ -79,6 +83,27 @@ class _Deadline:
         made.connect = connected  # type: ignore[method-assign]
         self._connections.append(made)
         return made
+
+    def _opened(self, address: tuple[str, int], *_given: object) -> socket.socket:
+        """As `socket.create_connection`, but a name's addresses have the time of the message together.
+
+        Whoever owns a name may give it hundreds at which nobody answers. Raises: OSError.
+        """
+        error: OSError = TimeoutError()
+        for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+            left_s = self._until - time.monotonic()
+            if left_s <= 0:
+                break
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(left_s)
+                made.connect(place)
+                return made
+            except OSError as found:
+                made.close()
+                error = found
+        self.is_over = self.is_over or time.monotonic() >= self._until  # the timer may be a moment later
+        raise error
 
     def _end(self) -> None:
         self.is_over = True

@@ -31,13 +31,23 @@ _ELSEWHERE: Final = {
     "region": _BY_EXPRESSION,
 }
 _LISTS: Final = ("in", "not in", "between")
-_NAME: Final = r"""(?P<name>"(?:[^"\\]|\\.)*"|[^\s"'<>=!][^<>=!"']*?)"""
+# Each in one pass, whatever the text: what is bare ends with a letter that is no space, and spaces are not given back.
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+_NAME: Final = rf"""(?P<name>{_QUOTED}|[^\s"'<>=!](?:[^<>=!"']*?[^\s<>=!"'])??)"""
 _FORM: Final = re.compile(
-    rf"""\s*{_NAME}\s*(?:(?P<sign>==|!=|<=|>=|=|<|>)|\s(?P<word>not\s+in|in|begins\s+with)\s)\s*(?P<value>.*?)\s*\Z""",
+    rf"""\s*+{_NAME}(?:\s*+(?P<sign>==|!=|<=|>=|=|<|>)|\s++(?P<word>not\s++in|in|begins\s++with)\s)"""
+    r"""\s*+(?P<value>(?:.*\S)?)\s*\Z""",
     re.DOTALL,
 )
-_ITEM: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^",]*?)\s*(,|\Z)""")
-_RANGE: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\.\.\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\Z""")
+_ITEM: Final = re.compile(rf"""\s*+({_QUOTED}|(?:[^",]*[^",\s])?)\s*+(,|\Z)""")
+_BARE: Final = r'[^"]*?[^"\s]'
+_RANGES: Final = (
+    re.compile(rf'(?=[^"]*\Z)({_BARE})\s*+\.\.\s*+([^"]*[^"\s])\s*\Z'),
+    re.compile(rf'({_QUOTED})\s*+\.\.\s*+({_QUOTED}|[^"]*[^"\s])\s*\Z'),
+    re.compile(rf"({_BARE})\s*+\.\.\s*+({_QUOTED})\s*\Z"),
+)
+_MOST_DIGITS: Final = 100  # an index takes 20; of some thousand Python makes no number
+_LINK: Final = re.compile(r"\s(?:and|or|&&|\|\|)\s")
 _FORMS: Final = "NAME=VALUE, NAME!=VALUE, NAME>=VALUE, NAME=LOW..HIGH, NAME in A,B, NAME not in A,B, NAME begins with A"
 
 
@@ -186,7 +196,7 @@ def _comparison(found: re.Match[str], text: str) -> tuple[Operator, Value | tupl
         value = _unquoted(found["value"], text) if word == "begins with" else _items(_bare(found["value"]), text)
         return cast("Operator", word), value
     sign = "==" if found["sign"] == "=" else found["sign"]
-    ends = _RANGE.match(found["value"])
+    ends = next((ends for one in _RANGES if (ends := one.match(found["value"]))), None)
     if ends is not None and sign == "==":
         return "between", (_value(ends[1], text), _value(ends[2], text))
     _check_unambiguous(found["value"], text)
@@ -203,7 +213,8 @@ def _check_unambiguous(value: str, text: str) -> None:
         )
     if value.startswith("..") or value.endswith(".."):
         raise FilterError(f"where {text!r}: a range has both ends, LOW..HIGH; >= and <= have one")
-    if re.search(r"\s(?:and|or|&&|\|\|)\s.*[<>=]", value):
+    link = _LINK.search(value)
+    if link is not None and re.search("[<>=]", value[link.end() :]):
         raise FilterError(
             f"where {text!r}: one condition each, and all that are given must hold; `or` is for {_BY_EXPRESSION}; a "
             "text that says so needs quotes"
@@ -259,6 +270,10 @@ def _value(text: str, whole: str) -> Value:
     if text in ("true", "false"):
         return text == "true"
     if re.fullmatch(r"-?(?:0|[1-9]\d*)", text):
+        if len(text) > _MOST_DIGITS:
+            raise FilterError(
+                f"where {whole[:_MOST_DIGITS]}…: expected an integer of 64 bits, got one of {len(text)} digits"
+            )
         return int(text)
     if re.fullmatch(r"-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?", text) and not re.fullmatch(r"-?0\d+", text):
         return float(text)

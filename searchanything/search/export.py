@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _SUFFIXES = (".json", ".parquet")
 _BATCH_ROWS = 8000  # rows whose images are asked for at once: an embedded index looks at all of its own each time
 _LATE_IMAGES = 256  # whose regions are held
+_BITS = 4096  # of an image: far more than the models find
 ROW_GROUP_ROWS = 8000  # of a Parquet file: up to 32 MB where every mask is as long as it may be
 CATEGORY_ID = 1  # COCO's evaluation takes a number 0 for "none", so all numbers begin with 1
 
@@ -108,12 +109,13 @@ def committed_regions(
 @dataclass(frozen=True, slots=True)
 class _Exported:
     """What was exported of each image, by its name: in which generation, -1 where none was committed; and a bit for
-    each region.
+    each region, but a number for those `further` on: a backup of somebody else may call one 2,000,000,000.
     """
 
     index: RegionIndex
     generations: dict[bytes, int] = field(default_factory=dict)
     regions: dict[bytes, int] = field(default_factory=dict)
+    further: dict[bytes, set[int]] = field(default_factory=dict)
 
     def added(self, rows: Sequence[RegionRow]) -> Iterator[RegionRow]:
         """Those of the rows that are exported, each once."""
@@ -122,10 +124,20 @@ class _Exported:
         newest = self.index.generations(met.values()) if met else {}
         self.generations.update((name, newest.get(image, -1)) for name, image in met.items())
         for name, row in zip(names, rows, strict=True):
-            before, bit = self.regions.get(name, 0), 1 << row.region
-            if self.generations[name] == row.generation and not before & bit:
-                self.regions[name] = before | bit
+            if self.generations[name] == row.generation and self._is_new(name, row.region):
                 yield row
+
+    def _is_new(self, name: bytes, region: int) -> bool:
+        """Whether this region was not exported yet; from now on it was."""
+        before = self._count(name)
+        if region < _BITS:
+            self.regions[name] = self.regions.get(name, 0) | 1 << region
+        else:
+            self.further.setdefault(name, set()).add(region)
+        return self._count(name) > before
+
+    def _count(self, name: bytes) -> int:
+        return self.regions.get(name, 0).bit_count() + len(self.further.get(name, ()))
 
     def lacking(self, states: Iterable[ImageState]) -> set[ImageRef]:
         """The images that have more regions than were exported, and were not replaced since. If none was committed when
@@ -136,7 +148,7 @@ class _Exported:
             name = bytes.fromhex(state.image.image_id)
             generation = self.generations.get(name, -1)
             is_same = generation in (-1, state.generation)
-            if is_same and self.regions.get(name, 0).bit_count() < state.regions:
+            if is_same and self._count(name) < state.regions:
                 found.add(state.image)
                 if generation < 0:
                     self.generations.pop(name, None)

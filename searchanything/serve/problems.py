@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from searchanything.core.errors import (
@@ -59,6 +60,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
 _QUOTED: Final = 100  # characters of a header
 _QUOTED_JSON: Final = 20  # characters of a body, from where it is no JSON on
+_QUOTED_END: Final = 200  # characters of a name or a message, from its begin and from its end
 _FORMLESS: Final = "The request is not of the documented form"
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
@@ -162,6 +164,10 @@ def install(app: FastAPI) -> None:
         headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         return JSONResponse(document, error.status_code, headers, MEDIA_TYPE)
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _: ClientDisconnect) -> JSONResponse:
+        return _formless("the body was cut off", _id(request))  # which nobody reads, but it is no defect
+
     @app.exception_handler(Exception)
     async def defect(request: Request, _: Exception) -> JSONResponse:
         return defect_response(_id(request))  # the frontier logs it
@@ -209,7 +215,12 @@ def _faults(error: RequestValidationError, request: Request) -> str:
     faults = [(one["loc"], one["msg"]) for one in error.errors()[:10]]
     if isinstance(error.body, bytes):  # FastAPI leaves a body as it came where no header says that it is JSON
         faults = [(loc, _not_json(request) if loc == ("body",) else message) for loc, message in faults]
-    return "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in faults)
+    return "; ".join(f"{'.'.join(_cut(str(part)) for part in loc)}: {_cut(message)}" for loc, message in faults)
+
+
+def _cut(text: str) -> str:
+    """Without the middle of what is long: names and values of a body are anybody's."""
+    return text if len(text) <= 2 * _QUOTED_END else f"{text[:_QUOTED_END]}…{text[-_QUOTED_END:]}"
 
 
 def _formless(said: str, request: str) -> JSONResponse:

@@ -26,6 +26,7 @@ MAX_KEY_BYTES: Final = 1024  # of S3
 _BUCKETS: Final = "/buckets/"
 _OWN: Final = (".system", ".uploads")  # SeaweedFS keeps its own things there
 _VERSIONS: Final = ".versions/"
+_SHOWN_LETTERS: Final = 60
 
 
 def changed_objects(document: object) -> list[ImageRef]:
@@ -47,7 +48,7 @@ def changed_objects(document: object) -> list[ImageRef]:
     elif document.get("Event") == "s3:TestEvent":  # AWS sends one when notifications are switched on
         found = []
     else:
-        raise EventError(f"expected a notification with Records or event_type, got one with {sorted(document)[:5]}")
+        raise EventError(f"expected a notification with Records or event_type, got one with {_shown(document)}")
     return list(dict.fromkeys(found))
 
 
@@ -98,6 +99,11 @@ def _of_filer(document: Mapping[str, Any]) -> Iterable[ImageRef]:
             key = key.partition(_VERSIONS)[0]  # versions of an object lie in a folder named after it
             if _possible(bucket, key):
                 yield ImageRef(bucket, key)
+
+
+def _shown(names: Iterable[str]) -> str:
+    """The first few of a notification's names, each as far as it tells anything: they are anybody's."""
+    return ", ".join(repr(name[:_SHOWN_LETTERS]) for name in sorted(names)[:5]) or "none"
 
 
 def _entry(message: Mapping[str, Any]) -> Mapping[str, Any] | None:

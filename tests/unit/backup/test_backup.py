@@ -462,6 +462,21 @@ def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> 
             restore(MemoryIndexStore(), TarPlace(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"GNU.sparse.realsize": "x"}, {"GNU.sparse.map": "0,x"}, {"GNU.sparse.size": "9" * 5000}],
+    ids=lambda one: next(iter(one)),
+)
+def test_headers_of_no_tar_file_are_damage(tmp_path: Path, headers: dict[str, str]) -> None:
+    """Python's tarfile raises ValueError for some of them."""
+    with tarfile.open(tmp_path / "odd.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("manifest.json")
+        member.pax_headers = headers
+        tar.addfile(member)
+    with pytest.raises(BackupError, match=r"odd\.tar is no whole backup"):
+        restore(MemoryIndexStore(), TarPlace(tmp_path / "odd.tar"))
+
+
 def test_rows_of_another_schema_are_refused_with_the_way_out(store: MemoryIndexStore, tmp_path: Path) -> None:
     back_up(store, TarPlace(tmp_path / "b.tar"))
     parts = members(tmp_path / "b.tar")

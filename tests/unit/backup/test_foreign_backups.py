@@ -136,6 +136,7 @@ def test_layers_that_make_no_codes(served: Served, name: str, layer: bytes) -> N
         {"indexed_at_ms": 1.5},
         {"metadata": [1]},
         {"etag": 5},
+        {"score": 10**400},
     ],
 )
 def test_regions_that_could_not_be_drawn_or_asked_with(served: Served, change: dict[str, Any]) -> None:

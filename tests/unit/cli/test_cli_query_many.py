@@ -412,6 +412,15 @@ def test_odd_letters_stay(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().split(b"\n")[:-1]] == documents
 
 
+def test_letters_that_utf8_has_not_are_written_as_escapes(tmp_path: Path) -> None:
+    """Of an id in JSON, half a surrogate pair: a table of all answers is made of them at the end."""
+    answers = AnswerFile.open(tmp_path / "a.csv", [], {}, [])
+    answers.add({"id": "\ud800", "image": "a.png", "answer": None, "error": {"type": "E", "message": "m"}})
+    answers.finish()
+    answers.close()
+    assert (tmp_path / "a.csv").read_bytes().splitlines()[1].startswith(b"\\ud800,a.png,")
+
+
 def test_very_many_columns_are_looked_through_once(tmp_path: Path) -> None:
     """Each beside each other would take hours."""
     (tmp_path / "wide.csv").write_text(",".join(f"a{number}" for number in range(400_000)) + "\n")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -209,6 +210,24 @@ def test_the_rest_of_an_answer_is_not_waited_for() -> None:
         with pytest.raises(WebhookError, match="answered 503"):
             Sender(0.5, None).send(message_to(f"http://127.0.0.1:{server.getsockname()[1]}/"), "memory://")
         thread.join()
+
+
+def test_all_addresses_of_a_name_have_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever owns the name gives it addresses at which nobody answers: those behind them are not even tried."""
+    with ExitStack() as stack:
+        full, live = (socket.create_server(("127.0.0.1", 0), backlog=backlog) for backlog in (0, 9))
+        for one in (full, live):
+            stack.enter_context(one).setblocking(False)
+        for _ in range(4):  # a queue that is full: who comes now waits
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", one.getsockname()) for one in (full, live)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+        with pytest.raises(WebhookError, match=r"no answer within 0\.2 s"):
+            Sender(0.2, None).send(message_to("http://hooks.example/"), "memory://")
+        with pytest.raises(BlockingIOError):
+            live.accept()
 
 
 def test_an_address_that_the_webhook_repeats_is_not_shown() -> None:

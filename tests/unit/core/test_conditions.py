@@ -228,3 +228,25 @@ def test_a_filter_is_as_it_was_made_whatever_becomes_of_what_it_was_made_of() ->
     within.clear()
     metadata["year"] = 1999
     assert made == expected
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        *(("a=x" + " " * MANY + "y", True), ("a" + " " * MANY + "b", False), ("a=" + "..a" * MANY + '"', False)),
+        *(("a=b" + ".." * MANY + '"', True), ("a=b" + " " * MANY + 'c"', True), ("a in b" + " " * MANY + '"', False)),
+        *(("a=b" + " and " * MANY, True), ("a not" + " " * MANY, False), ("a begins" + " " * MANY, False)),
+        *(("a=" + "1" * MANY, False), ("a=..b" + '"' + ".." * MANY, False)),
+    ],
+    ids=lambda given: given[:12] if isinstance(given, str) else None,
+)
+def test_a_long_text_is_read_in_one_pass(text: str, is_one: bool) -> None:
+    """Looking at each letter from each other one would take hours."""
+    if is_one:
+        assert Where.parse(text).name == "a"
+    else:
+        with pytest.raises(FilterError):
+            Where.parse(text)

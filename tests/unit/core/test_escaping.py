@@ -208,9 +208,11 @@ def test_results_in_a_notebook_and_a_terminal() -> None:
     harmless(page)
     assert "<script>" not in page
     then = hostile_results()
-    told = compare_runs(answers.read(then), replace(results, hits=()))
+    read_then = answers.read(then)
+    told = compare_runs(read_then, replace(results, hits=()))
     harmless(told.to_text())
     assert "hit lost" in told.to_text()
+    harmless(compare_runs(replace(read_then, document={**read_then.document, "fingerprint": HOSTILE}), then).to_text())
 
 
 def test_markdown_of_runs() -> None:

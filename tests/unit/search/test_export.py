@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -178,6 +179,18 @@ def test_how_far_an_export_is_is_said_of_all_rows_alone(
     export_regions(index, tmp_path / "r.json", **restriction, on_step=lambda *step: steps.append(step))
     read = len(list(index.iterate_regions(**restriction)))
     assert steps == [("exporting", min(read, done), total) for done in range(3, read + 3, 3)]
+
+
+def test_what_a_region_is_called_takes_no_memory(index: MemoryRegionIndex) -> None:
+    """In a backup of somebody else it may be any number of 31 bits."""
+    image, numbers = ImageRef("b", "far"), (2**28, 2**28 + 1, 4095, 4096)
+    index.insert_regions([row(image, number) for number in numbers])
+    commit(index, image, generation=5)
+    tracemalloc.start()
+    found = [one.region for one in committed_regions(index, key_prefix="far")]
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
+    assert sorted(found) == sorted(numbers)
 
 
 def test_many_regions_go_through_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ queries, nor what other keys asked before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,20 +114,49 @@ def requests_about(image: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] 
         yield f"/v1/images/{image_id(ImageRef(image['bucket'], image['key']))}{part}", None
 
 
-def answers(served: Served) -> list[tuple[int, Any, str | None]]:
+def operations(served: Served, theirs: str) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """What is asked, with its method; `theirs` is the id of a standing query that this key may not see."""
+    yield from (("GET" if document is None else "POST", path, document) for path, document in requests(served))
+    for method, path in (("GET", "thumbnail"), ("POST", "test"), ("DELETE", "")):
+        yield method, f"/v1/standing/{theirs}/{path}".rstrip("/"), None
+    yield "GET", f"/v1/standing/matches?query={theirs}", None
+    yield "POST", "/v1/standing/matches/taken", {"taken": {theirs: {"until_ms": 2**62, "new_from_ms": 0}}}
+    for key in ("a/two.png", "b/0.png", "b/none.png"):
+        yield "POST", "/v1/segment/sheet", {"image": served.name(key)}
+    yield "POST", "/v1/uploads", {}
+    yield "GET", f"/v1/uploads/{'0' * 32}/thumbnail", None
+    yield "GET", "/v1/server", None
+
+
+def not_asked(served: Served, theirs: str) -> set[tuple[str, str]]:
+    """The operations of the server's own document that `operations` leaves out."""
+    paths = served.get("/openapi.json").json()["paths"]
+    left = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    routes = sorted((path for _, path in left), key=lambda path: path.count("{"))  # what is named before what is open
+    forms = [(path, re.compile(re.sub(r"\{\w+\}", "[^/]+", path))) for path in routes]
+    for method, path, _ in operations(served, theirs):
+        left.discard((method, next(route for route, form in forms if form.fullmatch(path.partition("?")[0]))))
+    return left
+
+
+def answers(served: Served, theirs: str) -> list[tuple[int, Any, str | None]]:
     """What comes: the status, the document or the picture, and how long it may be kept."""
     made = []
-    for path, document in requests(served):
-        found = served.get(path) if document is None else served.post(path, document)
-        is_json = "json" in found.headers["content-type"]
+    for method, path, document in operations(served, theirs):
+        found = served.http.request(method, path, json=document, headers=served.headers)
+        is_json = found.content and "json" in found.headers["content-type"]
         said = steady(found.json(), served.bucket) if is_json else found.content
         made.append((found.status_code, said, found.headers.get("cache-control")))
     return made
 
 
 def test_what_lies_elsewhere_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = answers(served := server(tmp_path / "alone", monkeypatch, hidden=False))
-    beside = answers(server(tmp_path / "beside", monkeypatch, hidden=True))
+    beside = server(tmp_path / "beside", monkeypatch, hidden=True)
+    theirs = next(one for one in beside.client.standing.queries() if one.name == "theirs").id
+    alone = answers(served := server(tmp_path / "alone", monkeypatch, hidden=False), theirs)
+    found = answers(beside, theirs)
     assert {status for status, *_ in alone} >= {200, 201, 403, 404, 422}
-    for asked, one, other in zip(requests(served), alone, beside, strict=True):
+    for asked, one, other in zip(operations(served, theirs), alone, found, strict=True):
         assert one == other, asked
+    assert theirs in {one.id for one in beside.client.standing.queries()}, "it was removed by who may not see it"
+    assert not_asked(served, theirs) == {("GET", "/healthz"), ("GET", "/readyz")}, "what says nothing of any place"

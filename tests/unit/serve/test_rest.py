@@ -304,6 +304,20 @@ def test_what_is_no_json_is_refused_with_its_place(served: Served, body: bytes, 
     assert said in served.post("/v1/query", files=form).json()["detail"], "as the part of a form, too"
 
 
+@pytest.mark.parametrize("name", ["x" * 900_000, "\x7f" * 900_000])
+def test_what_is_refused_is_not_repeated_at_length(served: Served, name: str) -> None:
+    for document in (
+        {name: 1},
+        {"image": {name: 1}},
+        {"prompt": {"kind": name}},
+        {f"{n}{name[:90_000]}": 1 for n in "123456789"},
+    ):
+        response = served.post("/v1/query", document)
+        assert response.status_code == 422
+        assert len(response.content) < 2**15
+        assert "…" in response.json()["detail"]
+
+
 def test_a_point_outside_and_a_region_with_a_prompt(served: Served) -> None:
     outside = {"kind": "points", "foreground": [[600, 20]]}
     response = served.post("/v1/query", {"image": served.name("a/two.png"), "prompt": outside})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -122,6 +123,24 @@ def fill(one: socket.socket, port: int) -> None:
     one.connect(("127.0.0.1", port))
     while True:
         one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+
+
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("path", ["/v1/query", "/v1/uploads", "/v1/none"])
+def test_what_stops_being_a_request_has_one_answer_and_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str, *, keys: bool
+) -> None:
+    """Else whoever sends such pieces fills the log with tracebacks."""
+    served = Served.make(tmp_path, monkeypatch, keys=keys)
+    begun = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n".encode()
+    with asked(served) as send:
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).addHandler(caplog.handler)
+        answer = send(begun + b"x\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert served.desk.index.inside == served.desk.pictures.inside == 0
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_who_reads_no_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,13 @@ def test_what_is_no_notification_is_refused(document: object) -> None:
     assert document == before
 
 
+def test_the_names_of_what_is_no_notification_are_not_repeated_at_length() -> None:
+    with pytest.raises(EventError) as caught:
+        changed_objects({f"{number}{'x' * 10**6}": number for number in range(7)})
+    assert "got one with '0xxx" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 def test_only_the_watched_bucket_and_prefix_are_hinted_at() -> None:
     queue = WaveQueue(ServiceSettings())
     hint = HintFilter(queue, "images", Scope("2024/"))
