@@ -82,9 +82,7 @@ def tune_on_codes(
 ) -> dict[str, Any]:
     """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
 
-    `asked` are codes (Q, B) of questions; None for codes of the index.
-
-    Raises: UsageError, RegionIndexError.
+    `asked` are codes (Q, B) of questions; None for codes of the index. Raises: UsageError, RegionIndexError.
     """
     from searchanything.stores.tuning import tune_index as tuned
 
@@ -245,10 +243,9 @@ def open_tiles(bucket: str, manifest: IndexManifest, settings: Settings) -> Tile
 def _own_files(bucket: str, kind: str, settings: Settings, *, folder: tuple[str, Path], below: str = "") -> FileStore:
     """Files of our own that belong to a bucket. Those of a folder of images lie in `folder`, which a setting names."""
     from searchanything.stores.files import BucketFiles, FolderFiles
+    from searchanything.stores.sources import open_s3
 
     if not Path(bucket).is_absolute():
-        from searchanything.stores.sources import open_s3
-
         prefix = settings.storage.own_prefix
         if not prefix:
             raise SettingsError(f"{kind} lie under storage.own_prefix of the bucket; set one, such as .searchanything/")
