@@ -175,7 +175,7 @@ class Watcher:
         self._wake_up()
 
     def _lost(self, reason: str) -> None:
-        """A notification, or a part of one, said something that is not known: a sync, but no more often than `poll_s`."""
+        """A notification, or a part of one, said what is not known: a sync follows, at most one in `poll_s`."""
         logger.warning("a sync follows within %.0f s: %s", self._settings.poll_s, reason)
         self.clock.ask_within(self._settings.poll_s)
         self._wake_up()

@@ -24,7 +24,6 @@ from searchanything.service.watcher import SyncClock, Watcher, Work
 from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import webhook_app, webhook_of
 
-
 RECORD = b'{"s3": {"bucket": {"name": "images"}, "object": {"key": "a.png"}}}'
 
 
