@@ -35,7 +35,7 @@ from searchanything.core.settings import Settings
 from searchanything.core.types import RGBImage
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.service.tree import ServiceTree, free_port
+from searchanything.service.tree import ServiceTree, listening_on
 from searchanything.stores.s3 import S3Store
 
 BUCKET, SOURCE, TOKEN = "images", "s3://images", "benchmark"
@@ -48,7 +48,8 @@ NOTIFICATION = '[notification.webhook]\nenabled = true\nendpoint = "http://127.0
 def started(folder: Path, preset: str, open_: ExitStack) -> tuple[Settings, S3Store, ServiceTree]:
     """Servers, bucket and watcher."""
     settings = Settings(_env_file=None)
-    settings.service.webhook_port, settings.service.webhook_token = free_port(8601), SecretStr(TOKEN)
+    with listening_on(8601) as free:
+        settings.service.webhook_port, settings.service.webhook_token = free.getsockname()[1], SecretStr(TOKEN)
     (folder / "s3").mkdir()
     (folder / "s3" / "notification.toml").write_text(NOTIFICATION.format(settings.service.webhook_port, TOKEN))
     server = open_.enter_context(LocalS3(folder / "s3"))

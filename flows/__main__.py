@@ -94,14 +94,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="searchanything_flows")
     parser.add_argument("command", choices=("watch", "once", "deploy", "serve"))
     parser.add_argument("source", nargs="?", default="")
-    parser.add_argument("--host", default="127.0.0.1", help="where Prefect's server listens")
-    parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--listener", type=int, help="descriptor of the socket on which Prefect's server listens")
     parser.add_argument("--notes", type=Path, help="file to write addresses to")
     parser.add_argument("--waves", type=Path, help="file to add a line to for each finished wave")
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
     if given.command == "serve":
-        serve_prefect(given.host, given.port)
+        serve_prefect(given.listener)
         return 0
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

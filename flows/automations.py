@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, DoNothing, SendNotification
+from prefect.events.schemas.automations import Automation
+from prefect.exceptions import PrefectHTTPStatusError
 
 from .engine import TAG
 from .publish import FAILURES_EVENT
@@ -65,6 +68,7 @@ async def ensure_automations(alert_block: str | None) -> None:
 
     What is registered as it should be is not touched: Prefect gives an automation's trigger a new identity with every
     update, and forgets the runs that the old one had heard of. Those are just the runs whose coordinator has died.
+    Coordinators that begin together may each make one, as Prefect takes many of a name: all but one are removed.
     """
     async with get_client() as client:
         block_id = None
@@ -72,13 +76,28 @@ async def ensure_automations(alert_block: str | None) -> None:
             kind, _, name = alert_block.partition("/")
             block_id = (await client.read_block_document_by_name(name, kind)).id
         for wanted in (crashed_runs(), failures_alert(block_id)):
-            known = await client.read_automations_by_name(wanted.name)
-            if known and _same(known[0], wanted):
-                continue
-            if known:
-                await client.update_automation(known[0].id, wanted)
-            else:
+            known = await _named(client, wanted.name)
+            if not known:
                 await client.create_automation(wanted)
+                known = await _named(client, wanted.name)
+            elif not _same(known[0], wanted):
+                await client.update_automation(known[0].id, wanted)
+            for twin in known[1:]:
+                await _delete(client, twin)
+
+
+async def _named(client: PrefectClient, name: str) -> list[Automation]:
+    """The automations of a name, in an order that is the same for all who ask."""
+    return sorted(await client.read_automations_by_name(name), key=lambda one: one.id)
+
+
+async def _delete(client: PrefectClient, twin: Automation) -> None:
+    """Delete it, if another coordinator has not."""
+    try:
+        await client.delete_automation(twin.id)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def _same(known: AutomationCore, wanted: AutomationCore) -> bool:

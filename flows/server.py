@@ -7,6 +7,7 @@ password is asked for besides; `watch` sets it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -46,21 +47,21 @@ class OwnPages:
         return len(hosts) == 1 and self._hosts.issuperset(hosts) and self._origins.issuperset(origins)
 
 
-def serve_prefect(host: str, port: int) -> None:
-    """Run Prefect's server until it is stopped, as `prefect server start` does."""
+def serve_prefect(descriptor: int) -> None:
+    """Run Prefect's server on a socket that listens, until it is stopped, as `prefect server start` does."""
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
     api = get_current_settings().server.api
-    names = dict.fromkeys((host, "127.0.0.1", "localhost", "[::1]"))
+    listener = socket.socket(fileno=descriptor)
+    names = [f"{host}:{listener.getsockname()[1]}" for host in ("127.0.0.1", "localhost", "[::1]")]
     with writers_wait():
-        uvicorn.run(
-            OwnPages(create_app(final=True), [f"{name}:{port}" for name in names]),
-            host=host,
-            port=port,
+        config = uvicorn.Config(
+            OwnPages(create_app(final=True), names),
             log_level="warning",
             timeout_keep_alive=api.keepalive_timeout,
             ws_ping_interval=api.websocket_ping_interval,
             ws_ping_timeout=api.websocket_ping_timeout,
         )
+        uvicorn.Server(config).run(sockets=[listener])

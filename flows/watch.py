@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
+from pydantic import Field
 
 from searchanything.core.counting import counted
+from searchanything.core.serve_settings import MOST_SECONDS
 from searchanything.core.settings import load_settings
 from searchanything.service.deliveries import Deliveries
 from searchanything.service.figures import RunKind, WatchFigures
@@ -26,11 +28,12 @@ from .index import report_of, run_index
 from .publish import last_state, stop_if_cancelled
 from .sync import is_in_step, sync
 
+_Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS, allow_inf_nan=False)]
 _open: list[Watcher] = []
 
 
 @flow(name="watch", flow_run_name="watch {source}", persist_result=False)
-async def watch(source: str, period_s: float | None = None) -> State[None]:
+async def watch(source: str, period_s: _Seconds | None = None) -> State[None]:
     """Index what changes in a source, from the server's notifications and from syncs.
 
     A run ends after a period, or when it is cancelled, so that no run grows without bound; `searchanything watch`
@@ -40,7 +43,7 @@ async def watch(source: str, period_s: float | None = None) -> State[None]:
         source: s3://bucket/prefix, or a folder.
         period_s: Length of the run in seconds; by default the setting `service.period_s`.
     """
-    length_s = period_s or load_settings().service.period_s
+    length_s = load_settings().service.period_s if period_s is None else period_s
     async with workers(source) as engine, watcher_of(source) as watcher:
         period = _Period(source, watcher.figures)
         try:

@@ -15,6 +15,8 @@ A server that takes large bodies limits them itself, for it knows who sends: see
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -29,21 +31,18 @@ REQUEST_S: Final = 15.0
 
 
 class _HalfClosing:
-    """A connection to a cycle of uvicorn's: closing it ends what is sent, and what comes is still taken, unread.
+    """A connection to a cycle of uvicorn's, which closes it by `close`."""
 
-    To close it altogether with a part of a request on its way would reset it, and the answer would be lost with it
-    (RFC 9112, 9.6).
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.write, self.is_closing, self.close = transport.write, transport.is_closing, transport.write_eof
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with those limits; give it to `uvicorn.Config` as `http`."""
 
     waits_since = 0.0  # by the loop's clock: opened, or answered last
-    _is_last = False  # unless the rest of this request comes before its answer
+    _has_ended = False  # what is sent
+    _as_sent: list[tuple[bytes, bytes]] | None = None  # the headers of a request that is not here in full
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -64,7 +63,7 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """What comes behind the last answer is not read."""
-        if self.cycle is None or not (self._is_last and self.cycle.response_complete):
+        if not self._has_ended:
             super().data_received(data)
 
     def handle_events(self) -> None:
@@ -101,7 +100,9 @@ class BoundedProtocol(H11Protocol):
     @property
     def is_answered(self) -> bool:
         """Whether a request, or its begin, is with the application, and what was answered before is read."""
-        return self.cycle is not None and not self.cycle.response_complete and not self.flow.write_paused
+        if self.cycle is None or self._has_ended:
+            return False
+        return not self.cycle.response_complete and not self.flow.write_paused
 
     def longest_s(self) -> float:
         """How long a request may take to arrive."""
@@ -122,15 +123,25 @@ class BoundedProtocol(H11Protocol):
         """Have a request that is not here in full answered as the last one."""
         if self.cycle is None or self.cycle.response_started:
             return
-        if self.cycle.more_body and not self._is_last and _CLOSE not in self.headers:
-            self._is_last = True
+        if self.cycle.more_body and self._as_sent is None:
+            self._as_sent = list(self.headers)
             self.headers.append(_CLOSE)
-            self.cycle.transport = _HalfClosing(self.transport)  # type: ignore[assignment]  # what a cycle uses
-        elif self._is_last and not self.cycle.more_body:
-            self._is_last = False
-            scope = self.cycle.scope  # an application may have put a copy of the headers there
-            scope["headers"] = [one for one in scope["headers"] if one != _CLOSE]
+            self.cycle.transport = _HalfClosing(self.transport, self._end)  # type: ignore[assignment]
+        elif self._as_sent is not None and not self.cycle.more_body:
+            self.cycle.scope["headers"], self._as_sent = self._as_sent, None
             self.cycle.transport = self.transport
+
+    def _end(self) -> None:
+        """End what is sent; what comes is still taken, unread.
+
+        To close the connection with a part of a request on its way would reset it, and the answer would be lost with it
+        (RFC 9112, 9.6).
+        """
+        self._has_ended = True
+        with suppress(OSError):  # the client has reset it meanwhile
+            self.transport.write_eof()
+        if self._deadline is None:
+            self._expect_request()
 
     def _expect_request(self) -> None:
         self._forget_deadline()

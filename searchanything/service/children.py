@@ -35,6 +35,7 @@ class Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    kept: tuple[int, ...] = ()  # descriptors of ours that it gets
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause_s: float = _PAUSES_S[0]
@@ -44,7 +45,7 @@ class Child:
         """Start it; what it says is added to its log."""
         self.bound_log()
         with open(self.log, "ab", opener=privately) as log:
-            self.process = started(self.command, self.environment, log=log, stdout=log)
+            self.process = started(self.command, self.environment, log=log, stdout=log, kept=self.kept)
         self.started = time.monotonic()
 
     def revive(self) -> None:
@@ -86,7 +87,12 @@ class Child:
 
 
 def started(
-    command: Sequence[str], environment: Mapping[str, str], *, log: IO[bytes], stdout: IO[bytes] | int
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    log: IO[bytes],
+    stdout: IO[bytes] | int,
+    kept: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """A process that ends when its standard input does."""
     return subprocess.Popen(
@@ -98,6 +104,7 @@ def started(
         cwd=CHILDREN_FOLDER,
         start_new_session=True,  # Ctrl-C reaches us only, and the whole group can be killed
         umask=_PRIVATE,
+        pass_fds=kept,
     )
 
 

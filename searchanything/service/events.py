@@ -11,7 +11,7 @@ version and order do not matter here, and one hint too many costs one request to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -29,10 +29,10 @@ _VERSIONS: Final = ".versions/"
 _SHOWN_LETTERS: Final = 60
 
 
-def changed_objects(document: object) -> list[ImageRef]:
+def changed_objects(document: object, lost: Callable[[str], object] = logger.warning) -> list[ImageRef]:
     """The objects that one notification is about, each once; none for messages about no object (test messages).
 
-    A malformed record among valid ones is skipped, with a warning.
+    A malformed record among valid ones is skipped; `lost` is called then, with what was.
 
     Raises: EventError for anything but a notification of a known format.
     """
@@ -42,7 +42,7 @@ def changed_objects(document: object) -> list[ImageRef]:
         records = document["Records"]
         if not isinstance(records, list):
             raise EventError(f"expected a list as Records, got {type(records).__name__}")
-        found = _of_records(records)
+        found = _of_records(records, lost)
     elif "event_type" in document:
         found = list(_of_filer(document))
     elif document.get("Event") == "s3:TestEvent":  # AWS sends one when notifications are switched on
@@ -52,7 +52,7 @@ def changed_objects(document: object) -> list[ImageRef]:
     return list(dict.fromkeys(found))
 
 
-def _of_records(records: Sequence[object]) -> list[ImageRef]:
+def _of_records(records: Sequence[object], lost: Callable[[str], object]) -> list[ImageRef]:
     """The objects of all records. Raises: EventError if there are records, and all are malformed."""
     found: list[ImageRef] = []
     malformed: list[EventError] = []
@@ -64,8 +64,7 @@ def _of_records(records: Sequence[object]) -> list[ImageRef]:
     if malformed and len(malformed) == len(records):
         raise malformed[0]
     if malformed:
-        records_text = counted(len(records), "record")
-        logger.warning("%d of %s of a notification skipped: %s", len(malformed), records_text, malformed[0])
+        lost(f"{len(malformed)} of {counted(len(records), 'record')} of a notification skipped: {malformed[0]}")
     return found
 
 

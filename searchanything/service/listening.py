@@ -28,15 +28,18 @@ _JOIN_S: Final = 5.0
 class HintFilter:
     """Puts the objects of a notification that lie in the bucket and under the prefix into the queue.
 
-    Objects under our own prefix are left out: a run that writes there would start the next run.
+    Objects under our own prefix are left out: a run that writes there would start the next run. `lost` is called where
+    a part of a notification cannot be read, with the reason: it may concern any object.
     """
 
-    def __init__(self, queue: WaveQueue, bucket: str, scope: Scope) -> None:
-        self._queue, self._bucket, self._scope = queue, bucket, scope
+    def __init__(
+        self, queue: WaveQueue, bucket: str, scope: Scope, lost: Callable[[str], object] = logger.warning
+    ) -> None:
+        self._queue, self._bucket, self._scope, self._lost = queue, bucket, scope, lost
 
     def __call__(self, notification: Mapping[str, Any]) -> int:
         """How many hints it gave. Raises: EventError."""
-        found = changed_objects(notification)
+        found = changed_objects(notification, self._lost)
         keys = [
             ref.key
             for ref in found

@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -64,6 +65,7 @@ _HOST: Final = "127.0.0.1"
 _READY_S: Final = 300.0  # a fresh database takes 13 s of CPU time, on machines that may be busy
 _PREFECT_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.2
+_LEAST_DESCRIPTOR: Final = 64  # shells, as that of `supervised`, use low ones themselves
 
 
 class ServiceTree(Closing):
@@ -216,13 +218,15 @@ class ServiceTree(Closing):
         return child
 
     def _start_prefect(self) -> None:
-        port = free_port(self._settings.service.prefect_port)
+        listener = self._open.enter_context(listening_on(self._settings.service.prefect_port))
+        port = listener.getsockname()[1]
         self.api_url = f"http://{_HOST}:{port}/api"
         self._environment |= {"PREFECT_API_URL": self.api_url, "PREFECT_HOME": str(self._folder / "prefect")}
         self._environment.setdefault("PREFECT_API_SSL_CERT_FILE", str(self._one_authority()))
         self._environment |= self._login(port)
-        serve = self._flows("serve", "--host", _HOST, "--port", str(port))
+        serve = self._flows("serve", "--listener", str(listener.fileno()))
         child = self._child("prefect", supervised(serve, grace_s=_PREFECT_GRACE_S))
+        child.kept = (listener.fileno(),)
         child.start()
         self._wait(lambda: _healthy(f"{self.api_url}/health"), child)
 
@@ -333,16 +337,15 @@ def child_settings(settings: Settings) -> dict[str, str]:
     return places | ours | {name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()}
 
 
-def free_port(wanted: int) -> int:
-    """This port of loopback, or any other if it is taken."""
+def listening_on(wanted: int) -> socket.socket:
+    """A socket that listens on this port of loopback, or on any other if it is taken.
+
+    Whoever holds it has the port: no other server gets it, and the password with it, before ours has started, nor while
+    it starts again. Raises: ServiceError.
+    """
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        with suppress(OSError), socket.create_server((_HOST, port)) as one:
+            return socket.socket(fileno=fcntl(one, F_DUPFD_CLOEXEC, _LEAST_DESCRIPTOR))
     raise ServiceError(f"no free port on {_HOST}")
 
 

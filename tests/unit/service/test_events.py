@@ -83,6 +83,14 @@ def test_a_malformed_record_is_skipped_and_logged(caplog: pytest.LogCaptureFixtu
     assert "1 of 3 records" in caplog.text
 
 
+def test_the_filter_says_what_it_could_not_read() -> None:
+    lost: list[str] = []
+    hint = HintFilter(WaveQueue(ServiceSettings()), "images", Scope(), lost.append)
+    assert hint({"Records": [record("a.jpg"), None]}) == 1
+    assert hint({"Records": [record("a.jpg")]}) == 1
+    assert ["1 of 2 records" in one for one in lost] == [True]
+
+
 def test_a_test_message_is_about_nothing() -> None:
     assert changed_objects({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "images"}) == []
 

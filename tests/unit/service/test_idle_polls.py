@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fakes.figures import read
+from prefect.exceptions import ParameterTypeError
 
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.types import ImageRef
@@ -125,3 +127,10 @@ def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeyp
     assert runs == ["folder"] * 3, "the first, which was cancelled, another first, and the one with changes"
     assert (period.syncs, period.looks) == (3, 3)
     assert done_ones == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize("period_s", [math.nan, math.inf, 0, -1.0, "nan"])
+def test_a_period_without_an_end_or_a_length_is_refused(period_s: object) -> None:
+    with pytest.raises(ParameterTypeError, match="period_s: Input should be"):
+        watch_flow.watch.validate_parameters({"source": "folder", "period_s": period_s})
+    assert watch_flow.watch.validate_parameters({"source": "folder", "period_s": 5})["period_s"] == 5.0

@@ -25,7 +25,7 @@ from searchanything.serve.keys import KeyRing
 from searchanything.service.children import Child
 from searchanything.service.private import make_private
 from searchanything.service.reports import BatchReport, WaveReport, failure_lines, in_table, summary, wave_markdown
-from searchanything.service.tree import child_settings, deploy_flows, free_port
+from searchanything.service.tree import child_settings, deploy_flows, listening_on
 from searchanything_flows.deployments import FLOWS
 from searchanything_flows.naming import source_slug
 
@@ -174,12 +174,8 @@ def test_children_see_the_settings_of_the_command_line(tmp_path: Path, monkeypat
 
 
 def test_a_taken_port_is_replaced() -> None:
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+    with listening_on(0) as first, listening_on(first.getsockname()[1]) as second:
+        assert first.getsockname()[1] != second.getsockname()[1]
 
 
 def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

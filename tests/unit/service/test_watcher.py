@@ -24,6 +24,8 @@ from searchanything.service.watcher import SyncClock, Watcher, Work
 from searchanything.service.waves import WaveQueue
 from searchanything.service.webhook import webhook_app, webhook_of
 
+RECORD = b'{"s3": {"bucket": {"name": "images"}, "object": {"key": "a.png"}}}'
+
 
 class Crew:
     """What the loop starts, noted down; each call may be told to fail."""
@@ -216,13 +218,16 @@ def test_a_sync_that_is_asked_for_again_and_again_comes_now_and_then() -> None:
     assert clock.due_in_s(pending=False) == 900.0
 
 
-def test_an_unreadable_notification_to_the_webhook_is_followed_by_a_sync(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b'{"Records": [null, %s]}' % RECORD, 200)])
+def test_what_is_unreadable_of_a_notification_to_the_webhook_is_followed_by_a_sync(
+    tmp_path: Path, body: bytes, status: int
+) -> None:
     settings, crew = Settings(_env_file=None), Crew()
     settings.service = ServiceSettings(poll_s=0.2, sync_s=9000, webhook_port=0, webhook_token=SecretStr("secret"))
 
     def post(url: str, token: str) -> int:
         with PoolManager(retries=False, timeout=30.0) as http:
-            return http.request("POST", url, body=b"{", headers={"Authorization": token}).status
+            return http.request("POST", url, body=body, headers={"Authorization": token}).status
 
     async def main() -> None:
         watcher = Watcher(str(tmp_path), settings)
@@ -232,7 +237,7 @@ def test_an_unreadable_notification_to_the_webhook_is_followed_by_a_sync(tmp_pat
                 await asyncio.sleep(0.005)
             assert await asyncio.to_thread(post, str(watcher.webhook_url), "wrong") == 401
             assert watcher.clock.due_in_s(pending=False) > 8000
-            assert await asyncio.to_thread(post, str(watcher.webhook_url), "secret") == 400
+            assert await asyncio.to_thread(post, str(watcher.webhook_url), "secret") == status
             while crew.syncs < 2:
                 await asyncio.sleep(0.005)
         watcher.stop()

@@ -6,6 +6,8 @@ import json
 import queue
 import resource
 import socket
+import struct
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from http.client import HTTPResponse
@@ -104,7 +106,16 @@ def test_a_request_that_does_not_end_is_ended(
     assert hook[1] == []
 
 
-@pytest.mark.parametrize("length", ["Content-Length: 9000000", "Transfer-Encoding: chunked", "Expect: 100-continue"])
+@pytest.mark.parametrize(
+    "length",
+    [
+        "Content-Length: 9000000",
+        "Transfer-Encoding: chunked",
+        "Expect: 100-continue",
+        "Connection: close\r\nContent-Length: 9000000",  # as proxies send it
+        "Content-Length: 9000000\r\nTransfer-Encoding: chunked",
+    ],
+)
 def test_who_is_answered_before_he_has_sent_all_is_not_waited_for(
     hook: tuple[HttpThread, list[Mapping[str, Any]]], length: str
 ) -> None:
@@ -117,6 +128,54 @@ def test_who_is_answered_before_he_has_sent_all_is_not_waited_for(
         for _ in range(100):
             one.sendall(b" " * 2**16)
     assert hook[1] == []
+
+
+def test_who_has_reset_the_connection_when_his_last_answer_ends_is_no_error() -> None:
+    """As one who reads an answer and closes with the rest of his request unsent."""
+    begun, was_reset, ended = threading.Event(), threading.Event(), queue.SimpleQueue[str]()
+
+    async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        begun.set()
+        was_reset.wait(30)  # in its event loop, which learns of nothing meanwhile
+        try:
+            await send({"type": "http.response.body", "body": b""})
+        except OSError as error:
+            ended.put(str(error))
+        ended.put("sent")
+
+    with HttpThread("refusing", refuse, "127.0.0.1", 0) as server:
+        with opened(server, HEAD + b"Content-Length: 9\r\n\r\n") as one:
+            assert begun.wait(30)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        was_reset.set()
+        assert ended.get(timeout=30) == "sent"
+
+
+def test_who_gets_no_whole_answer_to_half_a_request_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a head alone has a deadline: the connection is not held for an answer that nobody makes any more."""
+    options = bounded_http.head_bounded_options(head_s=0.2, connections=9)
+    monkeypatch.setattr(bounded_http, "bounded_options", lambda: options)
+
+    async def broken(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        raise ValueError("broken")
+
+    begun = HEAD + b"Content-Length: 9000000\r\n\r\n"
+    with HttpThread("broken", broken, "127.0.0.1", 0) as server, opened(server, begun) as one:
+        assert one.makefile("rb").read().endswith(b"\r\n\r\n1")
+        assert any(is_refused(one) for _ in range(2_000_000))
+
+
+def is_refused(one: socket.socket) -> bool:
+    """Send one more byte; True if the other side takes none any more."""
+    try:
+        one.sendall(b" ")
+    except ConnectionError:
+        return True
+    return False
 
 
 def test_a_body_that_comes_behind_its_head_does_not_end_the_connection(
