@@ -44,6 +44,7 @@ __all__ = ["RemoteClient", "RemoteResults", "RemoteSegments"]
 
 Result = TypeVar("Result")
 _PROBE_S: Final = 2.0
+_NOT_THERE: Final = 404
 _NOT_BEGUN: Final = 429  # all other errors are answers to work that was done, or still goes on
 _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
@@ -170,6 +171,9 @@ class RemoteClient(Closing):
             time.sleep(min(seconds_of(retry_after), self._timeout_s))
             if closed != self._closed:  # nobody waits for it any more
                 break
+        if status == _NOT_THERE:  # perhaps an upload that the server dropped before its time: the next is a new one
+            with self._lock:
+                self._uploads.clear()
         raise error_of(status, data, retry_after)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
@@ -48,7 +49,8 @@ class Picker(anywidget.AnyWidget):
         picker.prompt    # … and what was pointed at, as `client.query` takes it
 
     `client`: a `Client` or a `RemoteClient`; `image`: whatever its `query` takes as one image; the other arguments are
-    those of `query`. `results` is a trait, which can be observed.
+    those of `query`. `results` is a trait, which can be observed. A kernel with subshells answers in another thread,
+    beside a running cell.
 
     Raises: as `client.segment`; UsageError for anything else as the client.
     """
@@ -58,6 +60,9 @@ class Picker(anywidget.AnyWidget):
 
     picture = traitlets.Bytes().tag(sync=True)
     segments = traitlets.Dict().tag(sync=True)
+    image_number = traitlets.Int(0).tag(
+        sync=True
+    )  # of the images shown: a question on its way is not asked of the next
     question = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
     results: Answer | None = traitlets.Any(None)  # type: ignore[assignment]  # a trait is what it holds
@@ -75,7 +80,8 @@ class Picker(anywidget.AnyWidget):
     ) -> None:
         if not _is_client(client):
             raise UsageError(f"expected a Client or a RemoteClient, got {type(client).__name__}")
-        self._client = client
+        self._client, self._image = client, image
+        self._lock = threading.RLock()  # an answer comes whole, and not after another image is shown
         self._page = {
             "limit": limit,
             "filter": filter,
@@ -87,6 +93,11 @@ class Picker(anywidget.AnyWidget):
         self.observe(lambda change: self._ask(change["new"]), names="question")
 
     @property
+    def image(self) -> object:
+        """The image that is shown, as it was given."""
+        return self._image
+
+    @property
     def prompt(self) -> dict[str, Any] | None:
         """What was pointed at: a prompt as `client.query` takes it. None is the whole image, or nothing yet."""
         return _prompt_of(self.question)
@@ -94,36 +105,43 @@ class Picker(anywidget.AnyWidget):
     def show(self, image: object) -> None:
         """Show another image in this widget; the answer before it is gone. Raises: as `client.segment`."""
         opened = self._opened(image)
-        self.results = None
-        with self.hold_sync():
-            for name, value in {**opened, "question": {}, "answer": {}}.items():
-                setattr(self, name, value)
+        with self._lock:
+            with self.hold_sync():
+                self._image, self.image_number = image, self.image_number + 1
+                for name, value in {**opened, "question": {}, "answer": {}}.items():
+                    setattr(self, name, value)
+            self.results = None
 
     def _opened(self, image: object) -> dict[str, Any]:
         """What the widget shows of an image: its picture, and the regions that light up."""
         segments = self._client.segment(image)  # type: ignore[arg-type]  # whatever this client takes
-        self.image = image
         return {"picture": _picture_of(segments), "segments": segments.to_dict()}
 
     def _ask(self, question: Mapping[str, Any]) -> None:
         """Answer what the page asks. An error is shown there; one that is none of ours is raised here as well."""
         if not question:
             return
+        with self._lock:
+            image = self._image
+            if question["image_number"] != self.image_number:
+                self.question = {}
+                return
+        results: Answer | None = None
         answer: dict[str, Any] = {"number": question["number"]}
         try:
-            if question.get("asks"):
-                self.results = self._client.query(self.image, _prompt_of(question), **self._page)  # type: ignore[arg-type]
-                answer |= _shown(self.results)
-            else:
-                self.results = None
+            if question["asks"]:
+                results = self._client.query(image, _prompt_of(question), **self._page)  # type: ignore[arg-type]
+                answer |= _shown(results)
         except SearchAnythingError as error:
-            self.results = None
-            answer["problem"] = str(error)
+            results, answer["problem"] = None, str(error)
         except BaseException as error:
-            answer["problem"] = f"{type(error).__name__}: {error}"
+            results, answer["problem"] = None, f"{type(error).__name__}: {error}"
             raise
         finally:
-            self.answer = answer
+            with self._lock:
+                if question["image_number"] == self.image_number:
+                    self.answer = answer  # before `results`, whose observers may fail
+                    self.results = results
 
 
 def _is_client(client: object) -> bool:

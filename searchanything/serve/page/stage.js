@@ -38,7 +38,8 @@ export class Stage {
     this.frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     new ResizeObserver(() => this.draw()).observe(this.frame);
     let settled = 0;
-    visualViewport.addEventListener("resize", () => (clearTimeout(settled), (settled = setTimeout(() => this.#window(), 150))));
+    const { signal } = (this.leaving = new AbortController());
+    visualViewport.addEventListener("resize", () => (clearTimeout(settled), (settled = setTimeout(() => this.#window(), 150))), { signal });
   }
 
   /** Show another image. It can be pointed at when its regions are known, and with them its true size. */
@@ -59,6 +60,12 @@ export class Stage {
   close() {
     this.picture = this.map = this.drag = this.cross = this.opening = null;
     this.#hover(null);
+  }
+
+  /** The canvas is taken away for good: the window would hold on to it. */
+  leave() {
+    this.close();
+    this.leaving.abort();
   }
 
   /** Larger or smaller by a factor, about a place of the window or the middle. */

@@ -183,6 +183,18 @@ def test_every_part_of_a_filter_is_sent_or_refused() -> None:
         assert FilterModel(**sent).filter() == asked, name
 
 
+def test_an_upload_that_the_server_dropped_early_is_made_anew_by_the_next_question(
+    remote: RemoteClient, served: tuple[Served, str]
+) -> None:
+    image = drawn(64, 96, green=(11, 10, 60, 50))
+    remote.query(image, (20, 20), limit=1)
+    for upload in (served[0].folder.parent / "serve" / "uploads").iterdir():
+        upload.unlink()  # as for newer ones, where they are many
+    with pytest.raises(ObjectNotFoundError, match="upload the image again"):
+        remote.query(image, (20, 20), limit=1)
+    assert remote.query(image, (20, 20), limit=1)[0].image.key == "b/green.png"
+
+
 def test_images_of_ones_own_are_uploaded_once(remote: RemoteClient, tmp_path: Path, served: tuple[Served, str]) -> None:
     image = drawn(64, 96, green=(10, 10, 60, 50))
     path = tmp_path / "green.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 import searchanything
 from searchanything import AsyncRemoteClient, Client, Filter, ImageRef, RemoteClient
-from searchanything.core.errors import ImageError, UsageError
+from searchanything.core.errors import ImageError, StoreError, UsageError
 from searchanything.notebook import Picker
 
 RED, BLUE = [20, 30], [70, 20]  # in a/two.png
@@ -51,6 +52,7 @@ def ask(picker: Picker, **question: Any) -> dict[str, Any]:
     picker.question = {"foreground": [], "background": [], "boxes": [], "text": "", "whole": False, **question} | {
         "number": number,
         "asks": True,
+        "image_number": picker.image_number,
     }
     assert picker.answer["number"] == number
     return dict(picker.answer)
@@ -135,20 +137,22 @@ def test_an_error_that_is_none_of_ours_is_shown_and_raised(
     served: tuple[Served, str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picker = Picker(served[0].client, path)
+    ask(picker, foreground=[RED])
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("<b>cells</b>")
 
     monkeypatch.setattr(Client, "query", broken)
     with pytest.raises(ZeroDivisionError):
-        picker.question = {"number": 1, "asks": True, "foreground": [RED]}
-    assert picker.answer == {"number": 1, "problem": "ZeroDivisionError: <b>cells</b>"}
+        ask(picker, foreground=[RED])
+    assert picker.answer == {"number": 2, "problem": "ZeroDivisionError: <b>cells</b>"}
+    assert picker.results is None  # not those of the question before
 
 
 def test_clearing_forgets_the_answer_and_asks_nobody(client: Client | RemoteClient, path: str) -> None:
     picker = Picker(client, path)
     ask(picker, foreground=[RED])
-    picker.question = {"number": 7, "asks": False, "background": [RED]}
+    picker.question = {"number": 7, "asks": False, "background": [RED], "image_number": 0}
     assert picker.answer == {"number": 7}
     assert picker.results is None
 
@@ -166,6 +170,73 @@ def test_another_image_in_the_same_widget(client: Client | RemoteClient, served:
     with pytest.raises(ImageError):
         picker.show(str(served[0].folder / "missing.png"))
     assert ask(picker, foreground=[[40, 20]])["reason"]  # the image before is still there
+    assert picker.image == str(served[0].folder / "b/blue.png")
+
+
+def test_another_image_whose_picture_does_not_come_leaves_the_one_before(
+    client: Client | RemoteClient, served: tuple[Served, str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picker = Picker(client, path, limit=1)
+
+    def broken(*_: object) -> bytes:
+        raise StoreError("no picture")
+
+    monkeypatch.setattr("searchanything.notebook.picker._picture_of", broken)
+    with pytest.raises(StoreError):
+        picker.show(str(served[0].folder / "b/blue.png"))
+    assert picker.image == path
+    ask(picker, foreground=[RED])
+    assert picker.results is not None
+    assert picker.results.selection.box_xyxy[0] < 10  # the red one of the first
+
+
+def test_a_question_that_was_on_its_way_is_not_asked_of_the_next_image(
+    client: Client | RemoteClient, served: tuple[Served, str], path: str
+) -> None:
+    picker = Picker(client, path, limit=1)
+    late = {"number": 1, "asks": True, "foreground": [RED], "image_number": picker.image_number}
+    picker.show(str(served[0].folder / "b/blue.png"))
+    picker.question = late
+    assert (picker.question, picker.answer, picker.results) == ({}, {}, None)
+
+
+def test_an_answer_that_comes_after_another_image_was_shown_is_dropped(
+    served: tuple[Served, str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JupyterLab a cell runs beside the answer, in another thread."""
+    client = served[0].client
+    picker, query = Picker(client, path, limit=1), client.query
+
+    def overtaken(*asked: Any, **page: Any) -> Any:
+        answer = query(*asked, **page)
+        cell = threading.Thread(target=picker.show, args=(str(served[0].folder / "b/blue.png"),))
+        cell.start()
+        cell.join()
+        return answer
+
+    monkeypatch.setattr(client, "query", overtaken)
+    picker.question = {"number": 1, "asks": True, "foreground": [RED], "image_number": 0}
+    assert (picker.question, picker.answer, picker.results) == ({}, {}, None)
+
+
+def test_an_observer_that_fails_leaves_the_answer(client: Client | RemoteClient, path: str) -> None:
+    picker = Picker(client, path, limit=1)
+
+    def failing(_: object) -> None:
+        raise ZeroDivisionError
+
+    picker.observe(failing, names="results")
+    with pytest.raises(ZeroDivisionError):
+        ask(picker, foreground=[RED])
+    assert (picker.answer["number"], "problem" in picker.answer) == (1, False)
+
+
+def test_an_observer_may_show_what_was_found(client: Client | RemoteClient, path: str) -> None:
+    picker = Picker(client, path, limit=1)
+    picker.observe(lambda change: change["new"] and picker.show(change["new"][0].image), names="results")
+    picker.question = {"number": 1, "asks": True, "foreground": [RED], "image_number": 0}
+    assert isinstance(picker.image, ImageRef)
+    assert (picker.question, picker.answer, picker.results) == ({}, {}, None)
 
 
 def test_results_can_be_observed(client: Client | RemoteClient, path: str) -> None:
@@ -210,7 +281,7 @@ for name in ("numpy", "PIL", "torch", "pymilvus"):
 from searchanything import ImageRef, RemoteClient
 from searchanything.notebook import Picker
 picker = Picker(RemoteClient({served[1]!r}), ImageRef({served[0].bucket!r}, "a/two.png"))
-picker.question = {{"number": 1, "asks": True, "foreground": [{RED}]}}
+picker.question = {{"number": 1, "asks": True, "foreground": [{RED}], "image_number": 0}}
 print(len(picker.picture) > 100, len(picker.results), "problem" in picker.answer)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

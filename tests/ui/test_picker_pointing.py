@@ -25,7 +25,8 @@ PAGE = """
 <script type="module">
 import widget from "/picker.js";
 const state = %s, heard = {}, held = [];
-state.picture = new DataView(Uint8Array.from(atob(state.picture), (one) => one.charCodeAt(0)).buffer);
+const bytes = (text) => new DataView(Uint8Array.from(atob(text), (one) => one.charCodeAt(0)).buffer);
+state.picture = bytes(state.picture);
 const fire = (name) => (heard[`change:${name}`] || []).forEach((act) => act());
 const model = {
   get: (name) => state[name],
@@ -33,12 +34,18 @@ const model = {
   on: (event, act) => (heard[event] ||= []).push(act),
   off: (event, act) => (heard[event] = heard[event].filter((one) => one !== act)),
   save_changes: async () => {
+    if (window.lost) return;
     const answer = await kernel(JSON.stringify(state.question));
     if (window.holds) await new Promise((release) => held.push(release));
     model.set("answer", answer);
   },
 };
 window.release = () => held.splice(0).forEach((one) => one());
+window.show = (changes) => {
+  const { picture, ...others } = changes;
+  Object.assign(state, others, { picture: bytes(picture) });
+  for (const name of Object.keys(changes)) fire(name);
+};
 window.listeners = () => Object.values(heard).flat().length;
 window.leave = widget.render({ model, el: document.getElementById("cell") });
 </script>
@@ -74,6 +81,12 @@ class Notebook:
         return self.page.get_by_role("status").inner_text()
 
 
+def state_of(picker: Picker) -> dict[str, Any]:
+    """What a notebook sends the page of it."""
+    state = {name: getattr(picker, name) for name in ("answer", "question", "segments", "image_number")}
+    return {**state, "picture": base64.b64encode(picker.picture).decode()}
+
+
 @pytest.fixture
 def notebook(browser: Browser, served: tuple[Served, str]) -> Iterator[Notebook]:
     picker = Picker(served[0].client, str(served[0].folder / "a/two.png"), limit=4)
@@ -90,8 +103,7 @@ def notebook(browser: Browser, served: tuple[Served, str]) -> Iterator[Notebook]
         return dict(picker.answer)
 
     page.expose_function("kernel", kernel)
-    state = {"segments": picker.segments, "question": {}, "answer": {}}
-    state["picture"] = base64.b64encode(picker.picture).decode()
+    state = state_of(picker)
     shown = PAGE % (picker._css, json.dumps(state).replace("<", "\\u003c"))
     page.route("**/picker.js", lambda route: route.fulfill(body=str(picker._esm), content_type="text/javascript"))
     page.route("**/lab", lambda route: route.fulfill(body=shown, content_type="text/html"))
@@ -150,7 +162,7 @@ def test_a_dragged_box_words_and_the_whole_image(notebook: Notebook) -> None:
     both = notebook.answered(2)
     assert (both["text"], len(both["boxes"])) == ("blue", 1)
     notebook.page.get_by_role("button", name="Whole image").click()
-    assert notebook.answered(3) | {"number": 0, "asks": True} == {
+    assert notebook.answered(3) | {"number": 0} == {
         "foreground": [],
         "background": [],
         "granularity": None,
@@ -159,8 +171,12 @@ def test_a_dragged_box_words_and_the_whole_image(notebook: Notebook) -> None:
         "whole": True,
         "number": 0,
         "asks": True,
+        "image_number": 0,
     }
     assert notebook.picker.prompt is None
+    notebook.click(85, 120, "Alt")  # from the whole image nothing is taken away
+    assert notebook.text == "First select something, then take away from it."
+    assert notebook.answered(3)["whole"]
     expect(words).to_have_value("")
 
 
@@ -169,6 +185,7 @@ def test_the_keyboard_alone_selects(notebook: Notebook) -> None:
     notebook.page.keyboard.press("ArrowRight")
     for _ in range(6):
         notebook.page.keyboard.press("ArrowRight")
+    assert notebook.text.endswith("% of the image, top right")  # what lies under the cross is read aloud
     notebook.page.keyboard.press("Enter")
     ((x, y),) = notebook.answered(1)["foreground"]
     assert (x, y) == (pytest.approx(WIDTH * 0.65, abs=2), HEIGHT // 2)
@@ -190,6 +207,50 @@ def test_clicks_while_the_kernel_works_become_one_question(notebook: Notebook) -
     assert len(notebook.asked) == 1
     notebook.page.evaluate("window.holds = false; window.release()")
     assert notebook.answered(2)["foreground"] == [[250, 90]]
+
+
+def test_what_waits_is_not_asked_of_the_image_that_is_shown_meanwhile(
+    notebook: Notebook, served: tuple[Served, str]
+) -> None:
+    notebook.page.evaluate("window.holds = true")
+    notebook.click(30, 200)
+    notebook.click(250, 90)
+    expect(notebook.page.get_by_role("status")).to_have_text("Searching…")
+    notebook.picker.show(str(served[0].folder / "a/two.png"))  # the same again, whose picture is the same
+    notebook.page.evaluate("changes => window.show(changes)", state_of(notebook.picker))
+    expect(notebook.page.get_by_role("status")).to_contain_text("Point at a thing")
+    assert len(notebook.asked) == 1
+    notebook.page.evaluate("window.holds = false")
+    notebook.click(100, 100)
+    again = notebook.answered(2)
+    assert (again["foreground"], again["granularity"], again["image_number"]) == ([[100, 100]], "part", 1)
+
+
+def test_a_kernel_that_never_answers_is_said(notebook: Notebook) -> None:
+    notebook.page.clock.install()
+    notebook.page.evaluate("window.lost = true")
+    notebook.click(30, 200)
+    notebook.page.clock.run_for(9_000)
+    assert notebook.text == "Searching…"
+    notebook.page.clock.run_for(2_000)
+    assert "run the cell again" in notebook.text
+    notebook.click(100, 100)
+    assert "run the cell again" in notebook.text
+
+
+def test_words_that_are_being_typed_stay_and_escape_clears_them(notebook: Notebook) -> None:
+    words = notebook.page.get_by_label("Words for a thing in this image")
+    notebook.page.evaluate("window.holds = true")
+    words.fill("blue")
+    words.press("Enter")
+    expect(notebook.page.get_by_role("status")).to_have_text("Searching…")
+    words.fill("red bl")
+    notebook.page.evaluate("window.holds = false; window.release()")
+    notebook.answered(1)
+    expect(words).to_have_value("red bl")
+    words.press("Escape")
+    notebook.answered(2)
+    expect(words).to_have_value("")
 
 
 def test_an_error_is_shown_as_text(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +280,6 @@ def test_a_cell_that_is_run_again_leaves_no_listener(notebook: Notebook) -> None
     assert notebook.page.evaluate("window.listeners()") == 3
     notebook.page.evaluate("window.leave()")
     assert notebook.page.evaluate("window.listeners()") == 0
+    devtools = notebook.page.context.new_cdp_session(notebook.page)
+    viewport = devtools.send("Runtime.evaluate", {"expression": "visualViewport"})["result"]["objectId"]
+    assert devtools.send("DOMDebugger.getEventListeners", {"objectId": viewport})["listeners"] == []
