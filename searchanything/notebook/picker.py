@@ -60,9 +60,8 @@ class Picker(anywidget.AnyWidget):
 
     picture = traitlets.Bytes().tag(sync=True)
     segments = traitlets.Dict().tag(sync=True)
-    image_number = traitlets.Int(0).tag(
-        sync=True
-    )  # of the images shown: a question on its way is not asked of the next
+    # Of the images shown: a question on its way is not asked of the next.
+    image_number = traitlets.Int(0).tag(sync=True)
     question = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
     results: Answer | None = traitlets.Any(None)  # type: ignore[assignment]  # a trait is what it holds

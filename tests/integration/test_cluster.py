@@ -25,7 +25,7 @@ from distributed.scheduler import TaskGroup
 from distributed.security import Security
 from service_bench import worker_pids
 
-from searchanything.core.errors import SettingsError
+from searchanything.core.errors import SettingsError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings
 from searchanything.service import cluster
 from searchanything.service.certificates import make_cluster_key
@@ -127,6 +127,21 @@ def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="CLUSTER_KEY_FILE"):
         cluster_security(ServiceSettings(scheduler="tls://10.0.0.5:8786"))
     assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption
+
+
+def fail_as_an_outage() -> None:
+    """Raise what a store that is away raises: its cause, as a gRPC call, holds what cannot be pickled."""
+    try:
+        raise ConnectionError(threading.Lock())
+    except ConnectionError as error:
+        raise StoreUnavailableError("away") from error
+
+
+def test_an_error_of_a_worker_is_what_it_was_whatever_its_cause_holds(address: str, key: Path) -> None:
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    connected = Client(address, security=security, set_as_default=False, timeout=30)
+    with connected as client, pytest.raises(StoreUnavailableError, match="away"):  # which is tried again
+        asyncio.run(Workers(address, client).run(fail_as_an_outage, {}, urgent=False, timeout_s=60.0))
 
 
 def hang(folder: Path) -> None:
