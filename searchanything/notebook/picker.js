@@ -37,6 +37,7 @@ class Picker {
     root.append(made("div", { className: "frame" }, made("div", { className: "sheet" }, this.canvas), this.tip), bar, this.text, this.answer);
     root.addEventListener("keydown", (event) => event.key === "Escape" && asks(this.#question()) && this.#only({}));
     this.stage = new Stage(this.canvas, this.tip, { point: (x, y, how) => this.#point([x, y].map(Math.round), how), box: (box) => this.#with({ boxes: [box.map(Math.round)], whole: false, granularity: null }), hover: (region) => this.#say(region && this.stage.cross ? this.map.describe(region) : this.#status()), zoomed() {} });
+    this.stage.least = 420; // a notebook's frame may be as high as what is in it, which would shrink it
     this.changes = { "change:image_number": () => this.#open(), "change:question": () => this.#draw(), "change:answer": () => this.#answered() };
     for (const [event, act] of Object.entries(this.changes)) model.on(event, act);
     this.#open();

@@ -92,7 +92,7 @@ class Picker(anywidget.AnyWidget):
         self.observe(lambda change: self._ask(change["new"]), names="question")
 
     @property
-    def image(self) -> object:
+    def image(self) -> Any:  # noqa: ANN401 - whatever the client takes
         """The image that is shown, as it was given."""
         return self._image
 

@@ -42,9 +42,10 @@ const model = {
 };
 window.release = () => held.splice(0).forEach((one) => one());
 window.show = (changes) => {
-  const { picture, ...others } = changes;
-  Object.assign(state, others, { picture: bytes(picture) });
-  for (const name of Object.keys(changes)) fire(name);
+  const plain = (name) => JSON.stringify(name === "picture" ? [...new Uint8Array(state.picture.buffer)] : state[name]);
+  const before = Object.fromEntries(Object.keys(changes).map((name) => [name, plain(name)]));
+  Object.assign(state, changes, { picture: bytes(changes.picture) });
+  for (const name of Object.keys(changes)) if (plain(name) !== before[name]) fire(name);
 };
 window.listeners = () => Object.values(heard).flat().length;
 window.leave = widget.render({ model, el: document.getElementById("cell") });
@@ -189,6 +190,11 @@ def test_the_keyboard_alone_selects(notebook: Notebook) -> None:
     notebook.page.keyboard.press("Enter")
     ((x, y),) = notebook.answered(1)["foreground"]
     assert (x, y) == (pytest.approx(WIDTH * 0.65, abs=2), HEIGHT // 2)
+
+
+def test_in_a_frame_that_is_as_high_as_what_is_in_it_the_image_stays_large(notebook: Notebook) -> None:
+    notebook.page.set_viewport_size({"width": 900, "height": 150})
+    expect(notebook.page.locator("canvas")).to_have_css("height", "420px")
 
 
 def test_what_jupyter_would_take_for_its_own_keys_is_left_to_the_widget(notebook: Notebook) -> None:

@@ -18,6 +18,7 @@ export class Stage {
     this.frame = this.sheet.parentElement;
     this.tip = tip;
     this.mode = "point"; // what a tap or click does without a key: point, add, remove, box
+    this.least = 0; // px that the image may be high in a lower window
     this.zoom = 1;
     this.on = on;
     this.picture = null;
@@ -112,7 +113,7 @@ export class Stage {
   draw() {
     const { frame, sheet, canvas } = this;
     if (!this.picture || !frame.clientWidth) return;
-    const most = Math.round(Math.min(document.documentElement.clientHeight * 0.66, 760));
+    const most = Math.round(Math.max(this.least, Math.min(document.documentElement.clientHeight * 0.66, 760)));
     const scale = this.zoom * Math.min(Math.floor(frame.getBoundingClientRect().width) / this.width, most / this.height);
     const width = Math.max(40, Math.round(this.width * scale)), height = Math.max(40, Math.round(this.height * scale));
     sized(sheet, width, height);
