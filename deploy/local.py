@@ -29,6 +29,7 @@ from searchanything import wiring
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
+from searchanything.service.tree import listening_on
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class Stack:
         self.milvus = milvus
         self.bucket = bucket
         self.s3 = LocalS3(self.folder / "s3")
-        self.ports = dict(zip(("prefect", "scheduler", "dashboard", "webhook"), _free_ports(4), strict=True))
+        self.ports = dict(zip(("scheduler", "dashboard", "webhook"), _free_ports(3), strict=True))
+        self._listener: socket.socket | None = None  # of Prefect's server, as `searchanything watch` holds it
         self.programs: dict[str, Program] = {}
         self._workers = workers
         self._more = dict(more or {})
@@ -135,7 +137,9 @@ class Stack:
         self.s3.start()
         self.milvus.start()
         wiring.open_s3_bucket(self.bucket, self.s3.settings()).make_bucket()
-        self.programs = self._programs()
+        self._listener = listening_on(0)
+        self.ports["prefect"] = self._listener.getsockname()[1]
+        self.programs = self._programs(self._listener)
         first = [self.programs[name] for name in _FIRST if name in self.programs]
         for wave in (first, [program for program in self.programs.values() if program not in first]):
             for program in wave:
@@ -162,6 +166,8 @@ class Stack:
                 thread.join()
         self.milvus.stop()
         self.s3.stop()
+        if self._listener is not None:
+            self._listener.close()
 
     def __enter__(self) -> Self:
         try:
@@ -176,23 +182,16 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _programs(self) -> dict[str, Program]:
+    def _programs(self, listener: socket.socket) -> dict[str, Program]:
         address, dashboard = f"tls://{_HOST}:{self.ports['scheduler']}", self.ports["dashboard"]
         listen = ["--host", _HOST, "--port", str(self.ports["scheduler"]), "--protocol", "tls"]
         key = str(self._cluster_key)
         listen += ["--tls-ca-file", key, "--tls-cert", key, "--tls-key", key]
-        prefect = [
-            "python",
-            "-m",
-            "searchanything_flows",
-            "serve",
-            "--host",
-            _HOST,
-            "--port",
-            str(self.ports["prefect"]),
-        ]
+        serve = ["python", "-m", "searchanything_flows", "serve", "--listener", str(listener.fileno())]
+        prefect = self._program("prefect", serve, f"http://{_HOST}:{self.ports['prefect']}/api/health")
+        prefect.kept = (listener.fileno(),)
         programs = [
-            self._program("prefect", prefect, f"http://{_HOST}:{self.ports['prefect']}/api/health"),
+            prefect,
             self._program(
                 "scheduler",
                 ["dask", "scheduler", *listen, "--dashboard-address", f"{_HOST}:{dashboard}"],

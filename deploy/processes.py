@@ -28,6 +28,7 @@ class Program:
     folder: Path
     ready: Callable[[], bool]
     grace_s: float = 40.0
+    kept: tuple[int, ...] = ()  # descriptors of ours that it gets
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -61,6 +62,7 @@ class Program:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=self.kept,
             )
 
     def wait(self, timeout_s: float) -> None:
