@@ -207,9 +207,10 @@ class Stack:
         return {program.name: program for program in programs}
 
     def _program(self, name: str, command: list[str], health_url: str) -> Program:
-        return Program(
-            name, [_BIN / command[0], *command[1:]], self.environment, self.folder, lambda: _answers(health_url)
-        )
+        environment = self.environment
+        if command[:2] == ["searchanything", "worker"]:  # they know nothing of Prefect
+            environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_")}
+        return Program(name, [_BIN / command[0], *command[1:]], environment, self.folder, lambda: _answers(health_url))
 
     def _known_workers(self) -> int:
         url = f"http://{_HOST}:{self.ports['dashboard']}/json/identity.json"
