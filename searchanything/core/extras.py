@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 DISTRIBUTION: Final = "searchanything"
-LOCAL: Final = "local"  # the command line, models and indexes: every other extra brings it too
+LOCAL: Final = "local"  # the command line, models and indexes: every other extra but `notebook` brings it too
 _REQUIREMENT: Final = re.compile(r"""(?P<package>[\w.-]+).*;.*\bextra\s*==\s*["'](?P<extra>[\w-]+)["']""")
 
 
