@@ -13,7 +13,15 @@ from prefect import tags
 from prefect.context import TagsContext
 
 from searchanything.core.settings import load_settings
-from searchanything.service.cluster import Client, cluster_security, local_cluster, running_tasks, warm, worker_process
+from searchanything.service.cluster import (
+    Client,
+    cluster_security,
+    local_cluster,
+    run_in_worker,
+    running_tasks,
+    warm,
+    worker_process,
+)
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -59,7 +67,7 @@ class Workers:
         if the scheduler went away.
         """
         work, priority = partial(function, **parameters), 10 if urgent else 0
-        future = self._client.submit(work, pure=False, priority=priority)
+        future = self._client.submit(run_in_worker, work, pure=False, priority=priority)
         try:
             await self._settled(future, timeout_s)
             # It fetches from the worker, which takes as long as it takes.

@@ -15,8 +15,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import dask
 from distributed import Client as Client  # of the flows, too
@@ -34,6 +34,7 @@ from searchanything.service.work import warm_up
 
 logger = logging.getLogger(__name__)
 
+_Result = TypeVar("_Result")
 ALLOWED_DEATHS: Final = 2  # of workers under one task; after one more it is given back, and the flow halves it
 KEY_SETTING: Final = f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE"
 _ROLES: Final = ("client", "scheduler", "worker")
@@ -137,6 +138,19 @@ def warm(address: str, security: Security, source: str) -> None:
     """See to it that all workers of a scheduler, present and future, load their models; waits for the present ones."""
     with Client(address, security=security, set_as_default=False, timeout=_CONNECT_S) as client:  # type: ignore[no-untyped-call]
         client.register_plugin(WarmModels(source))
+
+
+def run_in_worker(work: Callable[[], _Result]) -> _Result:
+    """What `work` returns, in a worker. Raises: what it raises, without its causes.
+
+    Dask sends causes along, and where one cannot be pickled, as those of gRPC and S3, it sends an `Exception` instead of
+    the error: nobody would know any more that it may go away.
+    """
+    try:
+        return work()
+    except Exception as error:
+        error.__cause__ = error.__context__ = None
+        raise
 
 
 def worker_process() -> tuple[str, int]:
