@@ -208,8 +208,11 @@ class Stack:
         return {program.name: program for program in programs}
 
     def _program(self, name: str, command: list[str], health_url: str) -> Program:
+        environment = self.environment
+        if command[:2] == ["searchanything", "worker"]:  # they know nothing of Prefect
+            environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_")}
         return Program(
-            name, [_BIN / command[0], *command[1:]], self.environment, self.folder, lambda: _answers(health_url)
+            name, [_BIN / command[0], *command[1:]], environment, self.folder, lambda: _answers(health_url)
         )
 
     def _known_workers(self) -> int:

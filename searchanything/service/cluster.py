@@ -143,8 +143,8 @@ def warm(address: str, security: Security, source: str) -> None:
 def run_in_worker(work: Callable[[], _Result]) -> _Result:
     """What `work` returns, in a worker. Raises: what it raises, without its causes.
 
-    Dask sends causes along, and where one cannot be pickled, as those of gRPC and S3, it sends an `Exception` instead of
-    the error: nobody would know any more that it may go away.
+    Dask sends causes along, and where one cannot be pickled, as those of gRPC and S3, it sends an `Exception` in place
+    of the error: nobody would know any more that it may go away.
     """
     try:
         return work()

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import psutil
 import pytest
 from dask._task_spec import Task
@@ -26,7 +25,7 @@ from distributed.scheduler import TaskGroup
 from distributed.security import Security
 from service_bench import worker_pids
 
-from searchanything.core.errors import DeviceError, IndexUnavailableError, SettingsError
+from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ServiceSettings
 from searchanything.service import cluster
 from searchanything.service.certificates import make_cluster_key
@@ -146,25 +145,6 @@ def test_a_task_that_hangs_is_not_given_to_the_worker_that_follows(address: str,
         asyncio.run(workers.run(os.getpid, {}, urgent=False, timeout_s=60.0))
     [hung] = [int(file.name) for file in tmp_path.iterdir()]
     assert hung not in worker_pids(address, security).values()
-
-
-def fail_for_grpc(error: Exception) -> None:
-    """Fail because of a server that is away; what gRPC raises holds locks, which cannot be pickled."""
-    try:
-        grpc.insecure_channel("127.0.0.1:1").unary_unary("/no/method")(b"", timeout=10)
-    except grpc.RpcError as cause:
-        raise error from cause
-
-
-@pytest.mark.parametrize("error", [IndexUnavailableError("away"), DeviceError("sick", host="host", pid=11)])
-def test_an_error_is_known_again_whatever_caused_it(error: Exception, address: str, key: Path) -> None:
-    """Else no batch is tried again while the index is away for a moment, and no sick worker is replaced."""
-    security = cluster_security(ServiceSettings(cluster_key_file=key))
-    with Client(address, security=security, set_as_default=False, timeout=30) as client:
-        running = Workers(address, client).run(fail_for_grpc, {"error": error}, urgent=False, timeout_s=60.0)
-        with pytest.raises(type(error)) as caught:
-            asyncio.run(running)
-    assert (str(caught.value), vars(caught.value)) == (str(error), vars(error))
 
 
 def wait_for(file: Path) -> None:

@@ -131,6 +131,14 @@ def test_an_upgrade_goes_on_where_a_pod_cannot_start_or_no_gpu_is_free() -> None
     assert "rollingUpdate: {maxSurge: 0, maxUnavailable: 25%}" in worker
 
 
+def test_workers_have_no_password_of_prefect() -> None:
+    parts = {part for part in INGEST.split("\n---\n") if 'include "searchanything.flows"' in part}
+    assert ["command: [searchanything, watch," in part for part in parts] == [True]
+    queue = re.search(r'define "searchanything.queue" }}\n(.*?){{- end }}', SHARED, re.S)
+    assert queue is not None
+    assert "PREFECT" not in queue[1]
+
+
 def test_models_have_as_many_threads_as_they_may_use_cores() -> None:
     """By themselves they have one for each core of the node, whatever the limit."""
     threads = "name: SEARCHANYTHING_MODELS__THREADS"

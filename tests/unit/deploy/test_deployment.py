@@ -216,6 +216,13 @@ def test_the_unauthenticated_networks_lead_nowhere(config: Config, env_file: Pat
     assert set(config["services"]["scheduler"]["networks"]) == {"queue"}
 
 
+def test_workers_have_neither_prefects_password_nor_its_network(env_file: Path) -> None:
+    services = resolved(env_file, s3_server="seaweedfs", profiles="cpu,gpu,deployments,tools")["services"]
+    flows = {"prefect", "watcher", "deploy", "runner", "cli"}
+    assert {name for name, one in services.items() if "PREFECT_API_AUTH_STRING" in one.get("environment", {})} == flows
+    assert {name for name, one in services.items() if "flows" in one["networks"]} == flows
+
+
 def test_secrets_are_random_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     for path in (first, second):

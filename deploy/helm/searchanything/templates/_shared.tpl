@@ -25,6 +25,8 @@
             - name: PREFECT_API_AUTH_STRING
               valueFrom: {secretKeyRef: {name: {{ .Values.secret }}, key: PREFECT_API_AUTH_STRING, optional: true}}
             - {name: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, value: "30"}
+{{- end }}
+{{- define "searchanything.queue" }}
             - {name: SEARCHANYTHING_SERVICE__SCHEDULER, value: "tls://{{ .Release.Name }}-scheduler:8786"}
             - {name: SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE, value: /cluster/cluster.pem}
 {{- end }}
