@@ -211,9 +211,7 @@ class Stack:
         environment = self.environment
         if command[:2] == ["searchanything", "worker"]:  # they know nothing of Prefect
             environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_")}
-        return Program(
-            name, [_BIN / command[0], *command[1:]], environment, self.folder, lambda: _answers(health_url)
-        )
+        return Program(name, [_BIN / command[0], *command[1:]], environment, self.folder, lambda: _answers(health_url))
 
     def _known_workers(self) -> int:
         url = f"http://{_HOST}:{self.ports['dashboard']}/json/identity.json"
