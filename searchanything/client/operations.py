@@ -13,6 +13,7 @@ from searchanything.client.connection import SourceName
 from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.core.arguments import check_progress
 from searchanything.core.errors import ImageError, SettingsError, StoreError, StoreUnavailableError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.rows import ImageRow
 from searchanything.core.settings import reading_settings
 from searchanything.core.types import ImageRef
@@ -27,7 +28,9 @@ from searchanything.ingest.vanished import Said
 from searchanything.search.stored import list_image_names
 
 if TYPE_CHECKING:
-    from searchanything.client.asking_many import ManyQuestion
+    from searchanything.client import given
+else:
+    given = LazyModule("searchanything.client.given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ class Operations:
         recall: float = 0.95,
         top: int = 100,
         codes: int = 1_000_000,
-        questions: Iterable[ManyQuestion] | None = None,
+        questions: Iterable[given.ManyQuestion] | None = None,
         progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
