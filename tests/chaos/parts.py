@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def of_python() -> dict[str, str]:
 class SyncingStack(Stack):
     """An S3 server, an index, and a process that syncs again and again: no Prefect, no events."""
 
-    def _programs(self) -> dict[str, Program]:
+    def _programs(self, listener: socket.socket) -> dict[str, Program]:  # noqa: ARG002  which is Prefect's server's
         environment = self.environment | of_python()
         command = [sys.executable, "-c", _SYNCING, f"s3://{self.bucket}"]
         ready = (self.folder / "synced").exists
