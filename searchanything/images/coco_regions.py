@@ -86,7 +86,8 @@ def _gathered(
 
 def _parsed(path: Path) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(read_file(path).decode("utf-8-sig"))
+        # NaN is what tables write of what is missing, and no JSON that a sidecar may hold.
+        return json.loads(read_file(path).decode("utf-8-sig"), parse_constant=lambda _: None)
     except OSError as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
