@@ -52,7 +52,8 @@ def sidecars(
     from searchanything.images.coco_regions import read_coco_regions
 
     settings = settings_of(None)
-    found = read_coco_regions(annotations)
+    with counting("reading annotations") as show:
+        found = read_coco_regions(annotations, show)
     with counting("comparing sidecars" if dry_run else "writing sidecars") as show:
         files = replace(wiring.open_sidecar_files(source, settings, keys.patterns()), dry_run=dry_run)
         outcomes = files.write(found.images, threads=settings.ingest.transfer_threads, progress=show)

@@ -65,6 +65,14 @@ def test_a_size_may_be_missing(tmp_path: Path, sides: dict[str, Any]) -> None:
     assert image.regions == [{"bbox": [1, 2, 3, 4]}]
 
 
+def test_a_large_file_is_seen_to_be_read(tmp_path: Path) -> None:
+    """A gigabyte takes a minute."""
+    path, seen = tmp_path / "coco.json", list[tuple[int, int]]()
+    path.write_text(json.dumps(coco(*[{"image_id": 1, "bbox": [1, 2, 3, 4]}] * 2500)))
+    read_coco_regions(path, lambda *step: seen.append(step))
+    assert seen == [(0, 2500), (1000, 2500), (2000, 2500)]
+
+
 def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
     [image] = read(tmp_path, b"\xef\xbb\xbf" + json.dumps(coco(file_name="ä.jpg")).encode()).images
     assert (image.name, image.regions) == ("ä.jpg", [])
