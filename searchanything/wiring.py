@@ -78,11 +78,11 @@ def scratch_index(manifest: IndexManifest) -> RegionIndex:
 
 
 def tune_on_codes(
-    index: RegionIndex, *, recall: float, top: int, codes: int, asked: Codes | None, on_step: OnStep
+    index: RegionIndex, *, recall: float, top: int, codes: int, asked: Callable[[], Codes] | None, on_step: OnStep
 ) -> dict[str, Any]:
     """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
 
-    `asked` are codes (Q, B) of questions; None for codes of the index. Raises: UsageError, RegionIndexError.
+    `asked` makes the codes (Q, B) of questions; None for codes of the index. Raises: UsageError, RegionIndexError.
     """
     from searchanything.stores.tuning import tune_index as tuned
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,20 +21,30 @@ if TYPE_CHECKING:
 
     from searchanything.core.settings import Settings
 
+_COUNTED: Final = "written", "unchanged", "regions removed", "without regions", "not found"
 Annotations = Annotated[
     Path, typer.Argument(metavar="COCO.json", help="COCO instances, or results with file names.", show_default=False)
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 
 
 @expanded
-def sidecars(annotations: Annotations, source: Source, *, keys: PatternOptions, output: OutputOptions) -> None:
+def sidecars(
+    annotations: Annotations,
+    source: Source,
+    dry_run: DryRun = False,
+    *,
+    keys: PatternOptions,
+    output: OutputOptions,
+) -> None:
     """Write the instances of a COCO file as regions into the sidecars of a folder's or bucket's images.
 
-    An image is found by its file_name, or by its end where that is a path or an address. Other names in a sidecar
-    stay as they are; one that would not change is not written. The exit code is 3 if something was left out, or no
-    image was found.
+    An image is found by its file_name, or by its end where that is a path or an address. The regions that a sidecar
+    has are replaced, those of an image without instances removed; other names in it stay as they are, and one that
+    would not change is not written. The exit code is 3 if something was left out, or no region is in a
+    sidecar in the end.
 
-    Examples: [bold]searchanything sidecars instances.json images[/bold]
+    Examples: [bold]searchanything sidecars instances.json images --dry-run[/bold]
 
     [bold]searchanything sidecars labels.json s3://holiday/2024/[/bold]
     """
@@ -41,20 +52,22 @@ def sidecars(annotations: Annotations, source: Source, *, keys: PatternOptions, 
     from searchanything.images.coco_regions import read_coco_regions
 
     settings = settings_of(None)
-    found = read_coco_regions(annotations)
-    with counting("writing sidecars") as show:
-        files = wiring.open_sidecar_files(source, settings, keys.patterns())
+    with counting("reading annotations") as show:
+        found = read_coco_regions(annotations, show)
+    with counting("comparing sidecars" if dry_run else "writing sidecars") as show:
+        files = replace(wiring.open_sidecar_files(source, settings, keys.patterns()), dry_run=dry_run)
         outcomes = files.write(found.images, threads=settings.ingest.transfer_threads, progress=show)
     counts = Counter(one.outcome for one in outcomes)
     said = [f"{one.name}: {one.problem}" for one in outcomes if one.problem]
     document = {
-        "images": {name: counts[name] for name in ("written", "unchanged", "without regions", "not found")},
+        "dry_run": dry_run,
+        "images": {name: counts[name] for name in _COUNTED},
         "regions": sum(one.regions for one in outcomes),
         "not_found": [one.name for one in outcomes if one.outcome == "not found"],
         "problems": found.left_out + said,
     }
     answer(document, output.format, lambda: _text(document))
-    if counts["written"] and (missing := _missing_settings(settings)):
+    if counts["written"] and not dry_run and (missing := _missing_settings(settings)):
         say(f"they count with: export {missing}")
     if found.left_out or said or not any(one.regions for one in outcomes):
         raise typer.Exit(SOME_IMAGES_FAILED)
@@ -74,7 +87,8 @@ def _missing_settings(settings: Settings) -> str:
 
 def _text(document: dict[str, Any]) -> RenderableType:
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
-    lines = [f"{counts}; {counted(document['regions'], 'region')} in sidecars"]
+    before = "nothing is written; would be: " if document["dry_run"] else ""
+    lines = [f"{before}{counts}; {counted(document['regions'], 'region')} in sidecars"]
     lines += first_lines([f"left out: {printable(one)}" for one in document["problems"]], "problem")
     lines += first_lines([f"not found: {printable(one)}" for one in document["not_found"]], "image")
     return plain("\n".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
@@ -198,5 +199,5 @@ class Operations:
             from searchanything.client.question_codes import question_codes
 
             index, encoder = connection.open_to_ask()
-            asked = question_codes(self._parts.asking, (index, encoder), questions, on_step)
+            asked = partial(question_codes, self._parts.asking, (index, encoder), questions, on_step)
         return wiring.tune_on_codes(index, recall=recall, top=top, codes=codes, asked=asked, on_step=on_step)

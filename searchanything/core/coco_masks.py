@@ -26,10 +26,10 @@ Polygon: TypeAlias = Annotated[list[float], MinLen(_CORNERS)]  # x, y, x, y, …
 
 
 def _with_area(outline: object) -> object:
-    """Without polygons of one or two points, as contours of single pixels are: they have no area."""
+    """Without polygons of up to two points, as contours of single pixels are: they have no area."""
     if not isinstance(outline, list):
         return outline
-    return [one for one in outline if not (isinstance(one, list) and len(one) in (2, 4))]
+    return [one for one in outline if not (isinstance(one, list) and len(one) in (0, 2, 4))]
 
 
 Polygons: TypeAlias = Annotated[list[Polygon], BeforeValidator(_with_area)]

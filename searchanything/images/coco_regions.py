@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from searchanything.core.reading import read_file
 from searchanything.images.given_regions import check_given_region
 
 _KEPT: Final = ("box_xyxy", "bbox", "bbox_mode", "mask", "segmentation", "score")
+_STEP: Final = 1000  # annotations between two steps of progress
 Entry: TypeAlias = dict[str, Any]
 
 
@@ -39,11 +41,14 @@ class CocoRegions:
     left_out: list[str]
 
 
-def read_coco_regions(path: Path) -> CocoRegions:
-    """The regions of a COCO file's images. Raises: AnnotationsError for a file that is none."""
+def read_coco_regions(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> CocoRegions:
+    """The regions of a COCO file's images; `progress` hears how many annotations are looked at, and of how many.
+
+    Raises: AnnotationsError for a file that is none.
+    """
     document = _parsed(path)
     if isinstance(document, list):
-        return _gathered("", document, *_images_of_results(path, document))
+        return _gathered("", document, *_images_of_results(path, document), progress)
     images, annotations = (_objects(path, document, name) for name in ("images", "annotations"))
     if any("segments_info" in one for one in annotations):
         raise AnnotationsError(path, "annotations", "expected instances, got COCO's panoptic format")
@@ -52,7 +57,7 @@ def read_coco_regions(path: Path) -> CocoRegions:
         if (known := _known_as(one.get("id"))) in found:
             raise AnnotationsError(path, f"images[{number}].id", f"expected one image for each id, got {known} again")
         found[known] = (NamedImage(_name(path, number, one)), _size(one))
-    return _gathered("annotations", annotations, found, keys)
+    return _gathered("annotations", annotations, found, keys, progress)
 
 
 def _images_of_results(path: Path, results: list[Any]) -> tuple[dict[str, tuple[NamedImage, Entry]], list[str]]:
@@ -65,12 +70,18 @@ def _images_of_results(path: Path, results: list[Any]) -> tuple[dict[str, tuple[
 
 
 def _gathered(
-    place: str, annotations: list[Entry], images: dict[str, tuple[NamedImage, Entry]], keys: list[str]
+    place: str,
+    annotations: list[Entry],
+    images: dict[str, tuple[NamedImage, Entry]],
+    keys: list[str],
+    progress: Callable[[int, int], None],
 ) -> CocoRegions:
     """The annotations as regions of their images, which `keys` name."""
     left_out = []
     by_size = sorted(zip(range(len(keys)), keys, annotations, strict=True), key=lambda one: (-_area(one[2]), one[0]))
-    for number, key, one in by_size:
+    for done, (number, key, one) in enumerate(by_size):
+        if done % _STEP == 0:
+            progress(done, len(by_size))
         entry = {name: one[name] for name in _KEPT if one.get(name) not in (None, [])}
         try:
             if key not in images:
@@ -86,7 +97,8 @@ def _gathered(
 
 def _parsed(path: Path) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(read_file(path).decode("utf-8-sig"))
+        # NaN is what tables write of what is missing, and no JSON that a sidecar may hold.
+        return json.loads(read_file(path).decode("utf-8-sig"), parse_constant=lambda _: None)
     except OSError as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -124,8 +124,9 @@ def check_given_region(document: object) -> None:
     """Raises: ValueError, in a few words, for a value that is no region of any image."""
     try:
         said = _entry(document)
-        if not any((said.mask, said.segmentation, said.box_xyxy, said.bbox)):
-            raise ValueError(_NEITHER)
+        x1, y1, x2, y2 = box = _box(said) or (0.0, 0.0, 0.0, 0.0)
+        if not (said.mask or said.segmentation) and not (x1 < x2 and y1 < y2):
+            raise ValueError(f"expected a box with a width and a height, got {box}" if any(box) else _NEITHER)
     except ValueError as error:
         raise ValueError(_reason(error)) from None
 

@@ -24,13 +24,19 @@ class ImageNames:
     def find(self, name: str) -> list[str]:
         """The keys that a name can mean: one where it is clear, none where it names nothing of the listing.
 
-        The longest key that the name ends with counts, else all keys that end with the name.
+        The longest key that the name ends with counts, else all keys that end with the name. It is taken as it stands,
+        as what an address says, and without what follows a question mark; of equal keys the first of these counts.
         """
-        spelt = [parts for parts in (_parts(name), _parts(unquote(name))) if parts]
-        same = [(parts, *one) for parts in spelt for one in self._keys.get(parts[-1], ())]
-        within = [(len(of_key), key) for parts, of_key, key in same if parts[-len(of_key) :] == of_key]
-        ending = {key for parts, of_key, key in same if of_key[-len(parts) :] == parts}
-        return [max(within)[1]] if within else sorted(ending)
+        spelt = [_parts(one) for one in (name, unquote(name), unquote(name.partition("?")[0]))]
+        same = [(-place, parts, *one) for place, parts in enumerate(spelt) for one in self._named_like(parts)]
+        within = [(len(of_key), place, key) for place, parts, of_key, key in same if parts[-len(of_key) :] == of_key]
+        ending = [(0, place, key) for place, parts, of_key, key in same if of_key[-len(parts) :] == parts]
+        found = within or ending
+        first = max((one[:2] for one in found), default=None)
+        return sorted(key for *one, key in found if tuple(one) == first)
+
+    def _named_like(self, parts: list[str]) -> list[tuple[list[str], str]]:
+        return self._keys.get(parts[-1], []) if parts else []
 
 
 def _parts(name: str) -> list[str]:

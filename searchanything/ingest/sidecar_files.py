@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
-from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.protocols import FileStore, ImageStore
 from searchanything.images.coco_regions import Entry, NamedImage
 from searchanything.images.given_regions import MOST_GIVEN_REGIONS
@@ -21,7 +21,9 @@ from searchanything.images.sidecars import MAX_REGIONS_BYTES
 
 _REGIONS: Final = "regions"
 _EACH: Final = 4  # sidecars that a thread writes of a batch
-Written: TypeAlias = Literal["written", "unchanged", "without regions", "not found", "ambiguous", "failed"]
+Written: TypeAlias = Literal[
+    "written", "unchanged", "regions removed", "without regions", "not found", "ambiguous", "failed"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,14 @@ class SidecarOutcome:
 class SidecarFiles:
     """The sidecars of an image store's images in a scope. `files` are that place's, by the same names as the keys.
 
-    A sidecar's other names stay as they are, and one that would not change is not written.
+    A sidecar's other names stay as they are, and one that would not change is not written; in a `dry_run` none is.
     """
 
     store: ImageStore
     scope: Scope
     files: FileStore
     suffix: str
+    dry_run: bool = False
 
     def write(
         self, images: Sequence[NamedImage], *, threads: int, progress: Callable[[int, int], None]
@@ -55,7 +58,7 @@ class SidecarFiles:
 
         Raises: StoreError where the source cannot be listed; StoreUnavailableError, with all done so far written.
         """
-        listed = {one.ref.key for one in self.store.list(self.scope.prefix)}
+        listed = (one.ref.key for one in self.store.list(self.scope.prefix))
         names = ImageNames((key for key in listed if self.scope.may_be_image(key)), self.scope.prefix)
         outcomes, wanted = [], defaultdict[str, list[NamedImage]](list)
         for image in images:
@@ -73,31 +76,40 @@ class SidecarFiles:
         done = 0
         with ThreadPoolExecutor(threads) as pool:
             for some in batches(wanted.items(), threads * _EACH):  # what is under way ends before an error is raised
-                outcomes += pool.map(lambda one: self._write(one[0], one[1][0].regions, listed), some)
+                outcomes += pool.map(lambda one: self._write(one[0], one[1][0].regions), some)
                 progress(done := done + len(some), len(wanted))
         return outcomes
 
-    def _write(self, image: str, regions: list[Entry], listed: set[str]) -> SidecarOutcome:
+    def _write(self, image: str, regions: list[Entry]) -> SidecarOutcome:
         key = f"{image}{self.suffix}"
         try:
-            before = self._read(key) if key in listed else {}
+            before = self._read(key)
             after = {name: value for name, value in before.items() if name != _REGIONS}
             kept = _as_many_as_fit(regions, MAX_REGIONS_BYTES - len(_bytes(after)) - len(_REGIONS) - 8)
+            if regions and not kept:
+                raise ValueError(f"it may have {MAX_REGIONS_BYTES:,} bytes, where no region fits in")
             after |= {_REGIONS: kept} if kept else {}
-            if after == before:
-                return SidecarOutcome(key, "unchanged" if kept else "without regions", len(kept))
-            self.files.write(key, _bytes(after))
+            if after != before and not self.dry_run:
+                self.files.write(key, _bytes(after))
         except StoreUnavailableError:
             raise
         except (StoreError, ImageError, ValueError, RecursionError) as error:
             return SidecarOutcome(key, "failed", problem=f"is left as it is: {error}")
         left = len(regions) - len(kept)
         problem = f"{counted(left, 'region')} left out, the smallest: a sidecar holds no more" if left else ""
-        return SidecarOutcome(key, "written" if kept else "without regions", len(kept), problem)
+        if after == before:
+            return SidecarOutcome(key, "unchanged" if kept else "without regions", len(kept), problem)
+        return SidecarOutcome(key, "written" if kept else "regions removed", len(kept), problem)
 
     def _read(self, key: str) -> dict[str, Any]:
-        """Raises: ValueError where that is no sidecar, which is then left alone; as `ImageStore.read`."""
-        document = json.loads(self.store.read(key)[1].decode("utf-8-sig"))
+        """What a sidecar holds now, which a listing of many images may be too old for; nothing where there is none.
+
+        Raises: ValueError where that is no sidecar, which is then left alone; as `ImageStore.read`.
+        """
+        try:
+            document = json.loads(self.store.read(key)[1].decode("utf-8-sig"))
+        except ObjectNotFoundError:
+            return {}
         if not isinstance(document, dict):
             raise ValueError(f"expected a JSON object, got {type(document).__name__}")  # noqa: TRY004
         return document

@@ -7,7 +7,7 @@ found; a row that is as near as the last of them counts, because which of equal 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -54,17 +54,23 @@ def tune(
 
     Raises: UsageError without faiss, for few codes, and for a goal that is no share.
     """
-    library = faiss()
-    if library is None:
-        raise UsageError(f"parameters are tried in faiss: {install_command('faiss')}")
-    if len(codes) < _LEAST_CODES:
-        raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
-    if not 0 < goal <= 1:
-        raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
+    library = _library(len(codes), goal)
     asked = _queries(codes, queries, np.random.default_rng(0)) if isinstance(queries, int) else queries
     with one_thread(library):
         tried = _trials(library, codes, asked, top=top, goal=goal, on_step=on_step)
     return sorted(tried, key=lambda one: (not one.reached, one.ms))
+
+
+def _library(codes: int, goal: float) -> ModuleType:
+    """The library that tries parameters. Raises: as `tune`."""
+    library = faiss()
+    if library is None:
+        raise UsageError(f"parameters are tried in faiss: {install_command('faiss')}")
+    if codes < _LEAST_CODES:
+        raise UsageError(f"expected at least {_LEAST_CODES} codes, got {codes}: a scan of so few takes no time")
+    if not 0 < goal <= 1:
+        raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
+    return library
 
 
 def _trials(
@@ -83,27 +89,36 @@ def _trials(
 
 
 def tune_index(
-    index: RegionIndex, *, recall: float, top: int, codes: int, asked: Codes | None = None, on_step: OnStep = unseen
+    index: RegionIndex,
+    *,
+    recall: float,
+    top: int,
+    codes: int,
+    asked: Callable[[], Codes] | None = None,
+    on_step: OnStep = unseen,
 ) -> dict[str, Any]:
     """The trials on about so many of an index's codes, and the settings of the quickest, as a document.
 
-    `asked` are the codes (Q, B) of questions to try in place of the index's own. `hint` says where they are too few.
-    `on_step` is given the codes that were read, and what `tune` gives.
+    `asked` makes the codes (Q, B) of questions to try in place of the index's own, once nothing else is wrong: that of
+    many takes hours. `hint` says where they are too few. `on_step` is given the codes that were read, and what
+    `tune` gives.
 
     Raises: UsageError, RegionIndexError.
     """
     regions = index.counts().regions
+    _library(regions, recall)
+    questions = None if asked is None else asked()
     stored = index.iterate_codes(share=min(1.0, codes / max(1, regions)))
     sample = stacked(_read(stored, on_step), index.manifest.bits)
-    trials = tune(sample, top=top, goal=recall, queries=_QUERIES if asked is None else asked, on_step=on_step)
+    trials = tune(sample, top=top, goal=recall, queries=_QUERIES if questions is None else questions, on_step=on_step)
     best = {"index_type": trials[0].kind, **trials[0].settings}
     return {
         "regions": regions,
         "codes": len(sample),
         "top": top,
         "recall": recall,
-        "questions": None if asked is None else len(asked),
-        "hint": "" if asked is None else _hint(len(asked), recall),
+        "questions": None if questions is None else len(questions),
+        "hint": "" if questions is None else _hint(len(questions), recall),
         "trials": [asdict(one) for one in trials],
         "use": " ".join(f"SEARCHANYTHING_MILVUS__{name.upper()}={value}" for name, value in best.items()),
     }

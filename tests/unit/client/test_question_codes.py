@@ -36,7 +36,7 @@ def test_the_codes_are_those_of_the_regions_that_questions_choose(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(wiring, "tune_on_codes", lambda index, **asked: given.append((index, asked["asked"])) or {})
+    monkeypatch.setattr(wiring, "tune_on_codes", lambda index, **asked: given.append((index, asked["asked"]())) or {})
     red = client.query(tmp_path / "a.png", (20, 30))[0]
     blue = client.query(tmp_path / "a.png", (70, 20))[0]
     image = ImageRef(str(tmp_path), "a.png")
@@ -55,7 +55,8 @@ def test_the_codes_are_those_of_the_regions_that_questions_choose(
         assert sum(said in one for one in left_out) == 1, said
 
 
-def test_questions_that_all_choose_none_are_refused(client: Client) -> None:
+def test_questions_that_all_choose_none_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "tune_on_codes", lambda _, **asked: asked["asked"]())
     with pytest.raises(UsageError, match="expected questions that each choose a region, got 2, none of which does"):
         client.operations.tune(questions=["blue", "red"])
     with pytest.raises(UsageError, match="questions: expected a list"):
@@ -80,3 +81,13 @@ def test_an_index_is_tuned_by_questions(client: Client, tmp_path: Path) -> None:
     assert document["hint"].startswith("1 question cannot show a recall of 0.5")
     assert stages[0] == "encoding questions"
     assert any(one["reached"] for one in document["trials"])
+
+
+def test_no_question_is_encoded_where_something_else_is_wrong(client: Client) -> None:
+    """Of a long list that takes hours."""
+    pytest.importorskip("faiss")
+    asked: list[int] = []
+    questions = (asked.append(number) for number in range(3))
+    with pytest.raises(UsageError, match="expected at least 1000 codes, got 2"):
+        client.operations.tune(questions=questions)
+    assert asked == []

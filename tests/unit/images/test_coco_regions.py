@@ -10,6 +10,7 @@ import pytest
 
 from searchanything.core.errors import AnnotationsError
 from searchanything.images.coco_regions import CocoRegions, read_coco_regions
+from searchanything.images.given_regions import read_given_regions
 from searchanything.images.image_names import ImageNames
 
 SQUARE = [[10, 10, 20, 10, 20, 20, 10, 20]]
@@ -64,6 +65,14 @@ def test_a_size_may_be_missing(tmp_path: Path, sides: dict[str, Any]) -> None:
     assert image.regions == [{"bbox": [1, 2, 3, 4]}]
 
 
+def test_a_large_file_is_seen_to_be_read(tmp_path: Path) -> None:
+    """A gigabyte takes a minute."""
+    path, seen = tmp_path / "coco.json", list[tuple[int, int]]()
+    path.write_text(json.dumps(coco(*[{"image_id": 1, "bbox": [1, 2, 3, 4]}] * 2500)))
+    read_coco_regions(path, lambda *step: seen.append(step))
+    assert seen == [(0, 2500), (1000, 2500), (2000, 2500)]
+
+
 def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
     [image] = read(tmp_path, b"\xef\xbb\xbf" + json.dumps(coco(file_name="ä.jpg")).encode()).images
     assert (image.name, image.regions) == ("ä.jpg", [])
@@ -79,12 +88,38 @@ def test_what_is_no_region_is_left_out_and_said(tmp_path: Path) -> None:
             {"image_id": 1, "area": 10**400},
             {"image_id": 1, "bbox": [1, 2, 3, 4], "score": 7},
             {"bbox": [1, 2, 3, 4]},
+            {"image_id": 1, "bbox": [1, 2, 3, 4], "bbox_mode": 0},
+            {"image_id": 1, "bbox": [9, 9, -3, 4]},
         ),
     )
     assert found.images[0].regions == [{"bbox": [1, 2, 3, 4]}]
-    starts = ("annotations[0]: bbox", "annotations[2]: expected the image_id", "annotations[3]: expected a box or")
-    for said, start in zip(found.left_out, (*starts, "annotations[4]: score", "annotations[5]: expected"), strict=True):
+    starts = (
+        "annotations[0]: bbox",
+        "annotations[2]: expected the image_id",
+        "annotations[3]: expected a box or",
+        "annotations[4]: score",
+        "annotations[5]: expected",
+        "annotations[6]: expected a bbox of bbox_mode 1",
+        "annotations[7]: expected a box with a width and a height, got (9.0, 9.0, 6.0, 13.0)",
+    )
+    for said, start in zip(found.left_out, starts, strict=True):
         assert said.startswith(start)
+
+
+def test_what_a_table_wrote_as_nan_is_missing(tmp_path: Path) -> None:
+    """One NaN beside a box kept all regions of its image out of the sidecar, which is JSON."""
+    one = {"image_id": 1, "bbox": [1, 2, 3, 4]}
+    mask = {"image_id": 1, "segmentation": {**RUNS, "order": float("inf")}}
+    nan = float("nan")
+    found = read(tmp_path, coco({**one, "bbox_mode": nan, "score": nan, "segmentation": nan}, mask))
+    assert found.left_out == []
+    assert json.loads(json.dumps(found.images[0].regions, allow_nan=False))[0] == {"bbox": [1, 2, 3, 4]}
+
+
+def test_a_mask_without_points_leaves_the_box(tmp_path: Path) -> None:
+    [image] = read(tmp_path, coco({"image_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[]]})).images
+    regions, wrong = read_given_regions(image.regions, (30, 40))
+    assert (regions is not None and len(regions.scores), wrong) == (1, "")
 
 
 def test_an_instance_that_export_wrote_keeps_its_own_box(tmp_path: Path) -> None:
@@ -148,7 +183,16 @@ def test_two_images_of_one_id_are_refused_and_so_is_a_file_that_is_not_there(tmp
         read_coco_regions(tmp_path / "none.json")
 
 
-KEYS = ["p/a.jpg", "p/train a/a.jpg", "p/train a/b.jpg", "p/Größe 50%25.jpg", "p/x/c.jpg", "p/y/c.jpg"]
+KEYS = [
+    "p/%41d.jpg",
+    "p/Ad.jpg",
+    "p/a.jpg",
+    "p/train a/a.jpg",
+    "p/train a/b.jpg",
+    "p/Größe 50%25.jpg",
+    "p/x/c.jpg",
+    "p/y/c.jpg",
+]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +208,9 @@ KEYS = ["p/a.jpg", "p/train a/a.jpg", "p/train a/b.jpg", "p/Größe 50%25.jpg", 
         ("http://images.cocodataset.org/a.jpg", ["p/a.jpg"]),
         ("Gro\u0308\u00dfe 50%25.jpg", ["p/Größe 50%25.jpg"]),  # as macOS composes it
         ("Gr%C3%B6%C3%9Fe%2050%2525.jpg", ["p/Größe 50%25.jpg"]),
+        ("http://host/train%20a/b.jpg?X-Signature=a/c.jpg2", ["p/train a/b.jpg"]),  # signed for a day
+        ("%41d.jpg", ["p/%41d.jpg"]),
+        ("Ad.jpg", ["p/Ad.jpg"]),
         ("c.jpg", ["p/x/c.jpg", "p/y/c.jpg"]),
         ("z/c.jpg", []),
         ("ya.jpg", []),

@@ -77,7 +77,7 @@ def test_an_image_without_regions_has_none_any_more(tmp_path: Path) -> None:
     (source / "a.jpg.json").write_text('{"city": "Bonn", "regions": [{"bbox": [1, 2, 3, 4]}]}')
     (source / "c.jpg.json").write_text('{"city": "Trier"}')
     outcomes = write(source, *(NamedImage(f"{name}.jpg") for name in "abc"))
-    assert [one.outcome for one in outcomes] == ["without regions"] * 3
+    assert [one.outcome for one in outcomes] == ["regions removed", "without regions", "without regions"]
     assert [document(source / f"{name}.jpg.json") for name in "ac"] == [{"city": "Bonn"}, {"city": "Trier"}]
     assert not (source / "b.jpg.json").exists()
 
@@ -96,14 +96,36 @@ def test_what_names_no_image_or_several_is_said_and_nothing_written(tmp_path: Pa
 
 
 def test_a_sidecar_that_is_none_stays_as_it_is_and_others_are_written(tmp_path: Path) -> None:
-    source = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
-    contents = {"a": b"{", "b": b"[1]", "c": b"[" * 100_000}
+    source = folder_of(tmp_path, *(f"{name}.jpg" for name in "abcde"))
+    full = json.dumps({"city": "x" * 2**20, "regions": [BOX]}).encode()
+    contents = {"a": b"{", "b": b"[1]", "c": b"[" * 100_000, "e": full}
     for name, content in contents.items():
         (source / f"{name}.jpg.json").write_bytes(content)
-    outcomes = write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abcd"))
-    assert [one.outcome for one in outcomes] == ["failed"] * 3 + ["written"]
-    assert all(one.problem for one in outcomes[:3])
-    assert {name: (source / f"{name}.jpg.json").read_bytes() for name in "abc"} == contents
+    outcomes = write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abcde"))
+    assert [one.outcome for one in outcomes] == ["failed"] * 3 + ["written", "failed"]
+    assert all(one.problem for one in outcomes if one.outcome == "failed")
+    assert "no region fits in" in outcomes[4].problem
+    assert {name: (source / f"{name}.jpg.json").read_bytes() for name in contents} == contents
+
+
+def test_a_sidecar_that_is_newer_than_the_listing_keeps_its_names(tmp_path: Path) -> None:
+    """A bucket of millions is listed for an hour; a sidecar that came meanwhile was written over."""
+    source = folder_of(tmp_path, "a.jpg", "b.jpg")
+    files = wiring.open_sidecar_files(source, Settings(_env_file=None))
+
+    class Meanwhile:
+        """Files of which one is written by somebody else as soon as another is."""
+
+        def write(self, name: str, data: bytes) -> None:
+            files.files.write(name, data)
+            if name == "a.jpg.json":
+                files.files.write("b.jpg.json", b'{"city": "Kassel"}')
+
+    slow: Any = Meanwhile()
+    replace(files, files=slow).write(
+        [NamedImage("a.jpg", [BOX]), NamedImage("b.jpg", [BOX])], threads=1, progress=lambda *_: None
+    )
+    assert document(source / "b.jpg.json") == {"city": "Kassel", "regions": [BOX]}
 
 
 @pytest.mark.parametrize(("corners", "kept"), [(2, 1000), (200, 400)])
@@ -121,6 +143,7 @@ def test_the_largest_of_too_many_are_kept_and_can_be_read(tmp_path: Path, corner
     assert kept <= outcome.regions <= 1000
     assert beside.stat().st_size <= 2**20
     assert outcome.problem.startswith(f"{1500 - outcome.regions:,} regions left out, the smallest")
+    assert write(source, NamedImage("a.jpg", regions)) == [replace(outcome, outcome="unchanged")]
     assert read_given_regions(found, (30, 40))[1] == ""
 
 
@@ -157,8 +180,9 @@ def test_the_command_says_what_was_done_and_what_is_to_be_set(
     assert run(["sidecars", str(file), str(source)]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "1 written, 0 unchanged, 1 without regions, 1 not found; 1 region in sidecars", "not found: c.jpg",
-    ]  # fmt: skip
+        "1 written, 0 unchanged, 0 regions removed, 1 without regions, 1 not found; 1 region in sidecars",
+        "not found: c.jpg",
+    ]
     missing = "SEARCHANYTHING_INGEST__SIDECAR_SUFFIX=.json SEARCHANYTHING_INGEST__REGIONS_FROM=sidecar"
     assert f"export {missing}" in err
     for setting in missing.split():
@@ -171,3 +195,26 @@ def test_the_command_says_what_was_done_and_what_is_to_be_set(
     assert answer["problems"][0].startswith("annotations[2]: bbox")
     assert "export" not in err
     assert run(["sidecars", str(file), str(folder_of(tmp_path / "other", "z.jpg"))]) == 3
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, file = folder_of(tmp_path / "s", "a.jpg", "b.jpg", "c.jpg"), tmp_path / "coco.json"
+    (source / "b.jpg.json").write_text('{"regions": [{"bbox": [9, 9, 9, 9]}]}')
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
+    file.write_text(json.dumps({"images": images, "annotations": [{"image_id": 0, **BOX}]}))
+    assert run(["sidecars", str(file), str(source), "--dry-run"]) == 0
+    counts = "1 written, 0 unchanged, 1 regions removed, 1 without regions, 0 not found; 1 region in sidecars"
+    assert capsys.readouterr().out == f"nothing is written; would be: {counts}\n"
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+    assert run(["sidecars", str(file), str(source), "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["dry_run"], answer["images"]["written"], answer["images"]["regions removed"]) == (False, 1, 1)
+    assert document(source / "b.jpg.json") == {}
+
+
+def test_a_file_without_any_region_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, file = folder_of(tmp_path / "s", "a.jpg"), tmp_path / "coco.json"
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}))
+    assert run(["sidecars", str(file), str(source)]) == 3
+    assert capsys.readouterr().out.startswith("0 written, 0 unchanged, 0 regions removed, 1 without regions,")

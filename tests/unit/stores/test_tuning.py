@@ -88,7 +88,7 @@ def test_questions_are_asked_in_place_of_codes_of_the_index() -> None:
     )
     far = np.random.default_rng(3).integers(0, 256, (80, 32), dtype=np.uint8)
     tried = {
-        name: tuning.tune_index(index, recall=0.9, top=5, codes=10_000, asked=asked)
+        name: tuning.tune_index(index, recall=0.9, top=5, codes=10_000, asked=lambda asked=asked: asked)
         for name, asked in {"index": None, "near": codes[:80], "far": far, "few": far[:20]}.items()
     }
     assert {name: one["questions"] for name, one in tried.items()} == {"index": None, "near": 80, "far": 80, "few": 20}
