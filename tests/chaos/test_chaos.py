@@ -67,7 +67,7 @@ def test_the_service_heals(service: ChaosRun, seed: int) -> None:
 def service_on_a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosRun]:
     """The whole service on a Milvus server, with two workers."""
     folder = tmp_path_factory.mktemp("on-a-server")
-    milvus = MilvusServer(folder / "milvus")
+    milvus = MilvusServer(folder / "milvus", channels=32)
     with Stack(folder, milvus, workers=2, more=QUICK | with_fakes(folder)) as stack:
         yield ChaosRun(stack, say)
 

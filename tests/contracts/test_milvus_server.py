@@ -169,7 +169,7 @@ def test_a_kept_connection_finds_what_others_have_indexed_since(
 
 
 def test_what_was_committed_survives_the_server(tmp_path: Path) -> None:
-    server = MilvusServer(tmp_path / "milvus")
+    server = MilvusServer(tmp_path / "milvus", channels=16)
     server.start()
     try:
         with open_milvus(MilvusSettings(uri=server.uri, timeout_s=20)) as store:

@@ -32,7 +32,7 @@ IMAGES: Final = 40
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    server = MilvusServer(tmp_path_factory.mktemp("outages"))
+    server = MilvusServer(tmp_path_factory.mktemp("outages"), channels=32)
     server.start()
     yield server
     server.stop()
