@@ -181,8 +181,14 @@ class Change(Generic[RunT]):
         self._check_whole()
 
     def _check_whole(self) -> None:
-        """Raises: RegionIndexError where rows are gone that were acknowledged."""
-        other = self.run.other
+        """Raises: RegionIndexError where rows are gone that were acknowledged, of either index."""
+        other, there = self.run.other, images_of(self.run.live)
+        if not self.connection.forget_limits().are_few(self.images - there, self.images):
+            raise RegionIndexError(
+                f"{self.connection.indexes.uri}: of {self.images:,} images {there:,} are left, after {self.name} was "
+                f"filled. If they were deleted meanwhile, `{self.command}` goes on; if not, the server has lost them: "
+                "`searchanything sync repair SOURCE` indexes them again. Until then the index stays as it is"
+            )
         known = KnownImages(other.iterate_states())
         lost = count_lost(other, known, other.count_regions())
         if lost:

@@ -98,9 +98,9 @@ class LostImages:
         self._check_limits(gone, failed, images, why=why, source=shlex.quote(source_of(bucket)))
 
     def _check_limits(self, gone: int, failed: int, images: int, *, why: str, source: str = "SOURCE") -> None:
-        limits, of_all, said = self.connection.forget_limits(), f"of {images:,} images", list[str]()
-        if gone + failed <= limits.images or gone + failed <= limits.share * images:
+        if self.connection.forget_limits().are_few(gone + failed, images):
             return
+        of_all, said = f"of {images:,} images", list[str]()
         if gone:
             said.append(f"{gone:,} {of_all} are gone from their source, or unwanted there")
         if failed:

@@ -95,6 +95,10 @@ class ForgetLimits:
     after_s: float = 3 * 24 * 3600.0
     always: bool = False
 
+    def are_few(self, gone: int, images: int) -> bool:
+        """Whether so many `gone` ones, of all images, are too few to be a mistake."""
+        return gone <= self.images or gone <= self.share * images
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forgetting:
@@ -135,8 +139,7 @@ def decide(
     `made_ms`: when the index was made. A listing that lacked them before then had a clock that was not set yet.
     """
     limits, now = forgetting.limits, forgetting.clock()
-    few = len(gone) <= limits.images or len(gone) <= limits.share * covered
-    if limits.always or (few and listed):
+    if limits.always or (listed and limits.are_few(len(gone), covered)):
         return Decision(tuple(gone), (), no_images())
     images = list(gone)
     names = np.array([_name(image) for image in images], dtype=np.uint64)

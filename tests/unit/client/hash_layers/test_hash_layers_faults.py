@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.client import lease
 from searchanything.client.client import Client
+from searchanything.client.hash_layers import HashLayers
 from searchanything.core import codes
 from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
@@ -403,6 +405,31 @@ def test_an_index_that_loses_rows_does_not_become_live(
     assert client.manifest.bits == 256
     assert client.hash_layers.apply(layer).carried == 1
     whole(live_of(client))
+
+
+def test_images_that_the_live_index_loses_are_not_taken_for_deleted_ones(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server did that was killed: it showed 10 of 40 images, and an index of these became live."""
+    for number in range(12):
+        add(images / f"more{number}.png")
+    client.index(images)
+    old, carry = client.manifest, HashLayers._carry
+
+    def lose(*asked: Any) -> None:
+        live_of(client).delete_images({image for image in live_of(client).newest(named) if image.key != "0.png"})
+        carry(*asked)
+
+    named = {state.image for state in live_of(client).iterate_states()}
+    with monkeypatch.context() as losing:
+        losing.setattr(HashLayers, "_carry", lose)
+        with pytest.raises(
+            RegionIndexError, match=r"of 15 images 1 are left.*`searchanything hash apply \w{12}` goes on"
+        ):
+            client.hash_layers.apply(layer)
+    assert client.manifest == old
+    assert client.hash_layers.apply(layer).left == 0, "they were deleted"
+    assert sorted(outcomes(client)) == ["0.png"]
 
 
 def test_an_image_that_is_replaced_while_it_is_carried_over_waits_for_the_next_look(
