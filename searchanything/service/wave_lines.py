@@ -29,7 +29,7 @@ _SHOWN_LETTERS: Final = 200  # of the first failure
 
 
 def wave_line(images: int, wave: WaveReport) -> str:
-    """What a wave of so many images did: seconds, rate, counts, the first failure and the first warning with reasons."""
+    """What a wave of so many images did: seconds, rate, counts, and the first failure and warning with reasons."""
     total = wave.total
     rate = f" ({images / wave.seconds:.1f} a second)" if wave.seconds else ""
     line = f"{counted(images, 'image')} in {wave.seconds:.1f} s{rate}: {summary(wave)}"

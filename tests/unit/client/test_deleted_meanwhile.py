@@ -44,6 +44,8 @@ def test_an_image_that_is_not_there_is_warned_of_if_a_listing_named_it(
 ) -> None:
     machine_with_images(monkeypatch, tmp_path)
     with opened(tmp_path) as client:
-        report, _ = client.operations.refresh_with_sheet(tmp_path / "images", ["ghost.png", "1.png"], tiles=0, said=said)
+        report, _ = client.operations.refresh_with_sheet(
+            tmp_path / "images", ["ghost.png", "1.png"], tiles=0, said=said
+        )
     assert [one.key for one in report.warnings] == named
     assert report.indexed == 1

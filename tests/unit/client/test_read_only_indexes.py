@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,14 +46,15 @@ def test_nothing_is_encoded_for_an_index_that_is_only_read(tmp_path: Path, machi
     Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(images / "new.png")
     store.read_only = True
     machine.segmenter.batch_sizes.clear()
-    with opened(tmp_path, indexes=store) as client, pytest.raises(IndexReadOnlyError):
-        match verb:
-            case "sync":
-                client.sync(images, repair=True)
-            case "refresh":
-                client.refresh(images, ["new.png"])
-            case _:
-                client.index(images, add_words=verb == "index with words")
+    with opened(tmp_path, indexes=store) as client:
+        run: Callable[[], object] = {
+            "index": partial(client.index, images),
+            "index with words": partial(client.index, images, add_words=True),
+            "sync": partial(client.sync, images, repair=True),
+            "refresh": partial(client.refresh, images, ["new.png"]),
+        }[verb]
+        with pytest.raises(IndexReadOnlyError):
+            run()
     assert machine.segmenter.batch_sizes == []
 
 
