@@ -20,7 +20,7 @@ import typer
 from searchanything.cli.entry import INTERRUPTED
 from searchanything.cli.failures import DONE, WRONG_USAGE, asked_format, report
 from searchanything.cli.helping import prepare_help
-from searchanything.cli.session import Connect, Session, open_client, say
+from searchanything.cli.session import Connect, Session, open_client, say, write_stdout
 from searchanything.cli.verbs import MARKUP, Verbs
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.escaping import OneLineFormatter
@@ -76,7 +76,7 @@ def _start(
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        typer.echo(next_steps())
+        write_stdout(f"{next_steps()}\n")
         raise typer.Exit(WRONG_USAGE)
 
 
@@ -89,6 +89,8 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
             code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
         except typer.Abort:
             code = INTERRUPTED
+        except SystemExit:  # Rich's and typer's way to say that the reader of the help went away (`… | head`)
+            code = DONE
         except Exception as error:
             if debug:
                 logger.exception("%s", type(error).__name__)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from searchanything.cli.options import Format
-from searchanything.cli.session import one_line, write_stdout
+from searchanything.cli.session import one_line, say, write_stdout
 from searchanything.cli.wrong_usage import verb_of, wrong_usage
 from searchanything.core.addresses import unmarked
 from searchanything.core.errors import (
@@ -62,9 +61,9 @@ def report(error: Exception, format: Format, arguments: Sequence[str] = ()) -> i
         document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}
         write_stdout(one_line(document))
         return exit_code_of(error)
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}")
     if cure:
-        print(f"cure:  {cure}", file=sys.stderr)
+        say(f"cure:  {cure}")
     return exit_code_of(error)
 
 

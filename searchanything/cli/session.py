@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 import typer
 
@@ -177,15 +177,22 @@ def write_stdout(text: str) -> bool:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return False
     return True
 
 
 def say(message: str) -> None:
-    """Tell people something that is not the answer."""
-    print(printable_lines(message), file=sys.stderr)
+    """Tell people something that is not the answer. If they went away (`… 2>&1 | head`), the work goes on."""
+    try:
+        print(printable_lines(message), file=sys.stderr)
+    except BrokenPipeError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send all further output nowhere: the interpreter flushes a stream once more at its end, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def check_image(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.options import OutputOptions, PatternOptions, Source, expanded
+from searchanything.cli.options import OutputOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import counting
 from searchanything.cli.session import answer, first_lines, plain, say, settings_of
 from searchanything.core.counting import counted
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 _COUNTED: Final = "written", "unchanged", "regions removed", "without regions", "not found"
 Annotations = Annotated[
-    Path, typer.Argument(metavar="COCO.json", help="COCO instances, or results with file names.", show_default=False)
+    Path, typer.Argument(metavar="COCO.json", help="COCO instances, or results of a detector.", show_default=False)
+]
+ImagesFile = Annotated[
+    Path | None,
+    option("--annotations", "FILE", "The COCO file that has the images which results name by their ids."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 
@@ -34,6 +38,7 @@ def sidecars(
     source: Source,
     dry_run: DryRun = False,
     *,
+    images_file: ImagesFile = None,
     keys: PatternOptions,
     output: OutputOptions,
 ) -> None:
@@ -41,19 +46,21 @@ def sidecars(
 
     An image is found by its file_name, or by its end where that is a path or an address. The regions that a sidecar
     has are replaced, those of an image without instances removed; other names in it stay as they are, and one that
-    would not change is not written. The exit code is 3 if something was left out, or no region is in a
-    sidecar in the end.
+    would not change is not written. Results say nothing of images that they do not name. The exit code is 3 if
+    something was left out, or no region is in a sidecar in the end.
 
     Examples: [bold]searchanything sidecars instances.json images --dry-run[/bold]
 
     [bold]searchanything sidecars labels.json s3://holiday/2024/[/bold]
+
+    [bold]searchanything sidecars results.json val2017 --annotations instances_val2017.json[/bold]
     """
     from searchanything import wiring
     from searchanything.images.coco_regions import read_coco_regions
 
     settings = settings_of(None)
     with counting("reading annotations") as show:
-        found = read_coco_regions(annotations, show)
+        found = read_coco_regions(annotations, show, images_file=images_file)
     with counting("comparing sidecars" if dry_run else "writing sidecars") as show:
         files = replace(wiring.open_sidecar_files(source, settings, keys.patterns()), dry_run=dry_run)
         outcomes = files.write(found.images, threads=settings.ingest.transfer_threads, progress=show)

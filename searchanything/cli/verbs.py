@@ -163,3 +163,10 @@ class Verbs(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - typer's
         super().__init__(**{**attributes, "commands": {name: ListedVerb(name) for name in VERBS}})
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's
+        """Run a verb. Raises: what it raises; RuntimeError for a BrokenPipeError, at which typer ends the process."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise RuntimeError("a connection or a process was gone while it was written to") from error

@@ -79,12 +79,17 @@ def wrong_usage(error: typer.TyperException) -> str:
         advice = "write coordinates without spaces, as 320,240" if numbers else "put a name with spaces in quotes"
         return f"one argument too many: {found[1]}; {advice}"
     if (found := _NO_COMMAND.fullmatch(said)) is not None:
-        near = _GUESSED.get(found[1].lower(), "") or (found[2] or "").replace("'", "")
+        near = _GUESSED.get(found[1].lower(), "") or (found[2] or "").replace("'", "") or _misspelt(found[1].lower())
         return f"there is no command {found[1]}" + (f"; did you mean {near}?" if near else "")
     for pattern, words in _SAID:
         if (found := pattern.fullmatch(said)) is not None:
             return words.format(found[1])
     return said
+
+
+def _misspelt(typed: str) -> str:
+    """What a guess means that is nearly one of ours."""
+    return next((_GUESSED[one] for one in get_close_matches(typed, _GUESSED, 1)), "")
 
 
 def verb_of(arguments: Sequence[str]) -> str:

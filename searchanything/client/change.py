@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from searchanything import wiring
-from searchanything.client.change_lease import change_lease, note_behind
+from searchanything.client.change_lease import change_lease, note_begun, note_behind
 from searchanything.client.connection import Connection
 from searchanything.client.lease import CheckLease
 from searchanything.client.lost_images import LostImages, images_of
@@ -168,10 +168,12 @@ class Change(Generic[RunT]):
             before, self.seen = self.seen, self.run.compare()
             stuck = len(np.intersect1d(before.lacking, self.seen.lacking, assume_unique=True))
             if stuck and not self.encode:
+                goes_on = f"{self.command} --encode"
+                note_begun(self.connection.indexes, (self.run.other.manifest.fingerprint,), goes_on)
                 raise UsageError(
                     f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of {self.name}: no features of "
                     "them were kept, or they have no region. So the index stays as it is, and keeps the codes that the "
-                    f"others have got; `{self.command} --encode` encodes these images alone"
+                    f"others have got; `{goes_on}` encodes these images alone"
                 )
             if len(self.seen.lacking) == stuck:
                 break

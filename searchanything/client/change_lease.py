@@ -28,9 +28,14 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, ...], command: str) 
     Raises: as `Lease.held`.
     """
     with _lease(indexes).held(concerned) as check:
-        begun = {name: how for name, how in begun_indexes(indexes).items() if name not in concerned}
-        indexes.remember(_BEGUN, json.dumps(begun | {concerned[-1]: command}, sort_keys=True).encode())
+        note_begun(indexes, concerned, command)
         yield check
+
+
+def note_begun(indexes: IndexStore, concerned: tuple[str, ...], command: str) -> None:
+    """Note which command goes on with filling the last of those concerned; of the others none is begun any more."""
+    begun = {name: how for name, how in begun_indexes(indexes).items() if name not in concerned}
+    indexes.remember(_BEGUN, json.dumps(begun | {concerned[-1]: command}, sort_keys=True).encode())
 
 
 def begun_indexes(indexes: IndexStore) -> dict[str, str]:

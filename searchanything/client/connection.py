@@ -140,7 +140,8 @@ class Connection:
         if asked_regions.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
         keeper, may_forget = self.keeper(store, index), self.vanished(source, said)
-        return IndexingJob(store, open_encoder, index, options, scope, keeper, sheet, self.types, may_forget)
+        job = IndexingJob(store, open_encoder, index, options, scope, keeper, sheet, self.types, may_forget)
+        return replace(job, keys_are_listed=said == "listed")
 
     def forget_limits(self) -> ForgetLimits:
         """How much is forgotten without being asked to."""

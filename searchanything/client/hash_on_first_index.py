@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
 SAMPLING: Final = "sampling"
 TRAINING: Final = "training the hash"
+WORDS_TRAINING: Final = "training the words layer"
 Sample: TypeAlias = list[tuple[IndexingJob, list[StoredObject]]]  # what is done with which images
 
 
@@ -159,13 +160,21 @@ def learn_words(
         logger.warning(
             "words codes are new to the index: their layer is fitted to %d regions' kept features", len(kept)
         )
-        return train_words(kept, encoder.everyday_words(), seed=options.seed)
+        return _words_layer(kept, encoder, options, progress)
     drawn = sample()
     said = "words codes are new to the index" if options.drawn_from == "source" else "words codes are made anew"
     logger.warning("%s: their layer is fitted to %d images of the %s", said, _size(drawn), options.drawn_from)
     collector = _collected(drawn, progress)
     nothing = np.zeros((0, encoder.embedder.dimension), dtype=np.float32)
     regions = np.concatenate([nothing, *(batch.image for batch in collector.batches)])
+    return _words_layer(regions, encoder, options, progress)
+
+
+def _words_layer(
+    regions: FloatArray, encoder: Encoder, options: LearningOptions, progress: OnProgress | None
+) -> WordsLayer:
+    if progress is not None:  # of thousands of regions it takes minutes
+        progress(IndexProgress(0, None, 0, 0, "", stage=WORDS_TRAINING))
     return train_words(regions, encoder.everyday_words(), seed=options.seed)
 
 
@@ -173,6 +182,8 @@ def _collected(sample: Sample, progress: OnProgress | None) -> _Collector:
     """The features of a sample's images; those that fail are left out."""
     collector, total = _Collector(), _size(sample)
     before = IndexProgress(0, total, 0, 0, "", stage=SAMPLING)
+    if progress is not None:
+        progress(before)
     for job, chosen in sample:
         show = None if progress is None else within(_staged(progress), before)
         report = index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=show)

@@ -201,9 +201,10 @@ class Ingestion:
             layer = learn_hash(sample_of_source(job, options), options, progress=progress)
             return None if layer is None else layer.to_bytes()
 
-        opened = connection.models.open_or_make(choice, learn)
-        index, open_encoder = self._with_words(opened, source, add=add_words, progress=progress)
-        return index, lambda: memory.recalling(open_encoder())
+        index, open_encoder = connection.models.open_or_make(choice, learn)
+        opened = index, lambda: memory.recalling(open_encoder())
+        with_words = self._with_words(opened, source, add=add_words, progress=progress)
+        return opened if with_words is opened else (with_words[0], lambda: memory.recalling(with_words[1]()))
 
     def _with_words(
         self, opened: tuple[RegionIndex, OpenEncoder], source: OpenedSource, *, add: bool, progress: OnProgress | None

@@ -171,7 +171,8 @@ class LiveIndex:
     def open_for_work(self) -> tuple[RegionIndex, OpenEncoder]:
         """The live index, and what opens its encoder: an index that is up to date needs neither models nor torch.
 
-        Raises: as `open`, of what the settings alone say; the rest where the encoder is opened.
+        Raises: as `open`, of what the settings alone say; the rest where the encoder is opened, and before any model is
+        loaded what `IndexStore.check_writable` raises: what is encoded is to be written.
         """
         manifest = self.manifest()
         self.preset_of(manifest)
@@ -180,7 +181,12 @@ class LiveIndex:
         self._notice_words(manifest.fingerprint, within_s=WORDS_NOTICED_S)
         with self._lock:
             index = self._index(manifest.fingerprint)
-        return index, cache(lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words)))
+
+        def open_encoder() -> Encoder:
+            self._indexes.check_writable()
+            return replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
+
+        return index, cache(open_encoder)
 
     def open_beside(self, index: RegionIndex) -> tuple[RegionIndex, OpenEncoder]:
         """An index that is not live, with its encoder: of its own preset, whatever the settings name.
@@ -289,6 +295,7 @@ class LiveIndex:
 
     def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, OpenEncoder]:
         """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
+        self._indexes.check_writable()
         preset = self._settings.models.preset or (live.preset if live else None)
         layer = wiring.hash_layer_of(preset, choice, self._settings)
         encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)

@@ -1,7 +1,8 @@
 """The instances of a COCO file, image by image, as regions of sidecars.
 
 A file is read as tools write it: ids are numbers or texts, sizes may be missing, `categories` do not matter, and
-`iscrowd` does not either, as CVAT has it at each mask. A list of results is read as well, where these name their files.
+`iscrowd` does not either, as CVAT has it at each mask. A list of results is read as well, where these name their files,
+or another file has their images.
 
 Format: https://cocodataset.org/#format-data, "Object Detection", and https://cocodataset.org/#format-results.
 """
@@ -41,31 +42,51 @@ class CocoRegions:
     left_out: list[str]
 
 
-def read_coco_regions(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> CocoRegions:
+def read_coco_regions(
+    path: Path, progress: Callable[[int, int], None] = lambda *_: None, *, images_file: Path | None = None
+) -> CocoRegions:
     """The regions of a COCO file's images; `progress` hears how many annotations are looked at, and of how many.
 
-    Raises: AnnotationsError for a file that is none.
+    With an `images_file` it is a list of results, which name images of that COCO file by their ids: those alone are
+    the file's images. Raises: AnnotationsError for a file that is none.
     """
     document = _parsed(path)
+    if images_file is not None:
+        results = _objects(path, {"results": document}, "results")
+        known, keys = (
+            _images_by_id(images_file, _parsed(images_file)),
+            [_known_as(one.get("image_id")) for one in results],
+        )
+        named = {key: known[key] for key in dict.fromkeys(keys) if key in known}
+        return _gathered("results", results, named, keys, progress)
     if isinstance(document, list):
         return _gathered("", document, *_images_of_results(path, document), progress)
-    images, annotations = (_objects(path, document, name) for name in ("images", "annotations"))
+    found, annotations = _images_by_id(path, document), _objects(path, document, "annotations")
     if any("segments_info" in one for one in annotations):
         raise AnnotationsError(path, "annotations", "expected instances, got COCO's panoptic format")
-    found, keys = {}, [_known_as(one.get("image_id")) for one in annotations]
-    for number, one in enumerate(images):
+    keys = [_known_as(one.get("image_id")) for one in annotations]
+    return _gathered("annotations", annotations, found, keys, progress)
+
+
+def _images_by_id(path: Path, document: object) -> dict[str, tuple[NamedImage, Entry]]:
+    """A COCO file's images, and what says of their regions how large they are. Raises: AnnotationsError."""
+    found: dict[str, tuple[NamedImage, Entry]] = {}
+    for number, one in enumerate(_objects(path, document, "images")):
         if (known := _known_as(one.get("id"))) in found:
             raise AnnotationsError(path, f"images[{number}].id", f"expected one image for each id, got {known} again")
         found[known] = (NamedImage(_name(path, number, one)), _size(one))
-    return _gathered("annotations", annotations, found, keys, progress)
+    return found
 
 
 def _images_of_results(path: Path, results: list[Any]) -> tuple[dict[str, tuple[NamedImage, Entry]], list[str]]:
     """The images that results name, and the name that each has. Raises: AnnotationsError."""
     names = [str(one.get("file_name", "")) if isinstance(one, dict) else "" for one in results]
     if "" in names:
-        wanted = "expected a COCO file with images and annotations, or results of which each has a file_name"
-        raise AnnotationsError(path, f"[{names.index('')}]", f"{wanted}, got neither")
+        wanted = (
+            "expected a COCO file with images and annotations, or results of which each has a file_name, got neither"
+        )
+        cure = "of results with an image_id, --annotations names the COCO file that has their images"
+        raise AnnotationsError(path, f"[{names.index('')}]", f"{wanted}; {cure}")
     return {name: (NamedImage(name), {}) for name in names}, names
 
 

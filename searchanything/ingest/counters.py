@@ -80,9 +80,13 @@ class Counters:
             for name, kind in _PROBLEMS.items()
             if name in row.metadata
         )
-        self._warnings.extend(Failure(image.key, "ObjectNotFoundError", _ABSENT) for image in batch.absent)
+        self.warn_of_absent(batch.absent)
         if rows:
             self._report_progress(rows[-1].image.key)
+
+    def warn_of_absent(self, images: Iterable[ImageRef]) -> None:
+        """Warn of images that a listing names and nobody finds."""
+        self._warnings.extend(Failure(image.key, "ObjectNotFoundError", _ABSENT) for image in images)
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
         """Count images that failed."""

@@ -61,7 +61,7 @@ class IndexingJob:
     The encoder is opened at the first image that there is to encode: a source without changes needs none. `may_forget`
     says of keys that are indexed and gone whether their rows go. Of keys `keys_at_once` are looked at together.
     `replaced` are rows of another index that this one is to replace: what they say of when a content was first indexed
-    stays.
+    stays. Of keys that a listing gave (`keys_are_listed`) those without an object are warned of.
     """
 
     store: ImageStore
@@ -75,6 +75,7 @@ class IndexingJob:
     may_forget: MayForget = lambda _: True
     replaced: Mapping[ImageRef, ImageRow] = field(default_factory=dict)
     keys_at_once: int = PLAN_BATCH
+    keys_are_listed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -173,6 +174,8 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: E
             else:
                 if isinstance(one, SkipReason) and not job.scope.is_own(ref.key):
                     counters.skip(ref.key, one)
+                if one is None and previous is None and job.keys_are_listed:
+                    counters.warn_of_absent([ref])
                 continue
             if attempt is not None:
                 yield attempt

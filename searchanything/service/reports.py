@@ -83,6 +83,8 @@ def summary(wave: WaveReport) -> str:
     """One line, for the state of a run."""
     total = wave.total
     counts = [f"{getattr(total, name):,} {shown}" for name, shown in _COUNTS.items() if getattr(total, name)]
+    if total.warnings:
+        counts.append(counted(len(total.warnings), "warning"))
     return ", ".join(counts) or "nothing to do"
 
 
@@ -111,7 +113,7 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
     ]
     lines += sheet_lines([tile for batch in wave.batches for tile in batch.tiles])
     lines += _stage_lines(total.timings_ms) + _worker_lines(workers) + failure_lines(total.failures)
-    lines += skip_lines(total.skips)
+    lines += failure_lines(total.warnings, heading="warning") + skip_lines(total.skips)
     return "\n".join(lines) + "\n"
 
 
@@ -158,8 +160,8 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
 
-def failure_lines(failures: Sequence[Failure]) -> list[str]:
-    """A table of failures, the first `_SHOWN_FAILURES` of them."""
+def failure_lines(failures: Sequence[Failure], *, heading: str = "failed") -> list[str]:
+    """A table of failures or warnings, the first `_SHOWN_FAILURES` of them."""
     if not failures:
         return []
     rows = [
@@ -167,7 +169,7 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
         for one in failures[:_SHOWN_FAILURES]
     ]
     more = len(failures) - len(rows)
-    return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
+    return ["", f"| {heading} | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
 
 
 def skip_lines(skips: Sequence[Skipped]) -> list[str]:

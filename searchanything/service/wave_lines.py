@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Final, TextIO
 from searchanything.core.closing import Closing
 from searchanything.core.counting import counted
 from searchanything.core.escaping import OneLineFormatter
+from searchanything.ingest.reports import Failure
 from searchanything.service.reports import WaveReport, summary
 
 WAVES_LOGGER: Final = "searchanything.waves"
@@ -28,18 +29,25 @@ _SHOWN_LETTERS: Final = 200  # of the first failure
 
 
 def wave_line(images: int, wave: WaveReport) -> str:
-    """What a wave of so many images did: seconds, rate, counts, and the first of the failures with its reason."""
+    """What a wave of so many images did: seconds, rate, counts, and the first failure and warning with reasons."""
     total = wave.total
     rate = f" ({images / wave.seconds:.1f} a second)" if wave.seconds else ""
     line = f"{counted(images, 'image')} in {wave.seconds:.1f} s{rate}: {summary(wave)}"
     if total.regions:
         line += f", {counted(total.regions, 'region')}"
-    if not total.failures:
-        return line
-    first, others = total.failures[0], total.failed - 1
+    if total.failures:
+        line += f"; failed: {_first(total.failures, total.failed)}"
+        line += ": `searchanything failed list`" if total.failed > 1 else ""
+    if total.warnings:
+        line += f"; warning: {_first(total.warnings, len(total.warnings))}"
+    return line
+
+
+def _first(failures: Sequence[Failure], count: int) -> str:
+    """The first of so many failures or warnings with its reason."""
+    first = failures[0]
     reason = first.message.removeprefix(f"{first.key}: ")  # most messages begin with it
-    more = f", and {others:,} more: `searchanything failed list`" if others > 0 else ""
-    return f"{line}; failed: {first.key}: {reason[:_SHOWN_LETTERS]}{more}"
+    return f"{first.key}: {reason[:_SHOWN_LETTERS]}" + (f", and {count - 1:,} more" if count > 1 else "")
 
 
 def write_lines_to(file: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import mimetypes
 import os
+import stat
 from collections.abc import Iterator
 from contextvars import copy_context
 from functools import partial
@@ -59,7 +61,11 @@ class BucketFiles:
 
 
 class FolderFiles:
-    """A `FileStore` in a folder, which is made when the first file is written."""
+    """A `FileStore` in a folder, which is made when the first file is written.
+
+    A file that is written over keeps its mode and, as far as this user may give it away, its owner. A link to a file of
+    the folder stays one, another is refused.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -94,11 +100,23 @@ class FolderFiles:
     def write(self, name: str, data: bytes) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._folder / name, lambda file: file.write(data))
+            target = self._behind_link(name)
+            before = target.stat() if target.exists() else None
+            write_whole(target, lambda file: _write_like(before, file, data))
         except OSError as error:
             raise self._error(error) from error
         except UsageError as error:
             raise StoreError(str(error)) from error
+
+    def _behind_link(self, name: str) -> Path:
+        """The file that a name stands for. Raises: StoreError where a link leads to none of this folder; OSError."""
+        path = self._folder / name
+        if not path.is_symlink():
+            return path
+        target = path.resolve()
+        if not (target.is_file() and target.is_relative_to(self._folder.resolve())):
+            raise StoreError(f"{path}: a link to something else than a file of this folder; expected a file")
+        return target
 
     def delete(self, name: str) -> None:
         try:
@@ -113,6 +131,15 @@ class FolderFiles:
         return StoreError(
             f"{self._folder} cannot be used: {error.strerror or error}; check its permissions and its disk"
         )
+
+
+def _write_like(before: os.stat_result | None, file: BinaryIO, data: bytes) -> None:
+    """Write a file with the mode and the owner of the one that it replaces."""
+    if before is not None:
+        with contextlib.suppress(PermissionError):
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+        os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+    file.write(data)
 
 
 class _ObjectParts(io.RawIOBase):

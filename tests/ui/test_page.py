@@ -75,6 +75,18 @@ def test_a_click_searches_with_the_stored_region(page: Page, served: tuple[Serve
     assert set(keys(page)[:2]) == {"two.png", "blue.png"}, "the address does not hold the question"
 
 
+def test_the_tip_says_what_a_click_would_do(page: Page, served: tuple[Served, str]) -> None:
+    open_image(page, served)
+    page.mouse.move(*place(page, 250, 90))
+    expect(page.locator("#tip")).to_have_text("Click to search")
+    asked(page, lambda: click(page, 250, 90))
+    expect(page.locator("#tip")).to_have_text("Selected")
+    page.mouse.move(*place(page, 40, 40))
+    expect(page.locator("#tip")).to_have_text("2 levels: click again for the next")
+    page.mouse.move(*place(page, 255, 95))
+    expect(page.locator("#tip")).to_have_text("Selected")
+
+
 def test_a_click_again_goes_from_part_to_whole_and_around(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     regions = [asked(page, lambda: click(page, 40, 40))["image"]["region"] for _ in range(3)]

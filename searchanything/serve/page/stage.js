@@ -103,6 +103,7 @@ export class Stage {
 
   mark(marks) {
     this.marks = { regions: [], points: [], box: null, offered: [], ...marks };
+    if (this.hovered) this.#label();
     this.draw();
   }
 
@@ -242,9 +243,9 @@ export class Stage {
     const changed = region !== this.hovered;
     this.hovered = region;
     this.tip.hidden = !region || !place;
+    this.levels = place ? this.map.levels(...place).length : 0;
     if (region && place) {
-      const levels = this.map.levels(...place).length;
-      this.tip.textContent = levels > 1 ? `${levels} levels: click again for the next` : "Click to search";
+      this.#label();
       const left = (place[0] / this.width) * this.shown.width, top = (place[1] / this.height) * this.shown.height;
       const { frame, sheet, tip } = this;
       tip.style.left = `${Math.min(left + sheet.offsetLeft + 14, frame.scrollLeft + frame.clientWidth - tip.offsetWidth - 4)}px`;
@@ -254,6 +255,11 @@ export class Stage {
       this.draw();
       this.on.hover(region);
     }
+  }
+
+  /** What a click on what is hovered would do: nothing where that alone is selected. */
+  #label() {
+    this.tip.textContent = this.levels > 1 ? `${this.levels} levels: click again for the next` : this.marks.regions.includes(this.hovered.bitmap) ? "Selected" : "Click to search";
   }
 
   /** What a click here would select next: what is selected already stays quiet, its next level shows. */

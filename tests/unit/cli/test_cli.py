@@ -1,5 +1,6 @@
 """The command line against a hand-written client: arguments in, one answer on stdout, an exit code out."""
 
+import contextlib
 import io
 import json
 import logging
@@ -21,6 +22,7 @@ from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport
 from searchanything.cli.app import run
 from searchanything.cli.query import answer_text
+from searchanything.cli.session import say
 from searchanything.core.errors import (
     FilterError,
     ImageError,
@@ -551,6 +553,46 @@ def test_reader_that_went_away_is_no_error(client, monkeypatch, tmp_path):
         assert call(client, "status") == 0
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["index", "--help"], ["--version"], ["--show-completion"]], ids=str)
+def test_help_whose_reader_went_away_ends_in_silence(arguments):
+    with closed_pipe() as pipe:
+        command = [sys.executable, "-m", "searchanything", *arguments]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_exit_code_is_the_same_where_nobody_reads_stderr():
+    with closed_pipe() as pipe:
+        command = [sys.executable, "-m", "searchanything", "zzzz"]
+        assert subprocess.run(command, stdout=pipe, stderr=pipe, check=False).returncode == 2
+
+
+def test_work_goes_on_where_nobody_reads_stderr(client, monkeypatch):
+    with closed_pipe() as pipe, os.fdopen(os.dup(pipe), "w", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        say("first")
+        say("second")
+        assert call(client, "index", "src", "--format", "json") == 0
+    assert client.calls
+
+
+def test_connection_that_broke_is_an_error_and_no_reader_that_went_away(client, capsys):
+    client.error = BrokenPipeError()
+    assert call(client, "status") == 1
+    assert "was gone while it was written to" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def closed_pipe():
+    """The end of a pipe that is written to, whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+
+
 def test_bare_command_shows_its_help(client, capsys):
     assert call(client) == 2
     bare = capsys.readouterr().out
@@ -689,6 +731,7 @@ import os, signal, sys, time
 from contextlib import nullcontext
 from searchanything.cli.app import run
 from searchanything.cli.query import answer_text
+from searchanything.cli.session import say
 
 class Swallows:
     def __del__(self):

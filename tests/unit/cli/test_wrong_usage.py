@@ -64,6 +64,7 @@ def test_what_was_typed_and_what_is_expected(
     [
         ("qery", "query"),
         ("search", "query"),
+        ("serach", "query"),
         ("Remove", "delete"),
         ("ui", "serve"),
         ("download", "models fetch"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from PIL import Image
 
 from searchanything.client import live_index
 from searchanything.client.client import Client
+from searchanything.client.indexing import MAKING
 from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.rows import row_id
 from searchanything.core.settings import MilvusSettings, Settings
 from searchanything.core.types import Filter, ImageRef
+from searchanything.ingest.reports import IndexProgress
 from searchanything.stores import milvus
 
 IMAGES = {
@@ -62,6 +65,14 @@ def test_words_are_added_to_an_index_that_has_none(folder: Path) -> None:
     assert found(client, "green", limit=1) == ["b/green.png"]
     third = client.index(folder, add_words=True)
     assert (third.indexed, third.unchanged) == (0, 4)
+
+
+def test_progress_names_what_is_done_before_words_codes_are_made(folder: Path) -> None:
+    client, steps = made(), list[IndexProgress]()
+    client.index(folder, add_words=True, progress=steps.append)
+    stages = [stage for stage, _ in groupby(one.stage for one in steps)]
+    assert stages == [MAKING, "sampling", "training the words layer", ""]
+    assert [one.done for one in steps if one.stage == "sampling"] == [0, 4]
 
 
 def test_a_setting_gives_a_new_index_words_from_the_start(folder: Path) -> None:

@@ -11,6 +11,7 @@ from fakes.indexing import whole
 from fakes.machine import machine_with_images
 
 from searchanything.core.rows import ImageRow
+from searchanything.ingest.vanished import Said
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -35,3 +36,16 @@ def test_what_is_committed_after_a_deletion_has_its_regions(tmp_path: Path, monk
         assert (status.images, status.regions, status.lost, status.garbage) == (3, 6, 0, 0)
         assert client.features.status(images).missing == 0
         assert len(client.query(images / "1.png", (10, 20)).hits) == 6
+
+
+@pytest.mark.parametrize(("said", "named"), [("listed", ["ghost.png"]), ("named", []), ("gone", [])])
+def test_an_image_that_is_not_there_is_warned_of_if_a_listing_named_it(
+    said: Said, named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with_images(monkeypatch, tmp_path)
+    with opened(tmp_path) as client:
+        report, _ = client.operations.refresh_with_sheet(
+            tmp_path / "images", ["ghost.png", "1.png"], tiles=0, said=said
+        )
+    assert [one.key for one in report.warnings] == named
+    assert report.indexed == 1

@@ -139,6 +139,21 @@ def test_the_sample_is_embedded_once(machine: Machine, images: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("machine")
+def test_the_sample_of_a_words_layer_is_that_of_the_hash(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded: list[int] = []
+    embed = FakeEmbedder.embed_crops
+
+    def counting(self: FakeEmbedder, crops: RGBImage) -> FloatArray:
+        embedded.append(len(crops))
+        return embed(self, crops)
+
+    monkeypatch.setattr(FakeEmbedder, "embed_crops", counting)
+    with connected() as client:
+        client.index(images, add_words=True)
+    assert sum(embedded) == REGIONS + IMAGES, "each region and each whole image once"
+
+
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("way", ["refresh", "sync"])
 def test_every_way_into_an_empty_index_trains(images: Path, way: str) -> None:
     with connected() as client, connected() as other:

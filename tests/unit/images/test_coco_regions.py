@@ -138,6 +138,28 @@ def test_results_that_name_their_files_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_results_are_of_the_images_that_another_file_has_by_their_ids(tmp_path: Path) -> None:
+    """As pycocotools, MMDetection and Detectron2 write them; the file with the images may have no annotations."""
+    images = [
+        {"id": number, "file_name": f"{name}.jpg", "height": 30, "width": 40} for number, name in enumerate("abc")
+    ]
+    (tmp_path / "images.json").write_text(json.dumps({"images": images}))
+    results = [{"image_id": number, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} for number in (1, 9, "0")]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    found = read_coco_regions(tmp_path / "results.json", images_file=tmp_path / "images.json")
+    region = {"bbox": [1, 2, 3, 4], "score": 0.5, "image_size": [30, 40]}
+    assert [(one.name, one.regions) for one in found.images] == [("b.jpg", [region]), ("a.jpg", [region])]
+    assert found.left_out == ["results[1]: expected the image_id of an image, got 9"]
+    (tmp_path / "results.json").write_text(json.dumps({"images": images, "annotations": []}))
+    with pytest.raises(AnnotationsError, match=r"results.json: results: expected COCO's list, got dict"):
+        read_coco_regions(tmp_path / "results.json", images_file=tmp_path / "images.json")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(AnnotationsError, match=r"\[0\]: .*--annotations names the COCO file"):
+        read_coco_regions(tmp_path / "results.json")
+    with pytest.raises(AnnotationsError, match=r"none.json: file: cannot be read"):
+        read_coco_regions(tmp_path / "results.json", images_file=tmp_path / "none.json")
+
+
 @pytest.mark.parametrize(
     ("image", "name"),
     [

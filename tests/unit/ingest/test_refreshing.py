@@ -55,6 +55,15 @@ def refresh(setting: Setting, *keys: str, force: bool = False, scope: Scope | No
     return refresh_images(job(setting, replace(OPTIONS, force=force), scope), keys)
 
 
+def test_an_image_that_a_listing_named_and_nobody_finds_is_warned_of(setting: Setting) -> None:
+    setting.store.put("a.png", RED)
+    listed = replace(job(setting), keys_are_listed=True)
+    report = refresh_images(listed, ["a.png", "ghost.png", "notes.txt"])
+    assert [(one.key, one.error) for one in report.warnings] == [("ghost.png", "ObjectNotFoundError")]
+    assert (report.indexed, report.failed, report.gone) == (1, 0, 0)
+    assert not refresh(setting, "ghost.png").warnings, "an event names what was deleted"
+
+
 def test_each_key_is_brought_to_what_it_is_now_and_nothing_is_listed(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     setting.store.put("empty.png", EMPTY)

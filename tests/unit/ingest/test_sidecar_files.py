@@ -197,6 +197,36 @@ def test_the_command_says_what_was_done_and_what_is_to_be_set(
     assert run(["sidecars", str(file), str(folder_of(tmp_path / "other", "z.jpg"))]) == 3
 
 
+def test_results_become_sidecars_of_the_images_that_another_file_names(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "s", "a.jpg", "b.jpg")
+    (source / "b.jpg.json").write_text(stays := '{"regions": [{"bbox": [9, 9, 9, 9]}]}')
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("ab")]
+    (tmp_path / "instances.json").write_text(json.dumps({"images": images, "annotations": []}))
+    (tmp_path / "results.json").write_text(json.dumps([{"image_id": 0, "category_id": 1, "score": 0.5, **BOX}]))
+    files = str(tmp_path / "results.json"), str(source), "--annotations", str(tmp_path / "instances.json")
+    assert run(["sidecars", *files]) == 0
+    assert document(source / "a.jpg.json") == {"regions": [{**BOX, "score": 0.5}]}
+    assert (source / "b.jpg.json").read_text() == stays, "results say nothing of it"
+
+
+def test_links_and_modes_of_sidecars_stay(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "s", "a.jpg", "b.jpg", "c.jpg")
+    for name, mode in (("real.txt", 0o640), ("b.jpg.json", 0o604)):
+        (source / name).write_text('{"city": "Köln"}')
+        (source / name).chmod(mode)
+    (outside := tmp_path / "outside.json").write_text('{"city": "Bonn"}')
+    (source / "a.jpg.json").symlink_to("real.txt")
+    (source / "c.jpg.json").symlink_to(outside)
+    outcomes = {one.name: one for one in write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abc"))}
+    assert (source / "a.jpg.json").is_symlink()
+    for name, mode in (("real.txt", 0o640), ("b.jpg.json", 0o604)):
+        assert document(source / name) == {"city": "Köln", "regions": [BOX]}
+        assert (source / name).stat().st_mode & 0o777 == mode
+    assert outcomes["c.jpg.json"].outcome == "failed"
+    assert "a link to something else than a file of this folder" in outcomes["c.jpg.json"].problem
+    assert document(source / "c.jpg.json") == document(outside) == {"city": "Bonn"}
+
+
 def test_a_dry_run_writes_nothing_and_says_what_would_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, file = folder_of(tmp_path / "s", "a.jpg", "b.jpg", "c.jpg"), tmp_path / "coco.json"
     (source / "b.jpg.json").write_text('{"regions": [{"bbox": [9, 9, 9, 9]}]}')

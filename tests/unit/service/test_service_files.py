@@ -79,6 +79,15 @@ def test_reports_add_up() -> None:
     assert summary(WaveReport()) == "nothing to do"
 
 
+def test_warnings_are_counted_and_named() -> None:
+    ghost = Failure("ghost.png", "ObjectNotFoundError", "nothing to read")
+    wave = WaveReport((BatchReport(IndexReport(warnings=(ghost,)), 1.0, "host", 11),))
+    assert summary(wave) == "1 warning"
+    lines = wave_markdown("s3://images", wave).splitlines()
+    start = lines.index("| warning | error | reason |")
+    assert lines[start + 2] == "| ghost.png | ObjectNotFoundError | nothing to read |"
+
+
 def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pipeline() -> None:
     first = IndexReport(timings_ms={"commit": 500.0, "segment": 1000.0})
     second = IndexReport(timings_ms={"segment": 250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0})

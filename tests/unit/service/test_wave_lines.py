@@ -51,6 +51,12 @@ BAD = tuple(Failure(f"{name}.jpg", "ImageError", "the file is cut off") for name
             "3 images in 4.0 s (0.8 a second): 3 failed; failed: a.jpg: the file is cut off, and 2 more: "
             "`searchanything failed list`",
         ),
+        (
+            3,
+            IndexReport(failed=1, failures=BAD[:1], warnings=BAD[1:]),
+            "3 images in 4.0 s (0.8 a second): 1 failed, 2 warnings; failed: a.jpg: the file is cut off; "
+            "warning: b.jpg: the file is cut off, and 1 more",
+        ),
     ],
 )
 def test_what_a_line_says(images: int, report: IndexReport, expected: str) -> None:

@@ -230,6 +230,8 @@ def test_images_without_features_are_named_and_nothing_changes(
         with pytest.raises(UsageError, match=r"2 images of 5 cannot get codes.*stays as it is.*--encode"):
             client.hash_layers.apply(layer)
         assert client.manifest.fingerprint == old.fingerprint
+        [goes_on] = [one.goes_on for one in client.hash_layers.list() if one.goes_on]
+        assert goes_on == f"searchanything hash apply {digest_of(layer)[:12]} --encode"
         change = client.hash_layers.apply(layer, encode=True)
         assert (change.carried, change.encoded, change.failed, change.left) == (0, 2, 0, 0)  # three were there
         assert sum(machine.segmenter.batch_sizes) == seen + 2
