@@ -9,6 +9,8 @@ thousands and sends or reads nothing closes his own, and a whole request, which 
 Who is answered before he has sent all gets `Connection: close` and the end of what is sent; what he sends on is taken
 and not read, until he closes or his time is over.
 
+A body in very many tiny chunks ends the connection: each costs microseconds, before anybody is asked for a token.
+
 A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
 
@@ -19,12 +21,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS: Final = 256
 _LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
 _MAY_ANSWER: Final = ("IDLE", "SEND_RESPONSE")  # states of h11
+_SPARE_CHUNKS: Final = 1024  # of a body, of any length
+_CHUNK_BYTES: Final = 64  # of the others, at least, in the mean
 HEADER_BYTES: Final = 16 * 2**10
 IDLE_S: Final = 120  # Go's clients, as of SeaweedFS and MinIO, keep a connection for 90 s; load balancers for 60
 REQUEST_S: Final = 15.0
@@ -35,6 +40,23 @@ class _HalfClosing:
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+class _ChunkCounting(h11.Connection):
+    """A connection that ends with a body of very many tiny chunks."""
+
+    _credit = 0  # in bytes
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """As of any connection. Raises: h11.RemoteProtocolError, also for such a body."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._credit = _SPARE_CHUNKS * _CHUNK_BYTES
+        elif isinstance(event, h11.Data):
+            self._credit += len(event.data) - event.chunk_start * _CHUNK_BYTES
+            if self._credit < 0:
+                raise h11.RemoteProtocolError("very many tiny chunks")
+        return event
 
 
 class BoundedProtocol(H11Protocol):
@@ -48,6 +70,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and make room for it."""
         super().connection_made(transport)
+        self.conn = _ChunkCounting(h11.SERVER, HEADER_BYTES)
         self.waits_since = self.loop.time()
         self._expect_request()
         while len(self.connections) > self.most_connections():
@@ -192,7 +215,6 @@ def _options(protocol: type[BoundedProtocol]) -> dict[str, Any]:
     return {
         "http": protocol,
         "ws": "none",
-        "h11_max_incomplete_event_size": HEADER_BYTES,
         "timeout_keep_alive": IDLE_S,
     }
 

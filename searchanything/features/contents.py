@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -36,16 +36,28 @@ IMAGES_KEY: Final = b"searchanything_images"
 BUCKET_KEY: Final = b"searchanything_bucket"
 GROUP_ROWS: Final = 8192  # of a row group, at most
 _HIGHEST = float(np.finfo(np.float16).max)
+_GENERATIONS: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class KeptImage:
-    """One attempt at an image in a file's list: its rows follow those of the images before it."""
+    """One attempt at an image in a file's list: its rows follow those of the images before it.
+
+    Raises: ValueError, at construction, for what no index has.
+    """
 
     key: str
     etag: str
     generation: int
     regions: int
+
+    def __post_init__(self) -> None:
+        texts, numbers = (self.key, self.etag), (self.generation, self.regions)
+        if {*map(type, texts)} != {str} or {*map(type, numbers)} != {int}:
+            raise ValueError("expected a text as key and etag, a whole number as generation and regions")
+        if min(numbers) < 0 or max(numbers) >= _GENERATIONS:
+            raise ValueError("expected a generation and a number of regions from 0 on, of 64 bits")
+        self.key.encode()  # half of a surrogate pair is no text
 
 
 class CachedFile(Closing):
@@ -61,8 +73,7 @@ class CachedFile(Closing):
         self._file = cache.files.open(stored)
         try:
             self._parquet = parquet.ParquetFile(self._file, page_checksum_verification=True)
-            listed = json.loads((self._parquet.schema_arrow.metadata or {})[IMAGES_KEY])
-            self.images = [KeptImage(**entry) for entry in listed]
+            self.images = listed_images(self._parquet.schema_arrow.metadata or {})
             rows = sum(image.regions for image in self.images)
             if rows != self._parquet.metadata.num_rows:
                 raise ValueError(f"lists {rows} regions and holds {self._parquet.metadata.num_rows}")
@@ -92,6 +103,14 @@ class CachedFile(Closing):
             f"{self._place}: {self.stored.name} is no file of kept features ({type(error).__name__}: {error}); "
             "remove it, then index again with --force"
         )
+
+
+def listed_images(metadata: Mapping[bytes, bytes]) -> list[KeptImage]:
+    """The list of a file's images. Raises: KeyError where there is none; ValueError, TypeError where it is damaged."""
+    try:
+        return [KeptImage(**entry) for entry in json.loads(metadata[IMAGES_KEY])]
+    except RecursionError as error:
+        raise ValueError("its list is too deeply nested") from error
 
 
 def batch_table(images: Sequence[ImageFeatures]) -> tuple[Any, list[KeptImage]]:

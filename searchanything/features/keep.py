@@ -51,7 +51,7 @@ def read_tombstones(cache: FeatureCache, files: Sequence[StoredFile]) -> dict[st
                 tombstones[str(key)] = max(tombstones.get(key, 0), int(generation))
         except ObjectNotFoundError:
             continue  # a compaction is through with it
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise StoreError(f"{cache.files.location}: {stored.name} is damaged: {error}; remove it") from error
     return tombstones
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.features.contents import BUCKET_KEY, IMAGES_KEY, KeptImage
+from searchanything.features.contents import BUCKET_KEY, listed_images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +31,13 @@ class ListedImages:
         """Read a footer; None for a file that does not say whose its rows are, or is a part of one that did."""
         try:
             bucket = json.loads(metadata[BUCKET_KEY])
-            images = [KeptImage(**entry) for entry in json.loads(metadata[IMAGES_KEY])]
-        except (KeyError, TypeError, ValueError):
+            images = listed_images(metadata)
+            names = [f"{bucket}\0{image.key}".encode() for image in images]
+        except (KeyError, TypeError, ValueError, RecursionError):
             return None
         if sum(image.regions for image in images) != rows:
             return None
-        named = b"".join(blake2b(f"{bucket}\0{image.key}".encode(), digest_size=8).digest() for image in images)
+        named = b"".join(blake2b(name, digest_size=8).digest() for name in names)
         return cls(
             np.frombuffer(named, np.uint64),
             np.array([image.generation for image in images], dtype=np.int64),

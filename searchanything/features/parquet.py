@@ -10,7 +10,8 @@ A row per region:
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
 float32 and float64, lists of a type without a length (as pandas and polars write them) that are as long in every row,
-further columns, and any sizes of row groups, of which they hold a few megabytes at a time. Where pages have checksums,
+further columns, and any sizes of row groups, of which they hold a few megabytes at a time. A row has at most
+`MOST_COLUMNS` numbers of each kind, however small they are packed. Where pages have checksums,
 these are verified; what writes the files should write them (`write_page_checksum`). One further column can be read as
 the regions' classes: strings or integers. Null, an empty name and a negative number say that a region's class is not
 known.
@@ -37,6 +38,9 @@ MASK_COLUMN: Final = "mask_features"
 IMAGE_COLUMN: Final = "image_features"
 FINGERPRINT_KEY: Final = b"feature_fingerprint"
 READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
+MOST_COLUMNS: Final = 2**13  # of either kind in a row: models give 2,000, and a batch of these takes 256 MB
+_OPTIONS: Final = {"buffer_size": READ_BYTES, "pre_buffer": False, "page_checksum_verification": True}
+_MOST_NAME_BYTES: Final = 2**12  # of a class, in the mean of a row group
 NO_CLASS: Final = -1
 
 
@@ -103,9 +107,7 @@ class FeatureFile:
         arrow, parquet = parquet_libraries()
         self._name, self._class_column = name, class_column
         try:
-            self._file = parquet.ParquetFile(
-                file, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
+            self._file = parquet.ParquetFile(file, **_OPTIONS)
             schema = self._file.schema_arrow
             stated = (schema.metadata or {}).get(FINGERPRINT_KEY)
             self.fingerprint: str | None = None if stated is None else stated.decode()
@@ -124,6 +126,10 @@ class FeatureFile:
                     f"{name}: expected a column {class_column} of strings or integers, the regions' classes, "
                     f"got {kind or 'none'}; its columns are {', '.join(schema.names)}"
                 )
+            # A name that very many rows have is in memory once.
+            options = {**_OPTIONS, "metadata": self._file.metadata, "read_dictionary": [class_column]}
+            self._file = parquet.ParquetFile(file, **options)
+        self._check_widths()
         self.metadata: Mapping[bytes, bytes] = schema.metadata or {}
         self.rows: int = self._file.metadata.num_rows
         self._widths: dict[str, int] = {}  # of the lists of each column, by the first row that was read
@@ -135,7 +141,7 @@ class FeatureFile:
         columns = [MASK_COLUMN, IMAGE_COLUMN, *([] if self._class_column is None else [self._class_column])]
         try:
             for batch in self._file.iter_batches(rows, columns=columns):
-                classes = None if self._class_column is None else class_numbers(batch[self._class_column].to_pylist())
+                classes = None if self._class_column is None else _numbers_of(batch[self._class_column])
                 mask, image = (self._matrix(batch, column, first=read) for column in (MASK_COLUMN, IMAGE_COLUMN))
                 yield FeatureBatch(mask, image, classes)
                 read += len(batch)
@@ -143,6 +149,21 @@ class FeatureFile:
                 raise UsageError(f"{self._name} is damaged: it lists {self.rows} rows, and {read} can be read")
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._name} is damaged: {error}") from error
+
+    def _check_widths(self) -> None:
+        """Refuse rows that would take much memory; a small file may hold very many of them. Raises: UsageError."""
+        most = {MASK_COLUMN: MOST_COLUMNS, IMAGE_COLUMN: MOST_COLUMNS, self._class_column: _MOST_NAME_BYTES}
+        for group in map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups)):
+            for chunk in map(group.column, range(group.num_columns)):
+                column = chunk.path_in_schema.partition(".")[0]
+                is_name = column == self._class_column
+                size = chunk.total_uncompressed_size if is_name else chunk.num_values
+                if column in most and size > most[column] * max(group.num_rows, 1):
+                    kind = "bytes of names" if is_name else "numbers"
+                    raise UsageError(
+                        f"{self._name}: column {column}: expected at most {most[column]:,} {kind} a row, "
+                        f"got {size:,} in {group.num_rows:,} rows"
+                    )
 
     def _matrix(self, batch: Any, column: str, *, first: int) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
         """A column's lists as rows (n, width), of which the batch's first one is row `first` of the file."""
@@ -186,6 +207,15 @@ def _names_classes(kind: Any, types: Any) -> bool:  # noqa: ANN401 - pyarrow has
 def class_numbers(names: Sequence[str | int | None]) -> NDArray[np.int64]:
     """A number for each class, the same in every batch and file; `NO_CLASS` for None, empty names and those below 0."""
     return np.array([NO_CLASS if name is None else _class_number(str(name).strip()) for name in names], dtype=np.int64)
+
+
+def _numbers_of(column: Any) -> NDArray[np.int64]:  # noqa: ANN401 - pyarrow has no types
+    """`class_numbers` of a column's rows; each name is made a text once, however many rows have it."""
+    arrow, _ = parquet_libraries()
+    encoded = column if arrow.types.is_dictionary(column.type) else column.dictionary_encode()
+    numbers = class_numbers([*encoded.dictionary.to_pylist(), None])
+    rows: NDArray[np.int64] = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
+    return numbers[rows]
 
 
 @lru_cache(maxsize=2**16)

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Opener
 from searchanything.features.newest_copies import ListedImages, newest_rows
-from searchanything.features.parquet import FeatureBatch, FeatureFile
+from searchanything.features.parquet import MOST_COLUMNS, FeatureBatch, FeatureFile
 
 BATCH_ROWS: Final = 8192
-_MOST_COLUMNS: Final = 2**16  # a batch of them is read into memory
 _LARGEST: Final = 1e15  # the square of a longer row would be no float32
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
@@ -205,7 +204,7 @@ def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[An
         shape, is_fortran, dtype = read(file)
     except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:  # it is read as Python
         raise UsageError(f"{name} is no .npy file: {error}") from error
-    if len(shape) != 2 or is_fortran or dtype.kind != "f" or shape[0] < 0 or not 0 < shape[1] <= _MOST_COLUMNS:
+    if len(shape) != 2 or is_fortran or dtype.kind != "f" or shape[0] < 0 or not 0 < shape[1] <= MOST_COLUMNS:
         order = "Fortran" if is_fortran else "C"
         raise UsageError(
             f"{name}: expected a matrix (N, C + D) of floats in C order, got {shape} {dtype} in {order} order"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import safetensors.numpy
 
-from searchanything.core.errors import UniformFeaturesError
+from searchanything.core.errors import ModelError, UniformFeaturesError
 from searchanything.core.types import FloatArray
 from searchanything.hash_training.neighbours import class_whitening
 from searchanything.hash_training.sampling import FeatureSample
@@ -58,13 +58,24 @@ class Standardisation:
 
     @classmethod
     def of_layer(cls, layer: HashLayer) -> Standardisation:
-        """What training kept in the layer's file; nothing is centred or weighted where it kept nothing."""
+        """What training kept in the layer's file; nothing is centred or weighted where it kept nothing.
+
+        Raises: ModelError for what fits no such layer.
+        """
         tensors = safetensors.numpy.load(layer.to_bytes())
         columns = layer.weight.shape[1]
+        shapes = {"mean": (columns,), "scale": (columns,), "whitening": (columns, columns)}
+        notes = {name: tensors[name] for name in shapes if name in tensors}
+        for name, note in notes.items():
+            if note.shape != shapes[name] or note.dtype.kind != "f" or not np.isfinite(note).all():
+                raise ModelError(
+                    f"expected finite floats {shapes[name]} as the hash layer's {name}, got {note.dtype} {note.shape}; "
+                    "train it again"
+                )
         return cls(
-            tensors.get("mean", np.zeros(columns, np.float32)),
-            tensors.get("scale", np.ones(columns, np.float32)),
-            tensors.get("whitening"),
+            notes.get("mean", np.zeros(columns, np.float32)),
+            notes.get("scale", np.ones(columns, np.float32)),
+            notes.get("whitening"),
         )
 
     def notes(self) -> dict[str, FloatArray]:

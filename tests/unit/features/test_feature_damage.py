@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,10 +20,10 @@ from searchanything.core.errors import StoreError, UsageError
 from searchanything.core.protocols import StoredFile
 from searchanything.core.settings import Settings
 from searchanything.features.compact import compact
-from searchanything.features.contents import CachedFile
+from searchanything.features.contents import BUCKET_KEY, IMAGES_KEY, CachedFile
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.kept_regions import kept_regions, kept_sample
-from searchanything.features.layout import FeatureCache
+from searchanything.features.layout import TOMBSTONES, FeatureCache
 from searchanything.features.parquet import IMAGE_COLUMN, MASK_COLUMN
 from searchanything.features.status import cache_status
 from searchanything.ingest.pipeline import index_images
@@ -139,6 +140,66 @@ def test_a_file_that_lists_other_rows_than_it_holds_is_damaged(kept: KeptFolder)
     damaged = kept.files[0]
     pq.write_table(pq.read_table(damaged).slice(1), damaged)  # keeps the list
     with pytest.raises(StoreError, match=rf"{damaged.name}.* lists .* regions and holds .*index again with --force"):
+        cache_status(kept.cache, kept.index, age_s=OLD_S)
+
+
+def relist(path: Path, name: bytes, text: bytes) -> None:
+    """The same rows, with another text in the file's metadata."""
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, name: text}
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="none", use_dictionary=False)
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"regions": -1},
+        {"regions": 10**30},
+        {"regions": 1.0},
+        {"regions": "1"},
+        {"generation": "x"},
+        {"generation": None},
+        {"generation": 2**63},
+        {"key": "\ud800"},
+        {"key": ["a"]},
+        {"etag": 1},
+        None,
+    ],
+    ids=str,
+)
+def test_a_list_of_what_no_index_has_is_damage(kept: KeptFolder, altered: dict[str, Any] | None) -> None:
+    """Anybody may have written the file: each number of its list is used as one."""
+    damaged = kept.files[0]
+    listed = json.loads(pq.read_schema(damaged).metadata[IMAGES_KEY])
+    number = listed[0]["regions"]
+    entry = {**listed[0], **(altered or {})}
+    if isinstance(entry["regions"], int) and entry["regions"] != number:  # the sum is right
+        listed.append({**listed[0], "key": "z", "regions": number - entry["regions"]})
+    text = json.dumps([entry, *listed[1:]])
+    relist(damaged, IMAGES_KEY, b"[" * 100_000 if altered is None else text.encode())
+    for read in (
+        lambda: cache_status(kept.cache, kept.index, age_s=OLD_S),
+        lambda: list(kept_regions(kept.cache, lambda _: True)),
+        lambda: kept_sample(kept.cache, most=1000),
+        kept.compact,
+    ):
+        with pytest.raises(StoreError, match=rf"{damaged.name}.*index again with --force"):
+            read()
+    assert len(kept.read())  # whoever trains takes it as rows of nobody knows which images
+
+
+@pytest.mark.parametrize("bucket", [b"[" * 100_000, b'"\\ud800"'])
+def test_rows_of_a_bucket_that_has_no_name_are_read(kept: KeptFolder, bucket: bytes) -> None:
+    rows = kept.read()
+    relist(kept.files[0], BUCKET_KEY, bucket)
+    np.testing.assert_array_equal(np.sort(kept.read(), axis=0), np.sort(rows, axis=0))
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a.png": Infinity}', b'{"a.png": null}', b"[]", b"\xff"])
+def test_tombstones_that_nobody_wrote_are_damage(kept: KeptFolder, text: bytes) -> None:
+    name = kept.cache.new_name(TOMBSTONES)
+    kept.cache.files.write(name, text)
+    with pytest.raises(StoreError, match=rf"{name} is damaged"):
         cache_status(kept.cache, kept.index, age_s=OLD_S)
 
 

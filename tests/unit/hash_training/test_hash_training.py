@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from searchanything.core.errors import UniformFeaturesError, UsageError
+from searchanything.core.errors import ModelError, UniformFeaturesError, UsageError
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.deep import DeepOptions, fit_deep
 from searchanything.hash_training.neighbours import neighbour_whitening
@@ -175,6 +175,25 @@ def test_the_layer_says_how_it_was_made_and_keeps_what_was_folded() -> None:
     expected = Standardisation.of(draw_sample([clustered()], rows=50_000, seed=3), mask_share=0.07)
     np.testing.assert_array_equal(kept.mean, expected.mean)
     np.testing.assert_array_equal(kept.scale, expected.scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("mean", np.zeros(31)),
+        ("mean", np.full(32, np.nan)),
+        ("scale", np.ones((1, 32))),
+        ("whitening", np.eye(3)),
+        ("whitening", np.zeros(0)),
+    ],
+)
+def test_notes_that_do_not_fit_a_layer_are_named(name: str, note: np.ndarray) -> None:
+    """A layer is anybody's: codes never depend on its notes, but judging does."""
+    weight = np.ones((64, 32), np.float32)
+    facts = {"method": "itq", "trained": "true"}
+    layer = HashLayer.create(weight, weight[:, 0], mask_dimension=8, provenance=facts, notes={name: note})
+    with pytest.raises(ModelError, match=f"as the hash layer's {name}, got"):
+        judge_layer(layer, [clustered()])
 
 
 def test_features_without_mask_features() -> None:
