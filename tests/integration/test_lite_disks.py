@@ -56,6 +56,12 @@ def mount(*words: str) -> None:
         pytest.skip(f"this machine does not let us mount a disk: {done.stderr.decode()}")
 
 
+def umount(folder: Path) -> None:
+    """Busy while anybody looks at what processes have open, or a process that has ended is still being torn down."""
+    words = ["umount", str(folder)]
+    wait_until(lambda: subprocess.run(words, capture_output=True, check=False).returncode == 0)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MB."""
@@ -65,8 +71,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
     yield folder
     wait_until_ended(folder / "index.db")
-    umount = ["umount", str(folder)]  # busy while anybody looks at what processes have open
-    wait_until(lambda: subprocess.run(umount, capture_output=True, check=False).returncode == 0)
+    umount(folder)
 
 
 def fill(disk: Path, *, left: int) -> Path:
@@ -134,7 +139,7 @@ def only_read(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[], None]]]:
 
     def by_mount(folder: Path) -> Callable[[], None]:
         mount("--bind", str(folder), str(folder))
-        undo.append(lambda: subprocess.run(["umount", str(folder)], check=True) and None)
+        undo.append(lambda: umount(folder))
         mount("-o", "remount,bind,ro", str(folder))
         return lambda: mount("-o", "remount,bind,rw", str(folder))
 
