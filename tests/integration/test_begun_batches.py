@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from juicefs_gateway import free_port
+from juicefs_gateway import free_port, held_port
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from urllib3 import PoolManager, make_headers
@@ -188,7 +188,7 @@ def test_a_run_that_fails_before_it_begins_gives_its_batch_back(
 
 def test_without_prefect_the_wave_fails_and_its_batch_is_given_back(use: Callable[[Begun], Begun]) -> None:
     workers = use(Begun(None, waits=True))
-    with prefect_at(f"http://127.0.0.1:{free_port()}/api", ""):
+    with held_port() as port, prefect_at(f"http://127.0.0.1:{port}/api", ""):
         assert asyncio.run(given_back_of(workers, RuntimeError, "Failed to reach API")) == 1
     assert workers.keys == [["a"]]
 
