@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -137,9 +137,11 @@ def until(condition: Callable[[], bool], what: str, *, timeout_s: float = HEAL_S
 @contextmanager
 def service_bench(folder: Path, monkeypatch: Any) -> Iterator[Bench]:
     """A watched bucket, for the length of a block."""
-    (folder / "s3").mkdir()
-    with held_port() as port, LocalS3(folder / "s3") as server:
+    with ExitStack() as stack:
+        port = stack.enter_context(held_port())
+        (folder / "s3").mkdir()
         (folder / "s3" / "notification.toml").write_text(NOTIFICATION.format(port=port, token=TOKEN))
+        server = stack.enter_context(LocalS3(folder / "s3"))
         storage = server.settings()
         settings = Settings(storage=storage, _env_file=None)
         settings.milvus.uri = str(folder / "index.db")
