@@ -70,13 +70,6 @@ def held_port() -> Iterator[int]:
         yield int(holder.getsockname()[1])
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
     for _ in attempts(server, within_s=READY_S):
         try:

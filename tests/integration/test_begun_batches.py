@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from juicefs_gateway import free_port, held_port
+from juicefs_gateway import held_port
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from urllib3 import PoolManager, make_headers
@@ -80,8 +80,11 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A server of its own, which this process uses."""
     settings = Settings(_env_file=None)
     settings.milvus.uri = str(tmp_path_factory.mktemp("service") / "index.db")
-    settings.service.prefect_port = free_port()
-    with ServiceTree(SOURCE, settings) as tree, prefect_at(tree.api_url, str(tree.password)):
+    with (
+        held_port() as settings.service.prefect_port,
+        ServiceTree(SOURCE, settings) as tree,
+        prefect_at(tree.api_url, str(tree.password)),
+    ):
         yield Prefect(tree.api_url, str(tree.password))
         EventsWorker.drain_all()
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from distributed.core import Server
 from distributed.protocol.serialize import ToPickle
 from distributed.scheduler import TaskGroup
 from distributed.security import Security
+from juicefs_gateway import held_port
 from service_bench import worker_pids
 
 from searchanything.core.errors import SettingsError, StoreUnavailableError
@@ -248,16 +248,20 @@ def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> No
         asyncio.run(Workers(address, gone).replace("host", 11))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a scheduler may listen, again and again."""
+    with held_port() as port:
+        yield port
+
+
 @pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers
 def test_a_worker_waits_for_a_scheduler_that_is_away(
-    key: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    key: Path, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the beginning and later: for longer than it takes to connect."""
     monkeypatch.setitem(cluster._DASK, "distributed.comm.timeouts.connect", "1s")
     caplog.set_level("INFO", cluster.__name__)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     settings = ServiceSettings(cluster_key_file=key, scheduler=f"tls://127.0.0.1:{port}")
     options = {"port": port, "protocol": "tls", "security": cluster_security(settings), "dashboard": False}
 
