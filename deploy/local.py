@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -89,7 +90,8 @@ class Stack:
         self.milvus = milvus
         self.bucket = bucket
         self.s3 = LocalS3(self.folder / "s3")
-        self.ports = dict(zip(("scheduler", "dashboard", "webhook"), _free_ports(3), strict=True))
+        self.ports: dict[str, int] = {}  # from the start on
+        self._held = ExitStack()
         self._listener: socket.socket | None = None  # of Prefect's server, as `searchanything watch` holds it
         self.programs: dict[str, Program] = {}
         self._workers = workers
@@ -132,6 +134,8 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and wait until it serves. Raises: NotReadyError, StoreUnavailableError, SettingsError."""
+        for name in ("scheduler", "dashboard", "webhook"):
+            self.ports[name] = self._held.enter_context(holding_a_port()).getsockname()[1]
         self._write_notification()
         make_cluster_key(self._cluster_key, replace=False)
         self.s3.start()
@@ -166,6 +170,7 @@ class Stack:
                 thread.join()
         self.milvus.stop()
         self.s3.stop()
+        self._held.close()
         if self._listener is not None:
             self._listener.close()
 
@@ -232,14 +237,15 @@ def _answers(url: str) -> bool:
         return bool(answer.status == 200)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
-    try:
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def holding_a_port() -> socket.socket:
+    """A socket that has a port of loopback and does not listen, so that no other program is given it.
+
+    A server that is told the port listens beside it, and again after it was killed: servers set SO_REUSEADDR.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((_HOST, 0))
+    return holder
 
 
 def _show(stack: Stack, shown: Mapping[str, str]) -> None:

@@ -53,7 +53,11 @@ class _Deadline:
         self._until = 0.0
         self._connections: list[http.client.HTTPConnection] = []
         self._sockets: list[socket.socket] = []
-        self.is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is: a socket's own timeout may come a moment before the timer."""
+        return time.monotonic() >= self._until
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -102,11 +106,9 @@ class _Deadline:
             except OSError as found:
                 made.close()
                 error = found
-        self.is_over = self.is_over or time.monotonic() >= self._until  # the timer may be a moment later
         raise error
 
     def _end(self) -> None:
-        self.is_over = True
         for one in [*self._sockets, *(made.sock for made in self._connections if made.sock is not None)]:
             with suppress(OSError):
                 socket.socket.shutdown(one, socket.SHUT_RDWR)  # also of one with TLS, which would say goodbye first

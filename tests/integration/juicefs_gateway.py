@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from deploy.local import holding_a_port
 from searchanything.core.settings import StorageSettings
 from searchanything.processes import attempts
 
@@ -38,35 +39,35 @@ def juicefs_gateway(folder: Path) -> Iterator[StorageSettings]:
     subprocess.run(
         [binary, "format", *objects, metadata, "test"], check=True, env=environment, cwd=folder, capture_output=True
     )
-    port = free_port()
     flags = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--cache-dir", f"{folder}/cache", "--no-banner"]
-    with (folder / "gateway.log").open("wb") as log:
-        server = subprocess.Popen(
-            [binary, "gateway", *flags, metadata, f"127.0.0.1:{port}"],
-            env=environment,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for_port(port, server)
-        yield StorageSettings(
-            endpoint=f"127.0.0.1:{port}", access_key=SecretStr(user), secret_key=SecretStr(password), secure=False
-        )
-    finally:
-        server.terminate()
+    with held_port() as port:
+        with (folder / "gateway.log").open("wb") as log:
+            server = subprocess.Popen(
+                [binary, "gateway", *flags, metadata, f"127.0.0.1:{port}"],
+                env=environment,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+            )
         try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            wait_for_port(port, server)
+            yield StorageSettings(
+                endpoint=f"127.0.0.1:{port}", access_key=SecretStr(user), secret_key=SecretStr(password), secure=False
+            )
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port for whoever is told it; until somebody listens there, connections are refused."""
+    with holding_a_port() as holder:
+        yield int(holder.getsockname()[1])
 
 
 def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from distributed import Client as DaskClient
 from distributed.security import Security
 from fakes.models import DEADLY, drawn
 from fakes.storage import storage_variables
-from juicefs_gateway import free_port
+from juicefs_gateway import held_port
 from PIL import Image
 from pydantic import SecretStr
 from urllib3 import PoolManager, make_headers
@@ -137,10 +137,11 @@ def until(condition: Callable[[], bool], what: str, *, timeout_s: float = HEAL_S
 @contextmanager
 def service_bench(folder: Path, monkeypatch: Any) -> Iterator[Bench]:
     """A watched bucket, for the length of a block."""
-    port = free_port()
-    (folder / "s3").mkdir()
-    (folder / "s3" / "notification.toml").write_text(NOTIFICATION.format(port=port, token=TOKEN))
-    with LocalS3(folder / "s3") as server:
+    with ExitStack() as stack:
+        port = stack.enter_context(held_port())
+        (folder / "s3").mkdir()
+        (folder / "s3" / "notification.toml").write_text(NOTIFICATION.format(port=port, token=TOKEN))
+        server = stack.enter_context(LocalS3(folder / "s3"))
         storage = server.settings()
         settings = Settings(storage=storage, _env_file=None)
         settings.milvus.uri = str(folder / "index.db")

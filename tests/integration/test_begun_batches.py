@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from juicefs_gateway import free_port
+from juicefs_gateway import held_port
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from urllib3 import PoolManager, make_headers
@@ -80,8 +80,11 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A server of its own, which this process uses."""
     settings = Settings(_env_file=None)
     settings.milvus.uri = str(tmp_path_factory.mktemp("service") / "index.db")
-    settings.service.prefect_port = free_port()
-    with ServiceTree(SOURCE, settings) as tree, prefect_at(tree.api_url, str(tree.password)):
+    with (
+        held_port() as settings.service.prefect_port,
+        ServiceTree(SOURCE, settings) as tree,
+        prefect_at(tree.api_url, str(tree.password)),
+    ):
         yield Prefect(tree.api_url, str(tree.password))
         EventsWorker.drain_all()
 
@@ -188,7 +191,7 @@ def test_a_run_that_fails_before_it_begins_gives_its_batch_back(
 
 def test_without_prefect_the_wave_fails_and_its_batch_is_given_back(use: Callable[[Begun], Begun]) -> None:
     workers = use(Begun(None, waits=True))
-    with prefect_at(f"http://127.0.0.1:{free_port()}/api", ""):
+    with held_port() as port, prefect_at(f"http://127.0.0.1:{port}/api", ""):
         assert asyncio.run(given_back_of(workers, RuntimeError, "Failed to reach API")) == 1
     assert workers.keys == [["a"]]
 

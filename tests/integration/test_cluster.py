@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from distributed.core import Server
 from distributed.protocol.serialize import ToPickle
 from distributed.scheduler import TaskGroup
 from distributed.security import Security
+from juicefs_gateway import held_port
 from service_bench import worker_pids
 
 from searchanything.core.errors import SettingsError, StoreUnavailableError
@@ -60,7 +60,11 @@ def ports() -> set[int]:
     """All ports on which this process and its children listen: scheduler, nanny, worker and their pages."""
     me = psutil.Process()
     family = [me, *me.children(recursive=True)]
-    return {one.laddr.port for process in family for one in process.net_connections() if one.status == "LISTEN"}
+    found: set[int] = set()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found |= {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
+    return found
 
 
 def strangers(folder: Path) -> list[Security]:
@@ -74,7 +78,7 @@ def test_whoever_has_the_key_may(address: str, key: Path) -> None:
     assert address.startswith("tls://127.0.0.1:")
     [worker] = worker_pids(address, cluster_security(ServiceSettings(cluster_key_file=key)))
     assert worker.startswith("tls://127.0.0.1:")
-    asyncio.run(came_in(address, cluster_security(ServiceSettings(cluster_key_file=key))))
+    asyncio.run(came_in(address, cluster_security(ServiceSettings(cluster_key_file=key)), within_s=60.0))
 
 
 def test_a_stranger_runs_no_code_on_any_port(address: str, others: set[int], tmp_path: Path) -> None:
@@ -93,13 +97,13 @@ async def attempts(tries: list[tuple[str, Security | None]]) -> list[str]:
     return [address for (address, _), one in zip(tries, done, strict=True) if one is None]
 
 
-async def came_in(address: str, security: Security | None) -> None:
+async def came_in(address: str, security: Security | None, *, within_s: float = 2.0) -> None:
     """Connect, and have the other side answer."""
     options = {} if security is None else security.get_connection_args("client")
-    connection = await connect(address, timeout=2, **options)
+    connection = await connect(address, timeout=within_s, **options)
     try:
         await connection.write({"op": "identity", "reply": True})
-        await asyncio.wait_for(connection.read(), 2)
+        await asyncio.wait_for(connection.read(), within_s)
     finally:
         connection.abort()
 
@@ -244,16 +248,20 @@ def test_a_worker_that_went_by_itself_is_no_error(address: str, key: Path) -> No
         asyncio.run(Workers(address, gone).replace("host", 11))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a scheduler may listen, again and again."""
+    with held_port() as port:
+        yield port
+
+
 @pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")  # of strangers
 def test_a_worker_waits_for_a_scheduler_that_is_away(
-    key: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    key: Path, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the beginning and later: for longer than it takes to connect."""
     monkeypatch.setitem(cluster._DASK, "distributed.comm.timeouts.connect", "1s")
     caplog.set_level("INFO", cluster.__name__)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     settings = ServiceSettings(cluster_key_file=key, scheduler=f"tls://127.0.0.1:{port}")
     options = {"port": port, "protocol": "tls", "security": cluster_security(settings), "dashboard": False}
 

@@ -26,7 +26,7 @@ def killed(verb: str, uri: str, folder: Path, *, at: int) -> None:
     """Have the verb end by SIGKILL as soon as it says that it has done so many."""
     script, tests = Path(__file__).with_name("killed_verbs.py"), Path(__file__).parents[1]
     victim = subprocess.Popen(
-        [sys.executable, str(script), verb, uri, str(folder), str(max(1, IMAGES // 20))],
+        [sys.executable, str(script), verb, uri, str(folder), str(max(1, IMAGES // 20)), str(at)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},

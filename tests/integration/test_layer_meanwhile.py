@@ -20,17 +20,22 @@ from searchanything.core.settings import load_settings
 from searchanything.models.hashing import HashLayer
 
 IMAGES, QUESTIONS, BEFORE = 20, 400, 30
-ANSWER_S: Final = 0.02  # at least, so that the list is not at its end when the layer is
 TIMEOUT_S: Final = 120.0
 _ASKING = f"""
 import sys, time
+from pathlib import Path
 import pytest
 from fakes.machine import Machine
 from searchanything.answers.question_lists import AnswerFile
 from searchanything.cli.app import run
 Machine().install(pytest.MonkeyPatch())
-add = AnswerFile.add
-AnswerFile.add = lambda *asked: (time.sleep({ANSWER_S}), add(*asked))
+applied, add, left = Path(sys.argv.pop(1)), AnswerFile.add, [{QUESTIONS}]
+def one(*asked):
+    left[0] -= 1
+    while left[0] == {QUESTIONS // 2} and not applied.exists():  # the list is not at its end when the layer is
+        time.sleep(0.02)
+    add(*asked)
+AnswerFile.add = one
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -44,21 +49,25 @@ def test_a_list_is_answered_by_one_layer(file: Path, tmp_path: Path, monkeypatch
         (images / f"{number:03}.png").write_bytes(png_of(drawn(48, 64, red=(4, 4, 20 + number, 30))))
     names = [str(images / f"{number % IMAGES:03}.png") for number in range(QUESTIONS)]
     questions.write_text("image\n" + "".join(f"{name}#0\n" for name in names))
-    layer = tmp_path / "layer.safetensors"
+    layer, applied = tmp_path / "layer.safetensors", tmp_path / "applied"
     layer.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=6).to_bytes())
     settings = load_settings()
     settings.ingest.keep_features, settings.ingest.features_dir = True, tmp_path / "features"
     with connect(str(file), settings=settings, preset="pico") as client:
         assert client.index(images, hash_file="untrained").indexed == IMAGES
+        asked = ["query-many", str(questions), "--out", str(answers), "--uri", str(file)]
         asking = subprocess.Popen(
-            [sys.executable, "-c", _ASKING, "query-many", str(questions), "--out", str(answers), "--uri", str(file)],
+            [sys.executable, "-c", _ASKING, str(applied), *asked],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         with asking:
             wait_for_answers(tmp_path, asking)
-            change = client.hash_layers.apply(layer)
+            try:
+                change = client.hash_layers.apply(layer)
+            finally:
+                applied.touch()
             _, said = asking.communicate(timeout=TIMEOUT_S)
         assert (change.carried, asking.returncode) == (IMAGES, 0), said
         live = client.manifest.fingerprint

@@ -56,6 +56,14 @@ def mount(*words: str) -> None:
         pytest.skip(f"this machine does not let us mount a disk: {done.stderr.decode()}")
 
 
+def umount(folder: Path) -> None:
+    """At once, whoever has a file open there still, as a process that has ended and is being torn down.
+
+    What stayed mounted would be an error of each later run: pytest removes the folders of earlier ones.
+    """
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MB."""
@@ -65,8 +73,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
     yield folder
     wait_until_ended(folder / "index.db")
-    umount = ["umount", str(folder)]  # busy while anybody looks at what processes have open
-    wait_until(lambda: subprocess.run(umount, capture_output=True, check=False).returncode == 0)
+    umount(folder)
 
 
 def fill(disk: Path, *, left: int) -> Path:
@@ -134,7 +141,7 @@ def only_read(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[], None]]]:
 
     def by_mount(folder: Path) -> Callable[[], None]:
         mount("--bind", str(folder), str(folder))
-        undo.append(lambda: subprocess.run(["umount", str(folder)], check=True) and None)
+        undo.append(lambda: umount(folder))
         mount("-o", "remount,bind,ro", str(folder))
         return lambda: mount("-o", "remount,bind,rw", str(folder))
 
@@ -220,7 +227,7 @@ def test_what_others_write_to_an_index_that_is_only_read_here_is_seen(file: Path
         os.kill(processes_of(reading / "index.db")["server"][0], 15)
         wait_until_ended(reading / "index.db")
     finally:
-        subprocess.run(["umount", "-l", str(reading)], check=True)
+        umount(reading)
 
 
 def test_no_index_can_be_made_below_a_file(tmp_path: Path) -> None:

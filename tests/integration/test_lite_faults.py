@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +114,8 @@ def test_an_index_of_the_same_name_in_a_new_file_is_another_one(file: Path) -> N
 def kill_all(file: Path) -> None:
     """Do not wait for servers that would stay long."""
     for pid in processes_of(file)["server"]:
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("way", ["cp", "mv"])

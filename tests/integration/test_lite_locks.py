@@ -17,8 +17,9 @@ from integration.test_lite_faults import NAME, add, keys, made, make, opened
 
 from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.types import ImageRef
+from searchanything.stores import lite_connection
 from searchanything.stores.lite_client import LiteClient
-from searchanything.stores.lite_file import WHOLE_COLLECTION, parts_of_collection
+from searchanything.stores.lite_file import WHOLE_COLLECTION, parts_of_collection, wait_for_readers
 from searchanything.stores.milvus import MilvusIndexStore
 
 _OTHER_PROGRAM = """
@@ -33,16 +34,22 @@ other.execute("ROLLBACK")
 
 
 @contextmanager
-def held_by_another_program(file: Path, begin: str, *, for_s: float) -> Iterator[None]:
-    """Another process's transaction; one of this process would end with any look of ours at the file (POSIX locks)."""
+def held_by_another_program(file: Path, begin: str, *, for_s: float | None = None) -> Iterator[None]:
+    """Another process's transaction, as long as the block if no time is said.
+
+    One of this process would end with any look of ours at the file (POSIX locks).
+    """
     command = [sys.executable, "-c", _OTHER_PROGRAM, str(file), begin]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        end = threading.Timer(for_s, other.stdin.close)
-        end.start()
+        end = threading.Timer(for_s or 0.0, other.stdin.close)
+        if for_s is not None:
+            end.start()
         yield
+        if for_s is None:
+            end.start()
         end.join()
         assert other.wait() == 0
 
@@ -115,15 +122,25 @@ def test_what_a_reader_keeps_from_being_dropped_does_not_come_back(file: Path) -
         assert make(store).counts().images == 0
 
 
-def test_who_reads_the_file_for_too_long_is_said(file: Path) -> None:
+def test_who_reads_the_file_for_too_long_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(file, 1)
-    with opened(file, timeout_s=1.0) as store:
+    patience_s: list[float] = []
+
+    def impatient(locked: Path, timeout_s: float) -> None:
+        patience_s.append(timeout_s)
+        wait_for_readers(locked, 0.5)
+
+    with opened(file, timeout_s=60.0) as store:
         index = store.open(NAME)
+        monkeypatch.setattr(lite_connection, "wait_for_readers", impatient)
         with (
-            held_by_another_program(file, "BEGIN", for_s=2.0),
+            held_by_another_program(file, "BEGIN"),
             pytest.raises(IndexUnavailableError, match="locked; which program reads it"),
         ):
             add(index, 2)
+        assert patience_s
+        assert min(patience_s) >= 60.0
+        monkeypatch.undo()
         assert keys(store) == {1}
         add(index, 3)
         assert keys(store) == {1, 3}

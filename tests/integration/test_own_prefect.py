@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from juicefs_gateway import free_port
+from juicefs_gateway import held_port
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from service_bench import until
@@ -32,13 +32,13 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServiceTree]]:
     """Two that begin at once, and want the same port."""
-    port, made = free_port(), []
-    for name in ("one", "two"):
-        settings = Settings(_env_file=None)
-        settings.milvus.uri = str(tmp_path_factory.mktemp(name) / "index.db")
-        settings.service.prefect_port = port
-        made.append(ServiceTree("s3://images", settings))
-    with ExitStack() as stack, ThreadPoolExecutor(len(made)) as pool:
+    made = []
+    with held_port() as port, ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        for name in ("one", "two"):
+            settings = Settings(_env_file=None)
+            settings.milvus.uri = str(tmp_path_factory.mktemp(name) / "index.db")
+            settings.service.prefect_port = port
+            made.append(ServiceTree("s3://images", settings))
         yield list(pool.map(stack.enter_context, made))
 
 

@@ -67,10 +67,11 @@ def test_who_does_not_wait_is_refused_and_leaves_the_note() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_the_refusal_names_who_has_it_and_how_to_go_on(elsewhere: bool) -> None:
-    store = MemoryIndexStore()
+def test_the_refusal_names_who_has_it_and_how_to_go_on(elsewhere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now_s = MemoryIndexStore(), time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s)
     machine = "gpu7 pid:[4026531836]" if elsewhere else this_machine()
-    store.remember(NOTE, another_one(at=time.time() - 30, machine=machine, pid=os.getpid()))
+    store.remember(NOTE, another_one(at=now_s - 30, machine=machine, pid=os.getpid()))
     with pytest.raises(RegionIndexError) as refused:
         Lease(store, NOTE, "works here", 600.0).check_free()
     said = str(refused.value)

@@ -22,16 +22,19 @@ def url_of(folder: Path) -> str:
     return f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
 
 
-async def count_up(config: Any) -> int:
-    """Have writers at once read a number and write the next one; what it comes to."""
-    engine = await config.engine()
+async def count_up(config: Any, *, together: bool = False) -> int:
+    """Have writers at once read a number and write the next one, two of them `together`; what it comes to."""
+    engine, read_by, two_have_read = await config.engine(), [], asyncio.Event()
 
     async def do(statement: str, *, then: str = "") -> Any:
         async with await config.session(engine) as session, config.begin_transaction(session):
             done = await session.execute(text(statement))
             found = done.scalar() if then else None
             if then:
-                await asyncio.sleep(0.05)
+                read_by.append(session)
+                if len(read_by) == 2:
+                    two_have_read.set()
+                await (asyncio.wait_for(two_have_read.wait(), 60) if together else asyncio.sleep(0.05))
                 await session.execute(text(then.format(found + 1)))
             return found
 
@@ -54,7 +57,7 @@ def test_they_wait_for_each_other(tmp_path: Path) -> None:
 def test_as_prefect_begins_them_one_is_refused(tmp_path: Path) -> None:
     """Should this fail, Prefect has repaired it, and `busy_database` can go."""
     with pytest.raises(OperationalError, match="database is locked"):
-        asyncio.run(count_up(AioSqliteConfiguration(connection_url=url_of(tmp_path))))
+        asyncio.run(count_up(AioSqliteConfiguration(connection_url=url_of(tmp_path)), together=True))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from fakes.loop_clock import LoopClock
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
 from PIL import Image
@@ -398,9 +399,9 @@ def test_models_that_are_loaded_are_work(served: Served, monkeypatch: pytest.Mon
 
 
 def test_an_answer_that_takes_too_long_invites_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Served.make(tmp_path, monkeypatch, settings=ServeSettings(preload=False, timeout_s=0.05))
-    release = threading.Event()
-    monkeypatch.setattr(served.desk, "status", lambda _: release.wait(30))
+    served = Served.make(tmp_path, monkeypatch, settings=ServeSettings(preload=False, timeout_s=60))
+    clock, release = LoopClock(monkeypatch), threading.Event()
+    monkeypatch.setattr(served.desk, "status", lambda _: clock.put_forward(60.0) or release.wait(30))
     late = served.get("/v1/status")
     release.set()
     assert (late.status_code, late.json()["type"]) == (504, "urn:searchanything:problem:AnswerTimeoutError")
