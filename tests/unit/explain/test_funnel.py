@@ -317,6 +317,8 @@ def test_a_page_that_ends_before_or_begins_after(offset: int, limit: int, verdic
     found = World(**reds(4)).explain("red2", BIG, request=PageRequest(limit, offset))
     assert (found.verdict, last(found)["rank"]) == (verdict, 3)
     assert cure in found.sentence
+    said = "(by features it is number 1)" in found.sentence  # nothing is more similar
+    assert said == (verdict is not Verdict.HIT)
 
 
 def test_the_rank_is_that_of_the_search() -> None:
