@@ -114,10 +114,10 @@ def _behind(inquiry: Inquiry, image: ImageRow) -> Iterator[_Seen]:
 def _explanation(inquiry: Inquiry, walked: Sequence[_Seen]) -> Explanation:
     """What was found out, the last step with its verdict."""
     _, view, target = walked[-1]
-    regional = view is not None and not inquiry.ranking.whole_images
+    shown = None if view is None or inquiry.ranking.whole_images else view.segmentation
     wanted = [target.row] if target is not None and target.row is not None else []
-    kept = inquiry.context.encoder.policy.keep(view.segmentation).tolist() if view is not None and regional else []
-    regions = candidates(view.segmentation, wanted + kept) if view is not None and regional else []
+    kept = [] if shown is None else inquiry.context.encoder.policy.keep(shown).tolist()
+    regions = [] if shown is None else candidates(shown, wanted + kept)
     return Explanation(
         expected=inquiry.expected.image,
         expected_box_xyxy=inquiry.expected.box_xyxy,

@@ -99,7 +99,7 @@ def _gathered(
 ) -> CocoRegions:
     """The annotations as regions of their images, which `keys` name."""
     left_out = []
-    by_size = sorted(zip(range(len(keys)), keys, annotations, strict=True), key=lambda one: (-_area(one[2]), one[0]))
+    by_size = sorted(zip(range(len(keys)), keys, annotations, strict=True), key=lambda one: -_area(one[2]))
     for done, (number, key, one) in enumerate(by_size):
         if done % _STEP == 0:
             progress(done, len(by_size))

@@ -111,6 +111,7 @@ async def given_back_of(workers: Begun, error: type[BaseException], text: str) -
     """How many batches a run has given back when it has failed so; the end of the event loop cancels what is left."""
     with pytest.raises(error, match=text):
         await run_index(SOURCE, ["a"])
+    assert index_flow._runner.get() is None, "the next run would take its batches"
     return workers.given_back
 
 
@@ -128,13 +129,15 @@ def test_a_batch_is_begun_once_and_before_prefect_has_its_run(
     monkeypatch.setenv("SEARCHANYTHING_SERVICE__BATCH_KEYS", "2")
     before = len(prefect.runs())
     workers = use(Begun(prefect))
-    state = asyncio.run(run_index(SOURCE, ["a", "b", "c"], urgent=False))
+    state = asyncio.run(run_index(SOURCE, ["a", "b", "c"], urgent=False, said="listed"))
     assert workers.keys == [["a", "b"], ["c"]]
     assert workers.runs_then == [before, before]
     assert workers.urgent == [False, False]
     assert (state.name, state.message) == ("Completed", "3 indexed")
     run = prefect.runs()[0]
     assert (run["name"], run["state_type"]) == (f"3 images of {SOURCE}", "COMPLETED")
+    asked = {"source": SOURCE, "keys": ["a", "b", "c"], "force": False, "urgent": False, "said": "listed"}
+    assert run["parameters"] == asked  # who runs it again asks for the same
     within = {"flow_runs": {"id": {"any_": [run["id"]]}}}
 
     def tasks() -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def test_the_codes_are_those_of_the_regions_that_questions_choose(
     image = ImageRef(str(tmp_path), "a.png")
     questions = [
         (tmp_path / "a.png", (20, 30)), "blue", (tmp_path / "a.png", None), RegionRef(image), blue,
-        (tmp_path / "gone.png", (1, 1)), (tmp_path / "a.png", (20, 3000)), 7,
+        (tmp_path / "gone.png", (1, 1)), (tmp_path / "a.png", (20, 3000)), (tmp_path / "a.png", (0.2, 0.3)), 7,
     ]  # fmt: skip
     with caplog.at_level(logging.WARNING):
         client.operations.tune(questions=questions)
@@ -50,8 +50,16 @@ def test_the_codes_are_those_of_the_regions_that_questions_choose(
     rows = {row.region: row.code for row in index.regions_of([image])}
     assert [one.tobytes() for one in asked] == [rows[red.region], rows[blue.region]]
     left_out = [one for one in caplog.messages if one.startswith("a question is left out: ")]
-    assert len(left_out) == 6
-    for said in ("the words 'blue' alone", "no region is chosen", "is a whole image", "gone.png", "3000", "got 7"):
+    assert len(left_out) == 7
+    for said in (
+        "the words 'blue' alone",
+        "no region is chosen",
+        "is a whole image",
+        "gone.png",
+        "3000",
+        "shares of",
+        "got 7",
+    ):
         assert sum(said in one for one in left_out) == 1, said
 
 

@@ -71,6 +71,20 @@ def test_a_mask_of_one_pixel_keeps_a_cell_that_holds_it() -> None:
     assert np.argwhere(found.masks[0]).tolist() == found.letterbox.cells_of(np.array([[900.5, 700.5]])).tolist()
 
 
+def test_a_mask_as_an_index_keeps_it_covers_the_same_cells() -> None:
+    """On any grid that spans the image, with fewer rows and columns than that has pixels."""
+    image, regions = np.zeros((128, 192, 3), np.uint8), []
+    for height, width in ((128, 192), (64, 96), (32, 48)):
+        mask = np.zeros((height, width), dtype=np.bool_)
+        mask[height // 4 : height // 2, width // 4 :] = True
+        regions.append(((0.0, 0.0, 192.0, 128.0), encode_rle(mask)))
+    masks = given_on(image, *regions).masks
+    assert 0 < masks[0].sum() < masks[0].size // 2
+    assert (masks == masks[0]).all()
+    none = given_on(image).masks
+    assert (none.dtype, none.shape) == (np.bool_, (0, *masks.shape[1:]))
+
+
 def as_tuple(image: EncodedImage) -> tuple[object, ...]:
     return (
         image.boxes_xyxy.tolist(),

@@ -22,7 +22,7 @@ from searchanything.core.types import Filter, ImageRef, RGBImage
 from searchanything.encode.encoder import RegionJob
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.compare import compare
-from searchanything.explain.reencode import RegionFeatures, SearchContext
+from searchanything.explain.reencode import RegionFeatures, SearchContext, cosines
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
@@ -184,6 +184,13 @@ def test_the_page_stands_alone_and_shows_every_rank(tmp_path: Path) -> None:
         assert image.size == found.plot().size
     with pytest.raises(UsageError, match=r"\.html, \.png"):
         found.save(tmp_path / "sheet.pdf")
+
+
+def test_what_has_no_features_has_no_cosine() -> None:
+    """The embedding of a crop that the models see nothing in."""
+    rows, nothing = np.array([[0, 0], [6, 8], [4, -3]], dtype=np.float32), np.zeros((1, 2), dtype=np.float32)
+    assert cosines(rows, np.array([[3, 4]], dtype=np.float32)).tolist() == [0, 1, 0]
+    assert cosines(rows, nothing).tolist() == [0, 0, 0]
 
 
 def test_documents_are_plain() -> None:

@@ -16,7 +16,14 @@ from fakes.stores import InMemoryStore
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation, Verdict
-from searchanything.core.errors import IndexUnavailableError, ObjectNotFoundError, PromptError, UsageError
+from searchanything.core.errors import (
+    ImageError,
+    IndexUnavailableError,
+    ObjectNotFoundError,
+    PromptError,
+    StoreError,
+    UsageError,
+)
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRef, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
@@ -260,7 +267,21 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
         (Filter(size_class=SizeClass.SMALL), ["size_class"]),
         (Filter(metadata={"album": "r", "year": 3}), ["metadata year"]),
         (Filter(indexed_at_ms=(None, 5)), ["indexed_at_ms"]),
-        (Filter(key_prefix="red", area_px=(9999, None), size_class=SizeClass.LARGE), ["area_px", "size_class"]),
+        (Filter(within=(("memory", "x"), ("elsewhere", ""))), ["within"]),
+        (Filter(expression="area_px > 9999"), ["expression"]),
+        (Filter(where=("year >= 2020", "album = r")), ["where year >= 2020"]),
+        (
+            Filter(
+                bucket="memory",
+                key_prefix="red",
+                images=(ref("red0"),),
+                exclude=(ref("red1"),),
+                within=(("memory", "r"),),
+                area_px=(9999, None),
+                size_class=SizeClass.LARGE,
+            ),
+            ["area_px", "size_class"],
+        ),
     ],
 )
 def test_a_filter_names_which_part_excludes(filter: Filter, parts: list[str]) -> None:
@@ -296,6 +317,8 @@ def test_a_page_that_ends_before_or_begins_after(offset: int, limit: int, verdic
     found = World(**reds(4)).explain("red2", BIG, request=PageRequest(limit, offset))
     assert (found.verdict, last(found)["rank"]) == (verdict, 3)
     assert cure in found.sentence
+    said = "(by features it is number 1)" in found.sentence  # nothing is more similar
+    assert said == (verdict is not Verdict.HIT)
 
 
 def test_the_rank_is_that_of_the_search() -> None:
@@ -423,6 +446,12 @@ class TestRecollection:
         assert seen[2][1] == {"zed.png": 1}
         assert [document for _, _, document in seen] == [*alone, alone[1]]
 
+    def test_what_a_query_chose_is_encoded_once(self) -> None:
+        context = World(**reds(1)).context
+        first, second = (context.recollection.query(context, QUERY, RED_POINT) for _ in range(2))
+        assert second.choice is first.choice
+        assert second.code is first.code
+
     def test_features_of_another_fingerprint_are_not_mixed_in(self) -> None:
         worlds = [World(**reds(2)), World(regions=7, **reds(2))]
         recollection = Recollection()
@@ -440,18 +469,24 @@ class TestRecollection:
             features, left_out = context.recollection.features(context, hits)
             assert (features.mask_features.shape, left_out) == ((4, 4), 0)
             assert sum(world.store.reads.values()) == read
+        world.store.reads.clear()
+        context.recollection.features(context, hits[2:])
+        assert not world.store.reads
 
     def test_what_could_not_be_read_is_tried_again(self) -> None:
         world = World(**reds(2))
         context = world.context
         hits = self.hits(world)
-        world.store.failures["red1.png"] = ObjectNotFoundError("away")
-        features, left_out = context.recollection.features(context, hits)
-        assert (len(features.mask_features), left_out) == (1, 1)
-        del world.store.failures["red1.png"]
-        features, left_out = context.recollection.features(context, hits)
-        assert (len(features.mask_features), left_out) == (2, 0)
-        assert world.store.reads == {"red0.png": 2, "red1.png": 3}  # indexing read each once
+        world.store.failures |= {"red0.png": ImageError("red0.png", "is too large"), "red1.png": StoreError("away")}
+        for found in (0, 1, 2):
+            features, left_out = context.recollection.features(context, hits)
+            assert (features.mask_features.shape, len(features.image_features), left_out) == (
+                (found, 4),
+                found,
+                2 - found,
+            )
+            world.store.failures.pop(f"red{found}.png", None)
+        assert world.store.reads == {"red0.png": 3, "red1.png": 4}  # indexing read each once
 
 
 @pytest.mark.parametrize(("prompt", "box"), [(RED_POINT, BIG), (RED_POINT, None), (WholeImage(), None)])

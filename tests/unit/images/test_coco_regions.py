@@ -53,16 +53,36 @@ def test_an_instance_is_a_region_with_the_size_of_its_image(tmp_path: Path) -> N
     assert found.left_out == []
 
 
-@pytest.mark.parametrize(("image_id", "annotated"), [(7, "7"), ("7", 7), (7, 7.0), ("a-7", "a-7"), (0, 0)])
+@pytest.mark.parametrize(
+    ("image_id", "annotated"), [(7, "7"), ("7", 7), (7, 7.0), ("a-7", "a-7"), (0, 0), (1.5, "1.5")]
+)
 def test_ids_may_be_numbers_or_texts(tmp_path: Path, image_id: object, annotated: object) -> None:
     [image] = read(tmp_path, coco({"image_id": annotated, "bbox": [1, 2, 3, 4]}, id=image_id)).images
     assert image.regions == [{"bbox": [1, 2, 3, 4]}]
 
 
-@pytest.mark.parametrize("sides", [{}, {"height": None, "width": None}, {"height": 0, "width": 9}, {"height": "x"}])
+@pytest.mark.parametrize(
+    "sides",
+    [{}, {"height": None, "width": None}, {"height": 0, "width": 9}, {"height": "x"}, {"height": 9}, {"width": 9}],
+)
 def test_a_size_may_be_missing(tmp_path: Path, sides: dict[str, Any]) -> None:
     [image] = read(tmp_path, coco({"image_id": 1, "bbox": [1, 2, 3, 4]}, **sides)).images
     assert image.regions == [{"bbox": [1, 2, 3, 4]}]
+
+
+def test_a_size_beyond_all_numbers_is_none_and_one_pixel_is_one(tmp_path: Path) -> None:
+    document = coco({"image_id": 1, "bbox": [0, 0, 9, 1]}, height="H", width=9)
+    for height, size in (("1e999", {}), ("1", {"image_size": [1, 9]})):
+        [image] = read(tmp_path, json.dumps(document).replace('"H"', height).encode()).images
+        assert image.regions == [{"bbox": [0, 0, 9, 1], **size}]
+
+
+def test_regions_come_by_falling_area_and_an_area_that_is_none_counts_nothing(tmp_path: Path) -> None:
+    areas = [1, "nan", "?", 5, [], 1]
+    [image] = read(
+        tmp_path, coco(*[{"image_id": 1, "bbox": [at, 0, 9, 9], "area": area} for at, area in enumerate(areas)])
+    ).images
+    assert [one["bbox"][0] for one in image.regions] == [3, 0, 5, 1, 2, 4]
 
 
 def test_a_large_file_is_seen_to_be_read(tmp_path: Path) -> None:
@@ -90,6 +110,7 @@ def test_what_is_no_region_is_left_out_and_said(tmp_path: Path) -> None:
             {"bbox": [1, 2, 3, 4]},
             {"image_id": 1, "bbox": [1, 2, 3, 4], "bbox_mode": 0},
             {"image_id": 1, "bbox": [9, 9, -3, 4]},
+            {"image_id": 1, "bbox": [9, 9]},
         ),
     )
     assert found.images[0].regions == [{"bbox": [1, 2, 3, 4]}]
@@ -101,6 +122,7 @@ def test_what_is_no_region_is_left_out_and_said(tmp_path: Path) -> None:
         "annotations[5]: expected",
         "annotations[6]: expected a bbox of bbox_mode 1",
         "annotations[7]: expected a box with a width and a height, got (9.0, 9.0, 6.0, 13.0)",
+        "annotations[8]: bbox",
     )
     for said, start in zip(found.left_out, starts, strict=True):
         assert said.startswith(start)
@@ -130,11 +152,11 @@ def test_an_instance_that_export_wrote_keeps_its_own_box(tmp_path: Path) -> None
 
 def test_results_that_name_their_files_are_read(tmp_path: Path) -> None:
     """As ultralytics' `save_json` writes them."""
-    one = {"image_id": "a", "file_name": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.25}
-    found = read(tmp_path, [one, {**one, "bbox": [1, 2, 9, 9]}, {**one, "file_name": "b.jpg"}])
+    one = {"image_id": "a", "file_name": "a.jpg", "category_id": 1, "bbox": [1, 9, 1, 9], "score": 0.25}
+    found = read(tmp_path, [one, {**one, "bbox": [1, 2, 4, 4]}, {**one, "file_name": "b.jpg"}])
     assert [(image.name, [region["bbox"] for region in image.regions]) for image in found.images] == [
-        ("a.jpg", [[1, 2, 9, 9], [1, 2, 3, 4]]),
-        ("b.jpg", [[1, 2, 3, 4]]),
+        ("a.jpg", [[1, 2, 4, 4], [1, 9, 1, 9]]),
+        ("b.jpg", [[1, 9, 1, 9]]),
     ]
 
 
@@ -165,6 +187,8 @@ def test_results_are_of_the_images_that_another_file_has_by_their_ids(tmp_path: 
     [
         ({"path": "/datasets/street/a.jpg"}, "/datasets/street/a.jpg"),  # COCO Annotator
         ({"path": None}, "a.jpg"),
+        ({"path": ""}, "a.jpg"),
+        ({"path": 7}, "a.jpg"),
         ({"file_name": None, "coco_url": "http://host/val2017/b.jpg"}, "http://host/val2017/b.jpg"),  # LVIS
     ],
 )
@@ -188,6 +212,7 @@ def test_an_image_has_the_name_that_says_most(tmp_path: Path, image: dict[str, A
             "annotations: expected instances, got COCO's panoptic",
         ),
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "[0]: expected a COCO file with images and annotations, or results"),
+        ([5], "[0]: expected a COCO file with images and annotations, or results"),
     ],
 )
 def test_what_is_no_coco_file_is_refused(tmp_path: Path, document: object, field: str) -> None:
@@ -201,19 +226,20 @@ def test_two_images_of_one_id_are_refused_and_so_is_a_file_that_is_not_there(tmp
     document["images"] *= 2
     with pytest.raises(AnnotationsError, match=r"images\[1\].id: expected one image for each id, got 1 again"):
         read(tmp_path, document)
-    with pytest.raises(AnnotationsError, match="cannot be read"):
+    with pytest.raises(AnnotationsError, match=r"none\.json: file: cannot be read: No such file"):
         read_coco_regions(tmp_path / "none.json")
 
 
 KEYS = [
+    "p/",
     "p/%41d.jpg",
     "p/Ad.jpg",
     "p/a.jpg",
     "p/train a/a.jpg",
     "p/train a/b.jpg",
     "p/Größe 50%25.jpg",
-    "p/x/c.jpg",
     "p/y/c.jpg",
+    "p/x/c.jpg",
 ]
 
 
@@ -223,6 +249,8 @@ KEYS = [
         ("a.jpg", ["p/a.jpg"]),
         ("./a.jpg", ["p/a.jpg"]),
         ("b.jpg", ["p/train a/b.jpg"]),
+        ("./b.jpg", ["p/train a/b.jpg"]),
+        ("train a//a.jpg", ["p/train a/a.jpg"]),
         ("train a/a.jpg", ["p/train a/a.jpg"]),
         ("C:\\data\\train a\\a.jpg", ["p/train a/a.jpg"]),
         ("/data/local-files/?d=images/train%20a/a.jpg", ["p/train a/a.jpg"]),  # Label Studio
@@ -230,7 +258,7 @@ KEYS = [
         ("http://images.cocodataset.org/a.jpg", ["p/a.jpg"]),
         ("Gro\u0308\u00dfe 50%25.jpg", ["p/Größe 50%25.jpg"]),  # as macOS composes it
         ("Gr%C3%B6%C3%9Fe%2050%2525.jpg", ["p/Größe 50%25.jpg"]),
-        ("http://host/train%20a/b.jpg?X-Signature=a/c.jpg2", ["p/train a/b.jpg"]),  # signed for a day
+        ("http://host/train%20a/b.jpg?X-Signature=a/c.jpg2?", ["p/train a/b.jpg"]),  # signed for a day
         ("%41d.jpg", ["p/%41d.jpg"]),
         ("Ad.jpg", ["p/Ad.jpg"]),
         ("c.jpg", ["p/x/c.jpg", "p/y/c.jpg"]),

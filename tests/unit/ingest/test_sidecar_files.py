@@ -66,6 +66,7 @@ def test_other_names_stay_and_what_does_not_change_is_not_written(tmp_path: Path
         ("deep/ü b.jpg.json", "written", 1),
     ]
     assert document(beside) == {"city": "Köln", "regions": [BOX, BOX]}
+    assert "Köln" in beside.read_text("utf-8")  # as people read it
     assert document(source / "deep/ü b.jpg.json") == {"regions": [BOX]}
     before = {path: path.stat().st_mtime_ns for path in source.rglob("*.json")}
     assert [one.outcome for one in write(source, *images)] == ["unchanged", "unchanged"]
@@ -96,16 +97,37 @@ def test_what_names_no_image_or_several_is_said_and_nothing_written(tmp_path: Pa
 
 
 def test_a_sidecar_that_is_none_stays_as_it_is_and_others_are_written(tmp_path: Path) -> None:
-    source = folder_of(tmp_path, *(f"{name}.jpg" for name in "abcde"))
+    source, settings = folder_of(tmp_path, *(f"{name}.jpg" for name in "abcdefgh")), Settings(_env_file=None)
+    settings.storage.max_object_bytes = 2**21
     full = json.dumps({"city": "x" * 2**20, "regions": [BOX]}).encode()
-    contents = {"a": b"{", "b": b"[1]", "c": b"[" * 100_000, "e": full}
+    contents = {"a": b"{", "b": b"[1]", "c": b"[" * 100_000, "e": full, "f": b'{"heat": NaN}', "g": b" " * 2**22}
     for name, content in contents.items():
         (source / f"{name}.jpg.json").write_bytes(content)
-    outcomes = write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abcde"))
-    assert [one.outcome for one in outcomes] == ["failed"] * 3 + ["written", "failed"]
+    (source / "h.jpg.json").mkdir()
+    outcomes = write(source, *(NamedImage(f"{name}.jpg", [BOX]) for name in "abcdefgh"), settings=settings)
+    assert [one.outcome for one in outcomes] == ["failed"] * 3 + ["written"] + ["failed"] * 4
     assert all(one.problem for one in outcomes if one.outcome == "failed")
     assert "no region fits in" in outcomes[4].problem
     assert {name: (source / f"{name}.jpg.json").read_bytes() for name in contents} == contents
+
+
+def test_a_sidecar_never_gets_larger_than_one_that_is_read(tmp_path: Path) -> None:
+    """Whether its only region fits in is a matter of bytes."""
+    source, outcomes = folder_of(tmp_path, "a.jpg"), set[str]()
+    beside = source / "a.jpg.json"
+    for spare in range(40, 100, 4):
+        beside.write_text('{"city": "Ulm"}')
+        [outcome] = write(source, NamedImage("a.jpg", [{**BOX, "note": "x" * (2**20 - spare)}]))
+        outcomes.add(outcome.outcome)
+        assert beside.stat().st_size <= 2**20
+    assert outcomes == {"written", "failed"}
+
+
+def test_the_images_that_are_done_are_counted(tmp_path: Path) -> None:
+    names, steps = [f"{number}.jpg" for number in range(20)], list[tuple[int, int]]()
+    files = wiring.open_sidecar_files(folder_of(tmp_path, *names), Settings(_env_file=None))
+    files.write([NamedImage(name, [BOX]) for name in names], threads=2, progress=lambda *step: steps.append(step))
+    assert steps == [(8, 20), (16, 20), (20, 20)]
 
 
 def test_a_sidecar_that_is_newer_than_the_listing_keeps_its_names(tmp_path: Path) -> None:
@@ -185,6 +207,8 @@ def test_the_command_says_what_was_done_and_what_is_to_be_set(
     ]
     missing = "SEARCHANYTHING_INGEST__SIDECAR_SUFFIX=.json SEARCHANYTHING_INGEST__REGIONS_FROM=sidecar"
     assert f"export {missing}" in err
+    assert run(["sidecars", str(file), str(source)]) == 0  # nothing is written again
+    assert "export" not in capsys.readouterr().err
     for setting in missing.split():
         monkeypatch.setenv(*setting.split("="))
     file.write_text(json.dumps({"images": images, "annotations": [good, good, bad]}))
@@ -225,6 +249,18 @@ def test_links_and_modes_of_sidecars_stay(tmp_path: Path) -> None:
     assert outcomes["c.jpg.json"].outcome == "failed"
     assert "a link to something else than a file of this folder" in outcomes["c.jpg.json"].problem
     assert document(source / "c.jpg.json") == document(outside) == {"city": "Bonn"}
+
+
+def test_a_problem_of_one_image_is_the_exit_code_of_a_run_that_wrote_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, file = folder_of(tmp_path / "s", "a.jpg", "b.jpg"), tmp_path / "coco.json"
+    (source / "b.jpg.json").write_text("{")
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("ab")]
+    file.write_text(json.dumps({"images": images, "annotations": [{"image_id": at, **BOX} for at in (0, 1)]}))
+    assert run(["sidecars", str(file), str(source)]) == 3
+    assert capsys.readouterr().out.splitlines()[1].startswith("left out: b.jpg.json: is left as it is")
+    assert document(source / "a.jpg.json") == {"regions": [BOX]}
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
