@@ -37,8 +37,9 @@ class StandingQuery:
     `prompt` and `image` say what was asked with, for people; `mask` is what that selected, None for whole images and
     words. A match is nearer than all but `max_false_match` of unrelated regions. `webhook` is where matches are sent;
     without one they wait to be fetched. What was first indexed before `new_from_ms` never matches; of what was indexed
-    between that and `created_at_ms`, `known` are the matches. It is asked of what lies in `places`, if any, as whoever
-    added it saw no more; `added_by` names the server's key that they had.
+    between that and `created_at_ms`, `known` are the matches. `known_bits` says, by the index's fingerprint, how many
+    bits a match might differ by then: rates change, and what was too far is not to match later. The query is asked of
+    what lies in `places`, if any, as whoever added it saw no more; `added_by` names the server's key that they had.
     """
 
     id: str
@@ -53,6 +54,7 @@ class StandingQuery:
     webhook: str | None = field(default=None, repr=False)  # often a secret
     new_from_ms: int = 0
     known: Mapping[str, int] = field(default_factory=dict, repr=False)
+    known_bits: Mapping[str, int] = field(default_factory=dict, repr=False)
     places: tuple[Place, ...] = ()
     added_by: str | None = None
 
@@ -68,6 +70,7 @@ class StandingQuery:
             "mask": None if self.mask is None else mask_document(self.mask),
             "filter": None if self.filter is None else filter_document(self.filter),
             "known": dict(self.known),
+            "known_bits": dict(self.known_bits),
             "places": list(map(list, self.places)),
         }
 
@@ -87,7 +90,7 @@ class StandingQuery:
     def to_dict(self) -> dict[str, Any]:
         """As it is listed: without the paths of webhooks, which are often their secrets."""
         document = self.to_json()
-        del document["known"], document["mask"], document["new_from_ms"]
+        del document["known"], document["known_bits"], document["mask"], document["new_from_ms"]
         return document | {"webhook": None if self.webhook is None else shown_webhook(self.webhook)}
 
 
@@ -195,7 +198,7 @@ def _check_sound(query: StandingQuery) -> None:
     """Raises: ValueError, TypeError for values that no query has, as one of somebody else's backup may."""
     checked_name(query.name)
     checked_webhook(query.webhook)
-    numbers = (query.created_at_ms, query.new_from_ms, *query.known.values())
+    numbers = (query.created_at_ms, query.new_from_ms, *query.known.values(), *query.known_bits.values())
     texts = (query.image, query.added_by, query.prompt["text"] if query.kind == "words" else None)
     if (
         not _ID.fullmatch(query.id)

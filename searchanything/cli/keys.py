@@ -79,7 +79,8 @@ def list_keys(context: typer.Context, *, common: CommonOptions) -> None:
     keys = _ring(common).all()
     valid = (key for key in keys if key.revoked_at_ms is None)
     warn((place for key in valid for place in key.places), session_of(context), common)
-    answer({"keys": [_document(key) for key in keys]}, common.format, lambda: plain("\n".join(map(_line, keys))))
+    text = "\n".join(map(_line, keys)) or "no keys: searchanything keys add NAME"
+    answer({"keys": [_document(key) for key in keys]}, common.format, lambda: plain(text))
 
 
 @app.command("revoke")

@@ -81,7 +81,7 @@ class StandingLook:
             found = few_matches(seen_in(self.index, places), [one.wanted for one in alike if one.wanted is not None])
             for one, matches in zip(alike, found, strict=True):
                 if matches is not None:
-                    known[one.query.id] = _fresh(one, matches, self.now_ms)
+                    known[one.query.id] = self._fresh(one, matches, self.now_ms)
         return known
 
     def wanted(self, query: StandingQuery, looked: Looked, kept: Kept | None = None) -> LookedFor:
@@ -112,7 +112,25 @@ class StandingLook:
             yield asked.few
             return
         for found, until_ms in new_matches(self.index_of(asked.query), asked.wanted, now_ms=self.now_ms):
-            yield _fresh(asked, found, until_ms)
+            yield self._fresh(asked, found, until_ms)
+
+    def _fresh(self, asked: LookedFor, found: Sequence[NewMatch], until_ms: int) -> Fresh:
+        """Of what matches and is new: what is not dealt with, with its rates, and what is noted of the rest."""
+        dealt_with = [self._is_dealt_with(one, asked) for one in found]
+        others = [one for one, known in zip(found, dealt_with, strict=True) if not known]
+        again = digests_of(one for one, known in zip(found, dealt_with, strict=True) if known)
+        scale = asked.scale
+        return Fresh(
+            [one if scale is None else replace(one, hit=scale.judged(one.hit)) for one in others], again, until_ms
+        )
+
+    def _is_dealt_with(self, match: NewMatch, asked: LookedFor) -> bool:
+        """Whether it was taken, or is of what was there when the query was added, matching then or too far to match."""
+        digest, query = match_digest(match), asked.query
+        if digest in asked.looked.seen or match.first_at_ms <= query.known.get(digest, -1):
+            return True
+        limit = query.known_bits.get(self.index.manifest.fingerprint)
+        return limit is not None and match.first_at_ms < query.created_at_ms and match.hit.distance_bits > limit
 
     @property
     def overlap_ms(self) -> int:
@@ -141,17 +159,3 @@ def _check_rates(scale: Scale, query: StandingQuery) -> None:
             f"such a standing query needs an index of at least {LEAST_CODES} {what}, for its matches are nearer than "
             f"nearly all of them; this one has {len(scale.background.codes)}"
         )
-
-
-def _fresh(asked: LookedFor, found: Sequence[NewMatch], until_ms: int) -> Fresh:
-    """Of what matches and is new: what is not dealt with, with its rates, and what is noted of the rest."""
-    dealt_with = [_is_dealt_with(one, asked) for one in found]
-    others = [one for one, known in zip(found, dealt_with, strict=True) if not known]
-    again = digests_of(one for one, known in zip(found, dealt_with, strict=True) if known)
-    scale = asked.scale
-    return Fresh([one if scale is None else replace(one, hit=scale.judged(one.hit)) for one in others], again, until_ms)
-
-
-def _is_dealt_with(match: NewMatch, asked: LookedFor) -> bool:
-    digest = match_digest(match)
-    return digest in asked.looked.seen or match.first_at_ms <= asked.query.known.get(digest, -1)

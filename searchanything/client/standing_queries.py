@@ -229,7 +229,7 @@ class StandingQueries:
 
     def _kept(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
         """The query, kept with all that is new from now on. Raises: as `add`."""
-        query = replace(query, known=self._known(query, question))
+        query = self._with_known(query, question)
         self.memory.keep(query, question.kept)
         try:
             self.memory.edit(partial(self._change, query))
@@ -252,8 +252,11 @@ class StandingQueries:
         check(now=True)
         self.memory.keep_query(query)
 
-    def _known(self, query: StandingQuery, question: StandingQuestion) -> dict[str, int]:
-        """What matches and was indexed just before: a later look back is not to take it for new. Raises: UsageError."""
+    def _with_known(self, query: StandingQuery, question: StandingQuestion) -> StandingQuery:
+        """The query, with what was indexed just before: a later look back takes none of it for new.
+
+        Raises: UsageError.
+        """
         look = StandingLook(self.asking, self.features, question.index, query.created_at_ms)
         asked = look.wanted(query, Looked(query.created_at_ms, query.new_from_ms), question.kept)
         if asked.wanted is None:
@@ -263,7 +266,8 @@ class StandingQueries:
                 f"max_false_match: even an equal code has a rate of {asked.scale.rates[0]:.1e} here, for this one has "
                 f"many neighbours: take more than that, not {query.max_false_match:g}"
             )
-        return {name: first for fresh in look.fresh(asked) for name, first in digests_of(fresh.matches).items()}
+        known = {name: first for fresh in look.fresh(asked) for name, first in digests_of(fresh.matches).items()}
+        return replace(query, known=known, known_bits={question.index.manifest.fingerprint: asked.wanted.most_bits})
 
     @property
     def places(self) -> tuple[Place, ...]:

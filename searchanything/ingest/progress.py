@@ -40,13 +40,16 @@ class ProgressLine:
 
     def __str__(self) -> str:
         now = self._now
-        so_far = f"{_time(self._clock() - self._start)} so far"
+        elapsed_s = self._clock() - self._start
+        so_far = f"{_time(elapsed_s)} so far"
         if now is None or not (now.stage or now.done or now.total or now.total_is_final):
             return f"{self._doing}: nothing done yet, {so_far}"
         if is_uncounted(now):
             return f"{now.stage}: {so_far}"
         parts = [f"{now.stage or self._doing}: {self._counted(now)}"]
         rate = self._rate(now)
+        if now.done == self._done_before and elapsed_s >= _SETTLED_S:
+            parts.append(so_far)  # else the same line would come again and again
         if rate and not now.stage:
             parts.append(rate_text(rate))
         if rate and now.total is not None and now.total_is_final:

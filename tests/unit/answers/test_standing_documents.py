@@ -39,6 +39,7 @@ REGION: Final = StandingQuery(
     webhook="https://host:8443/services/sEcReT?token=x",
     new_from_ms=7,
     known={"0" * 16: 3},
+    known_bits={"f": 40},
     places=(("b", "k"), ("/folder", "")),
     added_by="shop",
 )
@@ -120,6 +121,7 @@ def test_where_queries_share_a_name_reports_have_their_ids() -> None:
         (IMAGE, {"created_at_ms": True}),
         (IMAGE, {"new_from_ms": -1}),
         (IMAGE, {"known": {"0" * 16: 2**63}}),
+        (IMAGE, {"known_bits": {"f": "40"}}),
         (IMAGE, {"mask": {"size": [120, 160], "counts": "0?Y300]1cN000000000000000h^a0"}}),
         (REGION, {"mask": None}),
         (WORDS, {"prompt": {"kind": "words", "text": ["red"]}}),

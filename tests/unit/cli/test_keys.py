@@ -38,6 +38,8 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Capture
 
 def test_for_people_the_key_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--uri", str(tmp_path / "index.db")]
+    assert run(["keys", "list", *arguments]) == 0
+    assert capsys.readouterr().out == "no keys: searchanything keys add NAME\n"
     assert run(["keys", "add", "shop", *arguments]) == 0
     key = capsys.readouterr().out.strip()
     assert KeyRing(tmp_path / ".index.db.serve").find(key).places == ()

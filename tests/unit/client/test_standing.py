@@ -125,6 +125,41 @@ def test_a_worker_that_writes_late_is_found_within_the_overlap(client: Client, i
     assert fetched(client) == {}
 
 
+def test_what_was_there_is_not_new_when_rates_change(client: Client, images: Path) -> None:
+    """Far regions come in, so what was a little too far to match is near enough for another process."""
+    index, [nearest] = live_of(client), client.query(images / "0.png", RED, limit=1)
+    [stored] = [one for one in client.regions(nearest.image) if one.region == nearest.region]
+    bits = np.unpackbits(np.frombuffer(stored.code, np.uint8))
+    rng = np.random.default_rng(7)
+
+    def add(key: str, flipped: int, regions: int = 1) -> None:
+        image, age, now = ImageRef("near", key), fresh_generation(), forget.now_ms()
+        changes = rng.permuted(np.tile(np.arange(len(bits)) < flipped, (regions, 1)), axis=1)
+        rows = [
+            region_row(
+                image, region, generation=age, code=code.tobytes(), indexed_at_ms=now, words_code=stored.words_code
+            )
+            for region, code in enumerate(np.packbits(bits ^ changes, axis=1))
+        ]
+        index.insert_regions(rows)
+        index.insert_images([image_row(image, generation=age, regions=regions, first_at_ms=now, last_at_ms=now)])
+
+    def matching(asked: Client) -> int:
+        return len(asked.query(images / "0.png", RED, limit=50, max_false_match=1e-2, filter=Filter(bucket="near")))
+
+    for number in range(12):
+        add(f"{number}.png", 80 + 4 * number)
+    before = matching(client)
+    client.standing.add("red", images / "0.png", RED, max_false_match=1e-2)
+    add("far.png", 140, regions=6000)
+    with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
+        assert matching(later) > before > 0
+        assert fetched(later) == {}
+        draw(images / "new.png")
+        later.index(images)
+        assert fetched(later) == {"red": ["new.png"]}
+
+
 def test_indexed_regions_whole_images_and_words(client: Client, images: Path) -> None:
     ref = ImageRef(str(images), "0.png")
     client.standing.add("region", RegionRef(ref, 0))

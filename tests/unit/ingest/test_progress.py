@@ -111,6 +111,10 @@ def test_a_stage_without_anything_to_count_says_what_it_is_and_how_long_it_takes
     assert str(line) == "loading the models: 0:00:20 so far"
     line(IndexProgress(0, 120, 0, 0, ""))
     assert str(line) == "indexing: 0 of 120 (0%)"
+    clock.now = 50.0
+    assert str(line) == "indexing: 0 of 120 (0%), 0:00:30 so far"
+    line(IndexProgress(32, 120, 32, 0, "k"))
+    assert "so far" not in str(line)
 
 
 def test_loading_is_not_in_the_rate_and_the_time_left_does_not_grow_between_batches() -> None:
