@@ -30,9 +30,10 @@ def store_error(error: Exception, *, subject: str, endpoint: str, credentials: s
 
     `credentials` says what was tried for some.
     """
+    with_what = f" (credentials: {credentials})" if credentials else ""
     match error:
         case S3Error():
-            return _refusal(error, subject=subject, endpoint=endpoint, credentials=credentials)
+            return _refusal(error, subject=subject, endpoint=endpoint, with_what=with_what)
         case MaxRetryError(reason=SSLError() as reason) | (SSLError() as reason):
             return StoreUnavailableError(
                 f"{subject}: no TLS connection to {endpoint}: {reason}; set {ENV_PREFIX}STORAGE__SECURE=false if the "
@@ -53,20 +54,19 @@ def store_error(error: Exception, *, subject: str, endpoint: str, credentials: s
         case ServerError() | InvalidResponseError() | SyntaxError() | UnicodeError():
             return StoreError(
                 f"{subject}: the answer of {endpoint} is not S3 ({_one_line(error)}); check that "
-                f"{ENV_PREFIX}STORAGE__ENDPOINT names the S3 port of the server and not its console"
+                f"{ENV_PREFIX}STORAGE__ENDPOINT names the S3 port of the server and not its console{with_what}"
             )
         case _:
             return StoreError(f"{subject}: cannot be asked for at {endpoint}: {_one_line(error)}")
 
 
-def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -> StoreError:
+def _refusal(error: S3Error, *, subject: str, endpoint: str, with_what: str) -> StoreError:
     """What an S3 server's own error code means."""
     code = _one_line(error.code or "unknown code")  # a server may say anything
     if code in _NOT_FOUND:
         what = "object" if code == "NoSuchKey" else "bucket"
         at = "" if "/" in subject else f" at {endpoint}; check the name"  # of an object it is in answers of servers
         return ObjectNotFoundError(f"{subject}: no such {what}{at}")
-    with_what = f" (credentials: {credentials})" if credentials else ""
     if code in _WRONG_KEYS or (code == "SignatureDoesNotMatch" and "/" not in subject):
         # In the midst of a run: none of its images is to count as one that failed.
         way_out = _CURES.get(code, f"check {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY")
@@ -80,7 +80,9 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -
         return StoreUnavailableError(f"{subject}: {endpoint} is overloaded or broken ({code}); try later")
     cure = _CURES.get(code)
     return StoreError(
-        f"{subject}: {endpoint} refused ({code}: {_one_line(error.message)})" + (f"; {cure}" if cure else "")
+        f"{subject}: {endpoint} refused ({code}: {_one_line(error.message)})"
+        + (f"; {cure}" if cure else "")
+        + with_what
     )
 
 

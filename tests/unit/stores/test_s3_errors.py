@@ -295,6 +295,22 @@ class TestBrokenServers:
             with pytest.raises(StoreError, match=endpoint):
                 list(listing)
 
+    @pytest.mark.parametrize(
+        ("status", "kind", "body"),
+        [
+            ("412 Precondition Failed", "text/html", "Bad URL"),
+            ("400 Bad Request", "text/xml", "<Error><Code>MissingAuthenticationToken</Code></Error>"),
+        ],
+        ids=["swift", "nanio"],  # their answers to a question that nobody signed
+    )
+    def test_who_is_refused_without_keys_reads_that_none_are_set(self, status: str, kind: str, body: str) -> None:
+        lines = f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "", body
+        answer = "\r\n".join(lines).encode()
+        with scripted_server(lambda _, connection: connection.sendall(answer)) as endpoint:
+            listing = self.store(endpoint).list()
+            with pytest.raises(StoreError, match="credentials: anonymous access, as no keys are set"):
+                list(listing)
+
     def test_nothing_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             endpoint = f"127.0.0.1:{listener.getsockname()[1]}"
