@@ -40,7 +40,9 @@ FINGERPRINT_KEY: Final = b"feature_fingerprint"
 READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
 MOST_COLUMNS: Final = 2**13  # of either kind in a row: models give 2,000, and a batch of these takes 256 MB
 _OPTIONS: Final = {"buffer_size": READ_BYTES, "pre_buffer": False, "page_checksum_verification": True}
-_MOST_NAME_BYTES: Final = 2**12  # of a class, in the mean of a row group
+_MOST_NAME_BYTES: Final = 2**12  # of a class, in the mean of the rows that are read together
+_SPARE_NAME_BYTES: Final = 2**28  # of all these: each row group may have a dictionary of thousands of classes
+_NAMED_TOGETHER: Final = 2**13  # rows
 NO_CLASS: Final = -1
 
 
@@ -152,18 +154,22 @@ class FeatureFile:
 
     def _check_widths(self) -> None:
         """Refuse rows that would take much memory; a small file may hold very many of them. Raises: UsageError."""
-        most = {MASK_COLUMN: MOST_COLUMNS, IMAGE_COLUMN: MOST_COLUMNS, self._class_column: _MOST_NAME_BYTES}
+        rows = size = 0  # of row groups whose names are in memory together
         for group in map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups)):
+            rows, size = (0, 0) if rows >= _NAMED_TOGETHER else (rows, size)
+            rows += group.num_rows
             for chunk in map(group.column, range(group.num_columns)):
-                column = chunk.path_in_schema.partition(".")[0]
-                is_name = column == self._class_column
-                size = chunk.total_uncompressed_size if is_name else chunk.num_values
-                if column in most and size > most[column] * max(group.num_rows, 1):
-                    kind = "bytes of names" if is_name else "numbers"
-                    raise UsageError(
-                        f"{self._name}: column {column}: expected at most {most[column]:,} {kind} a row, "
-                        f"got {size:,} in {group.num_rows:,} rows"
-                    )
+                path, most = f"{chunk.path_in_schema}.", MOST_COLUMNS * max(group.num_rows, 1)
+                if self._class_column is not None and path.startswith(f"{self._class_column}."):
+                    size += chunk.total_uncompressed_size
+                column = path.partition(".")[0]
+                if column in (MASK_COLUMN, IMAGE_COLUMN) and chunk.num_values > most:
+                    raise self._too_wide(column, f"{MOST_COLUMNS:,} numbers", chunk.num_values, group.num_rows)
+            if size > max(_MOST_NAME_BYTES * rows, _SPARE_NAME_BYTES):
+                raise self._too_wide(self._class_column, f"{_MOST_NAME_BYTES:,} bytes of names", size, rows)
+
+    def _too_wide(self, column: str | None, most: str, got: int, rows: int) -> UsageError:
+        return UsageError(f"{self._name}: column {column}: expected at most {most} a row, got {got:,} in {rows:,} rows")
 
     def _matrix(self, batch: Any, column: str, *, first: int) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
         """A column's lists as rows (n, width), of which the batch's first one is row `first` of the file."""

@@ -13,10 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from searchanything.cli.app import run
-from searchanything.features.parquet import MOST_COLUMNS, FeatureFile
+from searchanything.core.errors import UsageError
+from searchanything.features.parquet import MOST_COLUMNS, FeatureFile, class_numbers
 
 ROWS = 512
-NAME = "x" * 2**17
+NAME = "x" * 2**19
 
 
 def fixed(width: int) -> pa.Array:
@@ -28,8 +29,10 @@ def lists(width: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.ones(ROWS * width, np.float16)))
 
 
-def packed(mask: pa.Array, image: pa.Array, names: list[str], *, is_dictionary: bool = True) -> bytes:
-    table = pa.table({"mask_features": mask, "image_features": image, "kind": pa.array(names)})
+def packed(
+    mask: pa.Array, image: pa.Array, names: list[str], *, is_dictionary: bool = True, column: str = "kind"
+) -> bytes:
+    table = pa.table({"mask_features": mask, "image_features": image, column: pa.array(names)})
     file = BytesIO()
     parquet.write_table(table, file, compression="zstd", use_dictionary=is_dictionary)
     assert len(file.getvalue()) < 100_000
@@ -65,3 +68,39 @@ def test_a_name_that_all_rows_have_is_in_memory_once() -> None:
     [classes] = np.unique(next(batches).classes)
     assert classes >= 0
     assert pa.total_allocated_bytes() - before < 16 * len(NAME)
+
+
+def test_a_column_of_long_names_may_have_a_dot_in_its_own() -> None:
+    data = packed(fixed(2), fixed(2), [NAME] * ROWS, is_dictionary=False, column="kind.of")
+    with pytest.raises(UsageError, match=r"column kind.of: .* bytes of names a row"):
+        FeatureFile("f", BytesIO(data), class_column="kind.of")
+
+
+@pytest.mark.parametrize(("rows", "together"), [(50, 50), (8195, 8192), (50, 1)])
+def test_each_row_group_may_have_the_whole_dictionary_of_a_category(rows: int, together: int) -> None:
+    """pandas keeps categories that no row has any more, and pyarrow writes them with each row group."""
+    kinds = [f"n{number:08d} a kind of thing" for number in range(20_000)]
+    used = [number * 2 for number in range(rows)]
+    names = pa.DictionaryArray.from_arrays(pa.array(used, pa.int32()), pa.array(kinds))
+    features = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(rows * 2, np.float16)), 2)
+    file = BytesIO()
+    table = pa.table({"mask_features": features, "image_features": features, "kind": names})
+    parquet.write_table(table, file, row_group_size=together)
+    batches = FeatureFile("f", file, class_column="kind").batches(ROWS)
+    got = np.concatenate([np.asarray(one.classes) for one in batches])
+    assert got.tolist() == class_numbers([kinds[number] for number in used]).tolist()
+
+
+def test_dictionaries_that_take_much_memory_together_are_refused() -> None:
+    """The rows of a batch may lie in as many row groups, each with a dictionary of its own."""
+    names = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0, 0], pa.int32()), pa.array([NAME * 2**8]))
+    features = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float16)), 2)
+    table = pa.table({"mask_features": features, "image_features": features, "kind": names})
+    for groups in (1, 4):
+        file = BytesIO()
+        parquet.write_table(table, file, row_group_size=4 // groups, compression="zstd")
+        if groups == 1:
+            FeatureFile("f", file, class_column="kind")
+        else:
+            with pytest.raises(UsageError, match=r"column kind: .* bytes of names a row, got [\d,]+ in 2 rows"):
+                FeatureFile("f", file, class_column="kind")
