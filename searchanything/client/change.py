@@ -179,18 +179,24 @@ class Change(Generic[RunT]):
                 break
         if self.encode:
             self.lost.check(self.run, lacking=len(self.seen.lacking), images=self.images)
+        self._check_live()  # what it may have lost for a moment is not to be encoded once more
         self.forgotten = self.run.forget_gone()
+        self._check_live()
         self._check_whole()
 
-    def _check_whole(self) -> None:
-        """Raises: RegionIndexError where rows are gone that were acknowledged, of either index."""
-        other, there = self.run.other, images_of(self.run.live)
+    def _check_live(self) -> None:
+        """Raises: RegionIndexError where the live index has far fewer images than it had."""
+        there = images_of(self.run.live)
         if not self.connection.forget_limits().are_few(self.images - there, self.images):
             raise RegionIndexError(
                 f"{self.connection.indexes.uri}: of {self.images:,} images {there:,} are left, after {self.name} was "
                 f"filled. If they were deleted meanwhile, `{self.command}` goes on; if not, the server has lost them: "
                 "`searchanything sync repair SOURCE` indexes them again. Until then the index stays as it is"
             )
+
+    def _check_whole(self) -> None:
+        """Raises: RegionIndexError where rows are gone that were acknowledged."""
+        other = self.run.other
         known = KnownImages(other.iterate_states())
         lost = count_lost(other, known, other.count_regions())
         if lost:

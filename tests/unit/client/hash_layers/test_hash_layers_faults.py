@@ -432,6 +432,29 @@ def test_images_that_the_live_index_loses_are_not_taken_for_deleted_ones(
     assert sorted(outcomes(client)) == ["0.png"]
 
 
+def test_what_was_carried_over_stays_where_the_live_index_loses_images(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have lost them for a moment, and to encode them may have taken hours."""
+    for number in range(12):
+        add(images / f"more{number}.png")
+    client.index(images)
+    old, carry = client.manifest, HashLayers._carry
+
+    def lose(*asked: Any) -> None:
+        carry(*asked)
+        live_of(client).delete_images(live_of(client).newest(named))
+
+    named = {state.image for state in live_of(client).iterate_states()}
+    with monkeypatch.context() as losing:
+        losing.setattr(HashLayers, "_carry", lose)
+        with pytest.raises(RegionIndexError, match="of 15 images 0 are left"):
+            client.hash_layers.apply(layer)
+    indexes = client._parts.connection.indexes
+    [other] = [one for one in indexes.manifests() if one != old]
+    assert {state.image for state in indexes.open(other.fingerprint).iterate_states()} == named
+
+
 def test_an_image_that_is_replaced_while_it_is_carried_over_waits_for_the_next_look(
     client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
