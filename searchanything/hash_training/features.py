@@ -207,6 +207,7 @@ def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[An
     if len(shape) != 2 or is_fortran or dtype.kind != "f" or shape[0] < 0 or not 0 < shape[1] <= MOST_COLUMNS:
         order = "Fortran" if is_fortran else "C"
         raise UsageError(
-            f"{name}: expected a matrix (N, C + D) of floats in C order, got {shape} {dtype} in {order} order"
+            f"{name}: expected a matrix (N, C + D) of floats in C order, of 1 to {MOST_COLUMNS:,} columns, "
+            f"got {shape} {dtype} in {order} order"
         )
     return (shape[0], shape[1]), dtype

@@ -155,6 +155,8 @@ def test_what_was_there_is_not_new_when_rates_change(client: Client, images: Pat
     with opened(client._parts.connection.indexes) as later:  # type: ignore[arg-type]
         assert matching(later) > before > 0
         assert fetched(later) == {}
+        add("as-far.png", 80 + 4 * before)
+        assert fetched(later) == {"red": ["as-far.png"]}, "it came after the query"
         draw(images / "new.png")
         later.index(images)
         assert fetched(later) == {"red": ["new.png"]}

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from searchanything.cli.app import run
 from searchanything.core.errors import UsageError
+from searchanything.features import parquet as parquet_module
 from searchanything.features.parquet import MOST_COLUMNS, FeatureFile, class_numbers
 
 ROWS = 512
@@ -104,3 +105,15 @@ def test_dictionaries_that_take_much_memory_together_are_refused() -> None:
         else:
             with pytest.raises(UsageError, match=r"column kind: .* bytes of names a row, got [\d,]+ in 2 rows"):
                 FeatureFile("f", file, class_column="kind")
+
+
+def test_many_short_names_do_not_make_room_for_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_module, "_SPARE_NAME_BYTES", len(NAME))
+    rows = 8193
+    features = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(rows * 2, np.float16)), 2)
+    names = pa.array(["a"] * (rows - 1) + [NAME * 2])
+    file = BytesIO()
+    table = pa.table({"mask_features": features, "image_features": features, "kind": names})
+    parquet.write_table(table, file, row_group_size=rows - 1)
+    with pytest.raises(UsageError, match=r"bytes of names a row, got .* in 1 rows"):
+        FeatureFile("f", file, class_column="kind")

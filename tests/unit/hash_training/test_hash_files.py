@@ -19,7 +19,7 @@ from pyarrow import parquet
 from searchanything.cli.app import run
 from searchanything.core.errors import ModelError, UsageError
 from searchanything.core.settings import Settings
-from searchanything.features.parquet import FINGERPRINT_KEY, FeatureBatch, feature_schema, record_batch
+from searchanything.features.parquet import FINGERPRINT_KEY, MOST_COLUMNS, FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training import features as features_module
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.importing import import_layer
@@ -437,3 +437,10 @@ def test_an_interrupted_training_leaves_the_old_layer_and_is_resumed_to_the_same
 def test_wrong_usage_is_told_before_anything_is_read(arguments, message, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["hash", "train", "--features", "missing.npy", "--out", "h.safetensors", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_matrix_of_too_many_columns_is_refused_by_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "wide.npy"
+    np.save(path, np.zeros((2, MOST_COLUMNS + 1), np.float16))
+    with pytest.raises(UsageError, match=r"of 1 to 8,192 columns, got \(2, 8193\)"):
+        open_features(str(path), mask_dimension=2, settings=SETTINGS)
