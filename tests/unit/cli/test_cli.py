@@ -597,7 +597,7 @@ def test_completions_that_no_shell_understands_are_an_error(capfd):
 
 
 def test_work_goes_on_where_a_log_has_no_room(client, monkeypatch):
-    with open("/dev/full", "w", buffering=1) as stderr:
+    with Path("/dev/full").open("w", buffering=1) as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         say("first")
         assert call(client, "index", "src", "--format", "json") == 0
