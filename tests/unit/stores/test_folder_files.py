@@ -30,7 +30,7 @@ def shared() -> Iterator[Path]:
 
 @contextmanager
 def as_somebody(*groups: int) -> Iterator[None]:
-    """Be another user for the length of a block, a member of these groups and of one's own."""
+    """Be another user for the length of a block, a member of these groups and of its primary group."""
     before = os.getgroups()
     os.setgroups(groups)
     os.setegid(SOMEBODY)
