@@ -21,7 +21,7 @@ from searchanything.cli.entry import INTERRUPTED
 from searchanything.cli.failures import DONE, WRONG_USAGE, asked_format, report
 from searchanything.cli.helping import prepare_help
 from searchanything.cli.session import Connect, Session, open_client, say, write_stdout
-from searchanything.cli.verbs import MARKUP, Verbs
+from searchanything.cli.verbs import MARKUP, Verbs, is_of_broken_pipe
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.extras import DISTRIBUTION, package_version
@@ -89,8 +89,8 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
             code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
         except typer.Abort:
             code = INTERRUPTED
-        except SystemExit:  # Rich's and typer's way to say that the reader of the help went away (`… | head`)
-            code = DONE
+        except SystemExit as ended:  # of the help, whose reader went away, or of a shell's completions
+            code = DONE if is_of_broken_pipe(ended) else ended.code
         except Exception as error:
             if debug:
                 logger.exception("%s", type(error).__name__)

@@ -183,10 +183,13 @@ def write_stdout(text: str) -> bool:
 
 
 def say(message: str) -> None:
-    """Tell people something that is not the answer. If they went away (`… 2>&1 | head`), the work goes on."""
+    """Tell people something that is not the answer.
+
+    If they went away (`… 2>&1 | head`), their terminal was closed or their disk is full, the work goes on.
+    """
     try:
         print(printable_lines(message), file=sys.stderr)
-    except BrokenPipeError:
+    except OSError:
         _silence(sys.stderr)
 
 

@@ -165,8 +165,21 @@ class Verbs(TyperGroup):
         super().__init__(**{**attributes, "commands": {name: ListedVerb(name) for name in VERBS}})
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's
-        """Run a verb. Raises: what it raises; RuntimeError for a BrokenPipeError, at which typer ends the process."""
+        """Run a verb.
+
+        Raises: what it raises; RuntimeError for a BrokenPipeError, at which typer ends the process, and where a library
+        wants to end it; SystemExit where the reader of a verb's help went away.
+        """
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise RuntimeError("a connection or a process was gone while it was written to") from error
+        except SystemExit as ended:
+            if is_of_broken_pipe(ended):
+                raise
+            raise RuntimeError(f"a library wanted to end the process: {ended.code}") from ended
+
+
+def is_of_broken_pipe(ended: SystemExit) -> bool:
+    """Whether this is Rich's or typer's way to say that a reader went away (`… | head`)."""
+    return isinstance(ended.__context__, BrokenPipeError)

@@ -79,7 +79,7 @@ def wrong_usage(error: typer.TyperException) -> str:
         advice = "write coordinates without spaces, as 320,240" if numbers else "put a name with spaces in quotes"
         return f"one argument too many: {found[1]}; {advice}"
     if (found := _NO_COMMAND.fullmatch(said)) is not None:
-        near = _GUESSED.get(found[1].lower(), "") or (found[2] or "").replace("'", "") or _misspelt(found[1].lower())
+        near = _guess(error, found[1]) or (found[2] or "").replace("'", "") or _misspelt(error, found[1])
         return f"there is no command {found[1]}" + (f"; did you mean {near}?" if near else "")
     for pattern, words in _SAID:
         if (found := pattern.fullmatch(said)) is not None:
@@ -87,9 +87,16 @@ def wrong_usage(error: typer.TyperException) -> str:
     return said
 
 
-def _misspelt(typed: str) -> str:
+def _guess(error: typer.TyperException, typed: str) -> str:
+    """What a guess means, where there is such a command: `delete` is no answer to `keys remove`."""
+    near = _GUESSED.get(typed.lower(), "")
+    of_group = getattr(getattr(error, "ctx", None), "info_name", None)
+    return near if near.startswith("-") or near.split(" ")[0] in {*_commands_of(error), of_group} else ""
+
+
+def _misspelt(error: typer.TyperException, typed: str) -> str:
     """What a guess means that is nearly one of ours."""
-    return next((_GUESSED[one] for one in get_close_matches(typed, _GUESSED, 1)), "")
+    return next((_guess(error, one) for one in get_close_matches(typed.lower(), _GUESSED, 1)), "")
 
 
 def verb_of(arguments: Sequence[str]) -> str:

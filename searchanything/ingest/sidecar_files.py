@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from searchanything.core.batching import batches
@@ -73,12 +75,25 @@ class SidecarFiles:
         for key in [key for key, same in wanted.items() if len(same) > 1]:
             several = f"{counted(len(wanted[key]), 'image')} of the file can be this one"
             outcomes += [SidecarOutcome(one.name, "ambiguous", problem=several) for one in wanted.pop(key)]
+        for key in self._shared(wanted):
+            del wanted[key]
+            why = "is left as it is: by a link it is another image's as well, which would get the same regions"
+            outcomes.append(SidecarOutcome(f"{key}{self.suffix}", "failed", problem=why))
         done = 0
         with ThreadPoolExecutor(threads) as pool:
             for some in batches(wanted.items(), threads * _EACH):  # what is under way ends before an error is raised
                 outcomes += pool.map(lambda one: self._write(one[0], one[1][0].regions), some)
                 progress(done := done + len(some), len(wanted))
         return outcomes
+
+    def _shared(self, images: Collection[str]) -> list[str]:
+        """Those images of a folder whose sidecar is one file with another's of them."""
+        folder = Path(self.store.bucket)
+        if not folder.is_absolute():
+            return []
+        behind = {image: os.path.realpath(folder / f"{image}{self.suffix}") for image in images}
+        times = Counter(behind.values())
+        return [image for image, file in behind.items() if times[file] > 1]
 
     def _write(self, image: str, regions: list[Entry]) -> SidecarOutcome:
         key = f"{image}{self.suffix}"

@@ -63,8 +63,8 @@ class BucketFiles:
 class FolderFiles:
     """A `FileStore` in a folder, which is made when the first file is written.
 
-    A file that is written over keeps its mode and, as far as this user may give it away, its owner. A link to a file of
-    the folder stays one, another is refused.
+    A file that is written over keeps its mode and, as far as this user may give it away, its owner and group: another
+    group may do no more than all others. A link to a file of the folder stays one, another is refused.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,8 +101,7 @@ class FolderFiles:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             target = self._behind_link(name)
-            before = target.stat() if target.exists() else None
-            write_whole(target, lambda file: _write_like(before, file, data))
+            write_whole(target, lambda file: _write_like(target, file, data))
         except OSError as error:
             raise self._error(error) from error
         except UsageError as error:
@@ -113,7 +112,7 @@ class FolderFiles:
         path = self._folder / name
         if not path.is_symlink():
             return path
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # of links in a circle `Path.resolve` raises a RuntimeError
         if not (target.is_file() and target.is_relative_to(self._folder.resolve())):
             raise StoreError(f"{path}: a link to something else than a file of this folder; expected a file")
         return target
@@ -133,13 +132,26 @@ class FolderFiles:
         )
 
 
-def _write_like(before: os.stat_result | None, file: BinaryIO, data: bytes) -> None:
-    """Write a file with the mode and the owner of the one that it replaces."""
-    if before is not None:
-        with contextlib.suppress(PermissionError):
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-        os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+def _write_like(target: Path, file: BinaryIO, data: bytes) -> None:
+    """Write a file with the mode, the owner and the group of the one that it replaces, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        _make_like(target.stat(), file.fileno())
     file.write(data)
+
+
+def _make_like(before: os.stat_result, descriptor: int) -> None:
+    """Give what is changed alone: not all file systems have modes and owners, and not every owner can be given."""
+    made, mode = os.fstat(descriptor), stat.S_IMODE(before.st_mode) & 0o777
+    if made.st_gid != before.st_gid:
+        try:
+            os.fchown(descriptor, -1, before.st_gid)
+        except OSError:
+            mode &= 0o707 | (mode & 0o007) << 3
+    if stat.S_IMODE(made.st_mode) != mode:
+        os.fchmod(descriptor, mode)
+    if made.st_uid != before.st_uid:  # last: of another's file modes cannot be changed
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, before.st_uid, -1)
 
 
 class _ObjectParts(io.RawIOBase):

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -580,6 +581,37 @@ def test_connection_that_broke_is_an_error_and_no_reader_that_went_away(client, 
     client.error = BrokenPipeError()
     assert call(client, "status") == 1
     assert "was gone while it was written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [0, 3, "no device"])
+def test_library_that_ends_the_process_is_no_success(client, capsys, code):
+    client.error = SystemExit(code)
+    assert call(client, "status") == 1
+    assert f"a library wanted to end the process: {code}" in capsys.readouterr().err
+
+
+def test_completions_that_no_shell_understands_are_an_error(capfd):
+    environment = os.environ | {"_SEARCHANYTHING_COMPLETE": "nonsense"}
+    assert subprocess.run([sys.executable, "-m", "searchanything"], env=environment, check=False).returncode == 1
+    assert "Invalid completion instruction" in capfd.readouterr().err
+
+
+def test_work_goes_on_where_a_log_has_no_room(client, monkeypatch):
+    with Path("/dev/full").open("w", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        say("first")
+        assert call(client, "index", "src", "--format", "json") == 0
+    assert client.calls
+
+
+def test_work_goes_on_where_the_terminal_was_closed(client, monkeypatch):
+    terminal, shown = pty.openpty()
+    with os.fdopen(shown, "w", buffering=1) as stderr:
+        os.close(terminal)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        say("first")
+        assert call(client, "index", "src", "--format", "json") == 0
+    assert client.calls
 
 
 @contextlib.contextmanager

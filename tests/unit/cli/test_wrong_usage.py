@@ -80,6 +80,22 @@ def test_a_command_that_is_not_there_leads_to_the_one_that_is(
     assert "error: there is no command zzzz\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["keys", "remove"], "; did you mean revoke?"),
+        (["sync", "remove"], ""),
+        (["keys", "serach"], ""),
+        (["models", "download"], "; did you mean models fetch?"),
+    ],
+)
+def test_no_command_of_all_is_taken_for_one_of_a_group(
+    typed: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed) == 2
+    assert f"error: there is no command {typed[-1]}{meant}\n" in capsys.readouterr().err
+
+
 def test_what_is_suggested_is_a_command() -> None:
     for meant in set(_GUESSED.values()) - {"--help", "--version"}:
         verb, *below = meant.split()

@@ -251,6 +251,20 @@ def test_links_and_modes_of_sidecars_stay(tmp_path: Path) -> None:
     assert document(source / "c.jpg.json") == document(outside) == {"city": "Bonn"}
 
 
+@pytest.mark.parametrize("target", ["shared.json", "b.jpg.json"])
+def test_no_image_gets_the_regions_of_another_by_a_link(tmp_path: Path, target: str) -> None:
+    source = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (source / target).write_text('{"licence": "CC0"}')
+    for name in {"a.jpg.json", "b.jpg.json"} - {target}:
+        (source / name).symlink_to(target)
+    files = wiring.open_sidecar_files(source, Settings(_env_file=None))
+    images = [NamedImage(f"{name}.jpg", [BOX]) for name in "abc"]
+    outcomes = {one.name: one for one in files.write(images, threads=2, progress=lambda *_: None)}
+    assert [outcomes[f"{name}.jpg.json"].outcome for name in "abc"] == ["failed", "failed", "written"]
+    assert "another image's as well" in outcomes["a.jpg.json"].problem
+    assert document(source / target) == {"licence": "CC0"}
+
+
 def test_a_problem_of_one_image_is_the_exit_code_of_a_run_that_wrote_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
