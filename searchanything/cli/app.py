@@ -19,7 +19,7 @@ import typer
 
 from searchanything.cli.entry import INTERRUPTED
 from searchanything.cli.failures import DONE, WRONG_USAGE, asked_format, report
-from searchanything.cli.helping import prepare_help
+from searchanything.cli.helping import asks_help, prepare_help
 from searchanything.cli.session import Connect, Session, open_client, say, write_stdout
 from searchanything.cli.verbs import MARKUP, Verbs, is_of_broken_pipe
 from searchanything.core.errors import SearchAnythingError
@@ -92,6 +92,9 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
         except SystemExit as ended:  # of the help, whose reader went away, or of a shell's completions
             code = DONE if is_of_broken_pipe(ended) else ended.code
         except Exception as error:
+            if isinstance(error.__cause__, BrokenPipeError) and asks_help(arguments):
+                write_stdout("")  # the reader of a verb's help went away before the last line, which is not Rich's
+                return DONE
             if debug:
                 logger.exception("%s", type(error).__name__)
             return report(_ours(error), asked_format(arguments), arguments)

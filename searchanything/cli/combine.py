@@ -116,7 +116,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
     for number, hit in enumerate(document["hits"], start=1):
         lines.append(f"{number}: {ImageRef(hit['bucket'], hit['key'])}")
         for one in hit["parts"]:
-            chance = "" if one["false_match"] is None else f", chance {one['false_match']:.0e}"
+            chance = "" if one["false_match"] is None else f", false match {one['false_match']:.0e}"
             weak = ", weak" if one["weak"] else ""
             where = f"region {one['region']} at {one['distance_bits']} bits"
             lines.append(f"   {printable(one['part'])}: {where}{chance}{weak}")

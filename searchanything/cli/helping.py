@@ -20,6 +20,11 @@ _ASKING: Final = frozenset({"--help", "-h"})
 
 def prepare_help(arguments: Sequence[str]) -> None:
     """Import typer's printer of help, lightly, where a command line asks for help; without a verb it gets help, too."""
-    if PRINTER not in sys.modules and (not arguments or not _ASKING.isdisjoint(arguments)):
+    if PRINTER not in sys.modules and (not arguments or asks_help(arguments)):
         with put_off(*_NEVER_SHOWN):
             importlib.import_module(PRINTER)
+
+
+def asks_help(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for help."""
+    return not _ASKING.isdisjoint(arguments)

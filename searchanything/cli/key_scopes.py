@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from searchanything.cli.options import CommonOptions
 from searchanything.cli.session import Session, say
 from searchanything.core.errors import SearchAnythingError
+from searchanything.core.types import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,5 +60,5 @@ def _in_index(client: Client, place: Place) -> Place:
 def _warn(client: Client, places: list[Place]) -> None:
     for bucket, prefix in places:
         if not client.images(bucket=bucket, key_prefix=prefix, most=1)[0]:
-            said = f"{bucket}/{prefix}" if prefix else bucket
+            said = f"{source_of(bucket)}/{prefix}" if prefix else source_of(bucket)
             say(f"warning: no indexed image is in the scope {said}; a key for it alone sees nothing")

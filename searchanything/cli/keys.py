@@ -11,6 +11,7 @@ from searchanything.cli.moments import utc_text
 from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import answer, plain, session_of, settings_of
 from searchanything.core.errors import UsageError
+from searchanything.core.types import source_of
 
 if TYPE_CHECKING:
     from searchanything.serve.keys import ApiKey, KeyRing, Right
@@ -118,6 +119,6 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 def _line(key: ApiKey) -> str:
     made = utc_text(key.created_at_ms, "%Y-%m-%d")
-    scope = ", ".join("/".join(place) for place in key.places) or "everything"
+    scope = ", ".join(f"{source_of(bucket)}/{prefix}" for bucket, prefix in key.places) or "everything"
     state = "" if key.revoked_at_ms is None else "  revoked"
     return f"{key.id}  {key.name}  {', '.join(key.rights)}  {scope}  since {made}{state}"

@@ -10,7 +10,7 @@ import typer
 from searchanything.cli.index import HashFile, hash_choice
 from searchanything.cli.options import CommonOptions, OutputOptions, expanded, option
 from searchanything.cli.progress import download_progress, indexing_progress
-from searchanything.cli.session import answer, answer_pairs, client_of, plain
+from searchanything.cli.session import answer, answer_pairs, client_of, plain, settings_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -96,6 +96,9 @@ def apply(context: typer.Context, other: PresetArgument, hash_file: HashFile = N
 
     Example: [bold]searchanything models apply small[/bold]
     """
+    from searchanything.models.presets import describe
+
+    describe(other, settings_of(common.uri).models)  # weights that are not there are said before torch is imported
     with client_of(context, common) as client, indexing_progress() as show:
         document = client.models.apply(other, hash_file=hash_choice(hash_file), progress=show).to_dict()
     pairs = [(name.replace("_", " "), "none" if value is None else str(value)) for name, value in document.items()]

@@ -346,7 +346,7 @@ class Client(Closing):
         return self._parts.syncing.delete(source, progress=progress)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
-        """The known failures, of one source if asked, by their keys. Raises: RegionIndexError, UsageError."""
+        """The known failures, of one source if asked, by keys. Raises: RegionIndexError, UsageError, StoreError."""
         return self._parts.failures.known(source)
 
     def empty_images(self, source: SourceName | None = None) -> list[ImageRef]:

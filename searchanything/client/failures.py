@@ -35,11 +35,17 @@ class Failures:
         index = self.connection.read_index()
         bucket, prefix = self._place(source)
         rows = _newest(index, index.iterate_images(bucket=bucket, key_prefix=prefix, outcome=Outcome.FAILED))
+        if not rows:
+            self._check_known(index, source)
         return [FailedImage.of(row, max_attempts=limit) for row in rows]
 
     def empty(self, source: SourceName | None) -> list[ImageRef]:
         """As `Client.empty_images`."""
-        return [one.image for one in self._states(self.connection.read_index(), source, Outcome.EMPTY)]
+        index = self.connection.read_index()
+        rows = self._states(index, source, Outcome.EMPTY)
+        if not rows:
+            self._check_known(index, source)
+        return [one.image for one in rows]
 
     @long_work()
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
@@ -74,6 +80,8 @@ class Failures:
         self.connection.whole()
         index, on_step, done = self.connection.read_index(), steps_of(progress), 0
         rows = self._states(index, source)
+        if not rows:
+            self._check_known(index, source)
         for some in batches(rows, FORGOTTEN_AT_ONCE):
             on_step(FORGETTING, done, len(rows))
             index.delete_before({row.image: row.generation + 1 for row in some})
@@ -106,6 +114,12 @@ class Failures:
     ) -> list[ImageState]:
         bucket, prefix = self._place(source)
         return _newest(index, index.iterate_states(bucket=bucket, key_prefix=prefix, outcome=outcome))
+
+    def _check_known(self, index: RegionIndex, source: SourceName | None) -> None:
+        """Raises: ObjectNotFoundError where a source has no image in the index, and is not there: a mistyped name."""
+        bucket, prefix = self._place(source)
+        if source is not None and next(index.iterate_states(bucket=bucket, key_prefix=prefix), None) is None:
+            next(iter(self.connection.open_source(source)[0].list(prefix)), None)
 
     def _place(self, source: SourceName | None) -> tuple[str | None, str]:
         """Bucket and prefix of a source; all there are without one."""

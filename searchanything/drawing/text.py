@@ -82,13 +82,14 @@ def shorten_sentence(text: str, width_px: float, size_px: int) -> str:
 def in_lines(text: str, width_px: float, size_px: int, *, most: int) -> list[str]:
     """Make a text legible and break it into at most `most` lines, at least one; the last has all the rest.
 
-    A line ends after a blank or one of `/ _ - . , ; :`, within a word only where that would leave it half empty.
+    A line ends after a blank or one of `/ _ - . , ; :`, but for a number's comma; within a word only where that would
+    leave it half empty.
     """
     rest = " ".join(legible(text).split(" "))
     lines: list[str] = []
     while len(lines) < most - 1 and text_width_px(rest, size_px) > width_px:
         end = bisect_right(range(len(rest)), width_px, lo=1, key=lambda end: text_width_px(rest[: end + 1], size_px))
-        breaks = [place + 1 for place in range(end // 2, end) if rest[place] in _BREAKS_AFTER]
+        breaks = [place + 1 for place in range(end // 2, end) if _may_end(rest, place)]
         if rest[end : end + 1] == " ":
             breaks.append(end)
         end = breaks[-1] if breaks else end
@@ -105,6 +106,12 @@ def write_text(
     for font, piece in _pieces(text, size_px):
         draw.text((x, baseline), piece, font=font, fill=fill, anchor="ls")
         x += font.getlength(piece)
+
+
+def _may_end(text: str, place: int) -> bool:
+    """Whether a line may end after this letter."""
+    number = text[place] == "," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
+    return text[place] in _BREAKS_AFTER and not number
 
 
 def _without_middle(text: str, kept: int) -> str:

@@ -23,6 +23,7 @@ from searchanything.core.types import MaskRLE
 from searchanything.evaluation.truth import Instance, TrueImage, Truth, attribute_text
 
 _SHOWN = 3  # complaints in one message
+_WANTED = "expected COCO instances, a JSON object with images, annotations and categories"
 
 
 class _Image(BaseModel):
@@ -121,7 +122,9 @@ def _parsed(path: Path) -> _Document:
         complaints = error.errors(include_url=False)
         wrong = "; ".join(f"{_where(one['loc'])}: {one['msg']}" for one in complaints[1:_SHOWN])
         rest = f"; and {wrong}" if wrong else ""
-        raise AnnotationsError(path, _where(complaints[0]["loc"]), f"{complaints[0]['msg']}{rest}") from None
+        other = any(len(one["loc"]) < 2 for one in complaints)  # not a wrong entry: a file of another kind
+        wanted = f": {_WANTED}" if other else ""
+        raise AnnotationsError(path, _where(complaints[0]["loc"]), f"{complaints[0]['msg']}{rest}{wanted}") from None
 
 
 def _sizes(path: Path, document: _Document) -> dict[int, tuple[int, int]]:

@@ -562,6 +562,33 @@ def test_help_whose_reader_went_away_ends_in_silence(arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("verb", [["delete"], ["failed", "list"]], ids=str)
+def test_help_whose_reader_goes_away_at_any_line_ends_in_silence(client, monkeypatch, capsys, verb, tmp_path):
+    class Closing(io.StringIO):
+        def write(self, text: str) -> int:
+            if self.tell() >= until:
+                raise BrokenPipeError
+            return super().write(text)
+
+        def fileno(self) -> int:
+            return file.fileno()
+
+    assert call(client, *verb, "--help") == 0
+    whole = len(capsys.readouterr().out)
+    with (tmp_path / "stdout").open("w") as file:
+        for until in (0, whole // 2, whole - 2, whole - 1):
+            monkeypatch.setattr(sys, "stdout", Closing())
+            assert (call(client, *verb, "--help"), capsys.readouterr().err) == (0, ""), until
+
+
+def test_weights_that_are_not_there_are_said_before_the_index_is_opened(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path))
+    opened = []
+    assert run(["models", "apply", "base"], connect=lambda *names: opened.append(names)) == 1
+    assert "fetch it (about" in capsys.readouterr().err
+    assert opened == []
+
+
 def test_exit_code_is_the_same_where_nobody_reads_stderr():
     with closed_pipe() as pipe:
         command = [sys.executable, "-m", "searchanything", "zzzz"]

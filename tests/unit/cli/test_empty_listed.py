@@ -15,6 +15,7 @@ from PIL import Image
 from searchanything.cli.app import run
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
+from searchanything.core.errors import ObjectNotFoundError
 
 
 class Kept(Client):
@@ -50,6 +51,23 @@ def test_images_without_regions(shell: Callable[..., str], tmp_path: Path) -> No
     listed = json.loads(shell("failed", "list", str(images), "--empty", "--format", "json"))
     assert listed == {"empty": [{"bucket": str(images), "key": "wall.png"}]}
     assert json.loads(shell("failed", "list", str(tmp_path), "--empty", "--format", "json")) == {"empty": []}
+    assert shell("failed", "list", str(images)) == "no failures\n"
     (images / "wall.png").unlink()
     shell("sync", "repair", str(images))
     assert shell("failed", "list", "--empty") == "no empty images\n"
+
+
+def test_failures_of_a_mistyped_folder_are_refused_and_those_of_one_that_is_gone_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Machine().install(monkeypatch)
+    images, mistyped = tmp_path / "images", tmp_path / "mistyped"
+    images.mkdir()
+    Image.fromarray(drawn(64, 96, red=(4, 4, 40, 60))).save(images / "thing.png")
+    with connect("memory://", preset="pico") as client:
+        client.index(images)
+        for ask in (client.failures, client.empty_images, client.drop_failed):
+            with pytest.raises(ObjectNotFoundError, match="mistyped: no such folder"):
+                ask(mistyped)
+        images.rename(tmp_path / "elsewhere")
+        assert (client.failures(images), client.empty_images(images), client.drop_failed(images)) == ([], [], 0)

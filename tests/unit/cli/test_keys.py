@@ -145,7 +145,9 @@ def test_a_scope_that_matches_nothing_is_warned_of(
     assert kept == [(str(bucket), "none/"), ("catalogue", "shoes/"), (str(bucket.parent), "")]
     assert said.err.count("no indexed image is in the scope") == 3
     assert call_it("list") == 0
-    assert capsys.readouterr().err.count("no indexed image is in the scope") == 3
+    said = capsys.readouterr()
+    assert said.err.count("no indexed image is in the scope") == 3
+    assert "no indexed image is in the scope s3://catalogue/shoes/;" in said.err
     call_it("revoke", "ka")
     capsys.readouterr()
     call_it("list")
@@ -160,3 +162,9 @@ def test_without_an_index_a_scope_is_kept_as_it_is(tmp_path: Path, capsys: pytes
     assert json.loads(said.out)["scope"] == [{"bucket": str(part), "key_prefix": ""}]
     assert "cannot be read" in said.err
     assert not uri.exists()
+    assert run(["keys", "add", "kb", "--scope", "s3://catalogue/shoes/", "--uri", str(uri)]) == 0
+    capsys.readouterr()
+    assert run(["keys", "list", "--uri", str(uri)]) == 0
+    listed = capsys.readouterr().out
+    assert f"  {part}/  since " in listed
+    assert "  s3://catalogue/shoes/  since " in listed

@@ -173,6 +173,7 @@ def test_lines_hold_the_whole_text_and_all_but_the_last_fit(text: str, room: int
         ("the surest of 2 masks", ["the surest of", "2 masks"]),
         ("2024/holiday/IMG_0042.jpg", ["2024/holiday/", "IMG_0042.jpg"]),
         ("x" * 14, ["x" * 12, "xx"]),
+        ("no one in 1,000,000", ["no one in", "1,000,000"]),
         ("", [""]),
     ],
 )

@@ -178,6 +178,12 @@ def test_files_that_are_no_json_or_are_not_there_are_named(tmp_path: Path) -> No
         read_coco(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"images": 3}', "\x00"])
+def test_a_file_of_another_kind_is_refused_with_what_was_expected(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AnnotationsError, match=r": expected COCO instances, a JSON object with images, annotations"):
+        read_coco(written(tmp_path, text))
+
+
 def test_neither_segmentation_nor_box_is_refused(tmp_path: Path) -> None:
     content = document()
     del content["annotations"][0]["segmentation"], content["annotations"][0]["bbox"]
