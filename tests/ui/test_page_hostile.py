@@ -1,6 +1,6 @@
 """Names, metadata, addresses and files of strangers on the page: each is read there as it is, and none is a part of it.
 
-The pages here heed no content policy, which would stop scripts that came of such a text: what is found is the page alone.
+The pages here heed no content policy, which would stop scripts that came of a text: what is found is the page alone.
 """
 
 from __future__ import annotations
