@@ -18,6 +18,10 @@ from searchanything.core.files import write_whole
 from searchanything.core.types import FloatArray
 
 LAYER: Final = ("weight", "bias")
+_DAMAGE: Final = (
+    *(safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError),
+    AttributeError,  # safetensors asks numpy for types that it has not
+)
 _FACTS: Final = ("origin", "settings", "step", "stale", "best_loss")
 
 
@@ -54,7 +58,7 @@ class Checkpoint:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             step, stale, best_loss = int(facts["step"]), int(facts["stale"]), float(facts["best_loss"])
             return cls(facts["origin"], dict(json.loads(facts["settings"])), step, stale, best_loss, arrays)
-        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
+        except _DAMAGE as error:
             raise UsageError(f"{path} cannot be resumed from: {error}; move it away and start again") from error
 
     def save(self, path: Path) -> None:
@@ -89,9 +93,9 @@ def kept_step(path: Path) -> int | None:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             facts = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError):
+        return int(facts["step"]) if facts.keys() >= set(_FACTS) else None
+    except (safetensors.SafetensorError, OSError, ValueError):
         return None
-    return int(facts["step"]) if facts.keys() >= set(_FACTS) and facts["step"].isdecimal() else None
 
 
 def check_state(path: Path, *, settings: Mapping[str, Any], resume: bool) -> None:

@@ -122,7 +122,7 @@ function row(query, found, place) {
   const fresh = found.matches.get(query.id) || [];
   const what = query.kind === "words" ? `“${query.prompt.text}”` : `${query.kind === "images" ? "whole image" : "region"}${query.image ? ` of ${baseName(query.image)}` : ""}`;
   const facts = [what, `by chance ${chance(query.max_false_match)}`, query.webhook ? `sent to ${query.webhook}` : null, query.added_by ? `by ${query.added_by}` : null].filter(Boolean).join(", ");
-  const error = query.error || found.failed[query.id] || (!query.webhook && found.failed[query.name]) || "";
+  const error = query.error || found.failed[query.id] || (!query.webhook && Object.hasOwn(found.failed, query.name) && found.failed[query.name]) || "";
   const remove = make("button", { type: "button", class: "button quiet", "aria-label": `Remove ${query.name}`, onclick: (event) => (!remove.dataset.sure ? sure(remove, query) : event.detail < 2 && removed(remove, query)) }, "Remove");
   const state = query.webhook ? "" : place > 0 ? "not looked at yet" : matchesOf(fresh.length, place === 0);
   return make(
