@@ -19,8 +19,8 @@ from fakes.models import drawn
 from fakes.serving import IMAGES, Served, listening, png_of
 from PIL import Image
 
-from deploy.local import holding_a_port
 import searchanything
+from deploy.local import holding_a_port
 from searchanything.answers.results import SearchResults
 from searchanything.client.awaited import AsyncRemoteClient
 from searchanything.client.calls import error_of, seconds_of, sent_filter
