@@ -234,12 +234,14 @@ def test_missing_weights(capsys, monkeypatch):
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_endpoint_that_takes_connections(capsys, monkeypatch, secure):
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # from here on no other program is given its port
         port = server.getsockname()[1]
         monkeypatch.setenv("SEARCHANYTHING_STORAGE__ENDPOINT", f"127.0.0.1:{port}")
         monkeypatch.setenv("SEARCHANYTHING_STORAGE__SECURE", str(secure))
+        finding = examine(capsys, code=1)["store"]
+        server.listen()
         assert examine(capsys)["store"]["state"] == "ok"
-    finding = examine(capsys, code=1)["store"]
     assert f"127.0.0.1:{port} cannot be reached" in finding["message"]
     assert "STORAGE__ENDPOINT" in finding["cure"]
 

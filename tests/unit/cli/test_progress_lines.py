@@ -95,6 +95,13 @@ def written(work: str, monkeypatch: pytest.MonkeyPatch, *, terminal: bool, until
     return stream.getvalue()
 
 
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late a line comes, it says no more than in the first second."""
+    monkeypatch.setattr(ingest_progress, "_SETTLED_S", float("inf"))
+
+
+@pytest.mark.usefixtures("early")
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("setting", ["FORCE_COLOR", "TTY_COMPATIBLE", "none"])
 def test_what_is_no_terminal_gets_plain_lines(work: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +121,7 @@ def test_a_terminal_gets_bars(work: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\x1b[" in shown
 
 
+@pytest.mark.usefixtures("early")
 def test_a_terminal_without_a_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest_progress, "EVERY_S", 0.02)
     monkeypatch.setenv("TERM", "dumb")

@@ -46,20 +46,23 @@ def listening_here() -> socket.socket:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Sequence[str]], int]], None]]:
-    """Has a run function answer at this environment's socket, in a thread."""
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Has a run function answer at this environment's socket, in a thread, until the test ends."""
     listeners: list[tuple[socket.socket, threading.Thread]] = []
     monkeypatch.setattr(os, "chdir", lambda _: None)  # the folder is this process's as well
 
-    def answer_with(run: Callable[[Sequence[str]], int]) -> None:
+    def answer_with(run: Callable[[Sequence[str]], int], *, idle_s: float = 60.0) -> None:
         listener = listening_here()
-        thread = threading.Thread(target=serve_questions, args=[listener, run], kwargs={"idle_s": 0.5})
+        thread = threading.Thread(target=serve_questions, args=[listener, run], kwargs={"idle_s": idle_s})
         thread.start()
         listeners.append((listener, thread))
 
     yield answer_with
     for listener, thread in listeners:
-        thread.join(10)
+        listener.settimeout(0.01)  # once this last one has come and gone
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(listener.getsockname())
+        thread.join()
         listener.close()
 
 
@@ -225,7 +228,7 @@ def test_one_that_neither_listens_nor_ends(runtime_folder: Path, monkeypatch: py
 
 def test_nobody_asks_and_it_ends(asked) -> None:
     others = set(threading.enumerate())  # other tests' servers may still have theirs
-    asked(lambda _: 0)
+    asked(lambda _: 0, idle_s=0.05)
     deadline = time.monotonic() + 30
     while (left := set(threading.enumerate()) - others) and time.monotonic() < deadline:
         time.sleep(0.01)

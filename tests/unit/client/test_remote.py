@@ -20,6 +20,7 @@ from fakes.serving import IMAGES, Served, listening, png_of
 from PIL import Image
 
 import searchanything
+from deploy.local import holding_a_port
 from searchanything.answers.results import SearchResults
 from searchanything.client.awaited import AsyncRemoteClient
 from searchanything.client.calls import error_of, seconds_of, sent_filter
@@ -390,10 +391,8 @@ def test_the_package_itself_is_small() -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(ServerUnreachableError):
-        RemoteClient(f"http://127.0.0.1:{port}").status()
+    with holding_a_port() as held, pytest.raises(ServerUnreachableError):
+        RemoteClient(f"http://127.0.0.1:{held.getsockname()[1]}").status()
 
 
 def test_a_key_is_sent_in_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

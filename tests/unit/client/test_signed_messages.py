@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import socket
 import textwrap
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from fakes.http_servers import web_server
 
+from deploy.local import holding_a_port
 from searchanything.answers.standing_answers import StandingMatches, StandingQuery
 from searchanything.client.webhooks import Sender
 from searchanything.core.errors import SettingsError, WebhookError
@@ -105,9 +105,9 @@ def test_a_status_below_300_has_taken_it(status: int, is_taken: bool) -> None:
 
 
 def test_where_nobody_listens_and_what_is_no_host_are_errors_of_the_webhook() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(WebhookError, match=rf"http://127\.0\.0\.1:{port}/…: Connection refused"):
-        sender(None).send(message_to(f"http://127.0.0.1:{port}/secret"), "memory://")
+    with holding_a_port() as held:
+        port = held.getsockname()[1]
+        with pytest.raises(WebhookError, match=rf"http://127\.0\.0\.1:{port}/…: Connection refused"):
+            sender(None).send(message_to(f"http://127.0.0.1:{port}/secret"), "memory://")
     with pytest.raises(WebhookError, match=r"example/…: .*label"):
         sender(None).send(message_to(f"http://{70 * 'a'}.example/secret"), "memory://")

@@ -219,7 +219,7 @@ def test_the_rest_of_an_answer_is_not_waited_for() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(WebhookError, match="answered 503"):
-            Sender(3.0, None).send(message_to(f"http://127.0.0.1:{server.getsockname()[1]}/"), "memory://")
+            Sender(20.0, None).send(message_to(f"http://127.0.0.1:{server.getsockname()[1]}/"), "memory://")
         thread.join()
 
 
