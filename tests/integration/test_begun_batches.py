@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -148,6 +149,20 @@ def test_a_batch_is_begun_once_and_before_prefect_has_its_run(
     assert {one["name"] for one in asyncio.run(until(tasks))} == {"a and 1 more", "c"}
     [artifact] = prefect.ask("artifacts/filter", within)
     assert artifact["key"] == "index-images"
+
+    def events() -> list[dict[str, Any]]:
+        """One for each batch, as the documentation promises."""
+        runs = {"id": [f"prefect.flow-run.{run['id']}"]}
+        wanted = {"event": {"name": ["searchanything.batch.done"]}, "related": runs}
+        found = list(prefect.ask("events/filter", {"filter": wanted})["events"])
+        return found if len(found) == 2 else []
+
+    sent = asyncio.run(until(events))
+    assert {one["resource"]["prefect.resource.id"] for one in sent} == {f"searchanything.source.{SOURCE}"}
+    counts = [{"indexed": 1}, {"indexed": 2}]
+    assert sorted((one["payload"] for one in sent), key=itemgetter("indexed")) == [
+        {**count, "seconds": 0.1, "worker": "host:1"} for count in counts
+    ]
 
 
 def test_a_begun_batch_that_fails_for_io_is_handed_over_again(
