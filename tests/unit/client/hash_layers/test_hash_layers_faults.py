@@ -345,7 +345,7 @@ def test_an_index_that_holds_a_part_is_listed_as_such(
         first = client.manifest.hash_digest
         with pytest.raises(UsageError, match="1 image of 4"):
             client.hash_layers.apply(layer, progress=lambda _: seen.append(listed(client)))
-        goes_on = f"searchanything hash apply {HashLayer.from_file(layer).digest[:12]}"
+        goes_on = f"searchanything hash apply {HashLayer.from_file(layer).digest[:12]} --encode"
         assert seen[-1] == [(256, True, False, None), (128, False, True, None)]
         assert listed(client) == [(256, True, False, None), (128, False, False, goes_on)]
         assert run(["hash", "layers"], connect=lambda *_: client) == 0
