@@ -118,15 +118,21 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
     assert "one is trained first, on 14 images" in announced
 
 
-def test_the_sample_is_embedded_once(machine: Machine, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded: list[int] = []
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many crops each call embedded so far."""
+    counts: list[int] = []
     embed = FakeEmbedder.embed_crops
 
     def counting(self: FakeEmbedder, crops: RGBImage) -> FloatArray:
-        embedded.append(len(crops))
+        counts.append(len(crops))
         return embed(self, crops)
 
     monkeypatch.setattr(FakeEmbedder, "embed_crops", counting)
+    return counts
+
+
+def test_the_sample_is_embedded_once(machine: Machine, images: Path, embedded: list[int]) -> None:
     with connected() as client:
         client.index(images)
         assert sum(embedded) == REGIONS + IMAGES, "each region and each whole image once"
@@ -139,15 +145,7 @@ def test_the_sample_is_embedded_once(machine: Machine, images: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("machine")
-def test_the_sample_of_a_words_layer_is_that_of_the_hash(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded: list[int] = []
-    embed = FakeEmbedder.embed_crops
-
-    def counting(self: FakeEmbedder, crops: RGBImage) -> FloatArray:
-        embedded.append(len(crops))
-        return embed(self, crops)
-
-    monkeypatch.setattr(FakeEmbedder, "embed_crops", counting)
+def test_the_sample_of_a_words_layer_is_that_of_the_hash(images: Path, embedded: list[int]) -> None:
     with connected() as client:
         client.index(images, add_words=True)
     assert sum(embedded) == REGIONS + IMAGES, "each region and each whole image once"

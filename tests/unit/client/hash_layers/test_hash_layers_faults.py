@@ -46,6 +46,13 @@ def add(path: Path) -> None:
     Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(path)
 
 
+def with_more(client: Client, images: Path) -> None:
+    """Twelve more images, indexed."""
+    for number in range(12):
+        add(images / f"more{number}.png")
+    client.index(images)
+
+
 def outcomes(client: Client) -> dict[str, Outcome]:
     index = live_of(client)
     newest: dict[ImageRef, ImageRow] = index.newest({one.image for one in index.iterate_images()})
@@ -411,9 +418,7 @@ def test_images_that_the_live_index_loses_are_not_taken_for_deleted_ones(
     client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a server did that was killed: it showed 10 of 40 images, and an index of these became live."""
-    for number in range(12):
-        add(images / f"more{number}.png")
-    client.index(images)
+    with_more(client, images)
     old, carry = client.manifest, HashLayers._carry
 
     def lose(*asked: Any) -> None:
@@ -436,9 +441,7 @@ def test_what_was_carried_over_stays_where_the_live_index_loses_images(
     client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have lost them for a moment, and to encode them may have taken hours."""
-    for number in range(12):
-        add(images / f"more{number}.png")
-    client.index(images)
+    with_more(client, images)
     old, carry = client.manifest, HashLayers._carry
 
     def lose(*asked: Any) -> None:
